@@ -1,0 +1,117 @@
+# The commands of this project, each one obvious. All but clean work from a fresh clone; the virtual environment .venv
+# and the build folder build/ are made here and kept.
+PYTHON ?= python3
+CXX ?= g++
+VENV := .venv
+PY := $(VENV)/bin/python
+CMAKE := $(VENV)/bin/cmake
+DEV := build/dev
+ARM := build/arm
+GPU := build/gpu
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+export CMAKE_BUILD_PARALLEL_LEVEL
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench test-arm test-gpu lint wheel clean dev
+help:
+	@echo "make demo      stream data through an exact incremental learner (FULL=1: the long run)"
+	@echo "make test      build once, then all C++ and Python tests"
+	@echo "make bench     measure operations and learners on this machine"
+	@echo "make test-arm  the conformance list on arm64 under qemu"
+	@echo "make test-gpu  the CUDA tests, with the tools of this machine only"
+	@echo "make lint      formatting and static checks"
+	@echo "make wheel     dist/*.whl, checked"
+	@echo "make clean     remove build/ and .venv/"
+
+# --- the environment: one line for each thing that is missing -------------------------------------------------------
+PYTHON_H := import os, sys, sysconfig; \
+  sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))
+
+$(VENV)/.ready: pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "gramian needs Python 3.10 or newer (Debian package: python3)"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "gramian needs Python 3.10 or newer; make PYTHON=python3.12 names another one"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "gramian needs Python's venv module (Debian package: python3-venv)"; exit 1; }
+	@"$(PYTHON)" -c '$(PYTHON_H)' || \
+	  { echo "gramian needs the Python headers, Python.h is missing (Debian package: python3-dev)"; exit 1; }
+	@command -v $(firstword $(CXX)) >/dev/null || \
+	  { echo "gramian needs a C++17 compiler (Debian package: g++)"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	sed -n '/^requires = \[/,/^\]/s/^ *"\(.*\)",*$$/\1/p' pyproject.toml > $(VENV)/build-requirements.txt
+	$(PY) -m pip install --quiet 'cmake>=3.24' ninja -r $(VENV)/build-requirements.txt
+	@touch $@
+
+# --- the development build: an editable install whose kept build folder also holds the C++ tests --------------------
+SOURCE_DIRS := cpp include python third_party tests/cpp tests/gates
+SOURCES := $(shell find $(SOURCE_DIRS) -type f ! -name '*.py' ! -name '*.pyc' ! -name '*.md' 2>/dev/null)
+# The list of names changes when a file comes or goes, Python modules included; their content needs no rebuild.
+$(shell mkdir -p build; find $(SOURCE_DIRS) -type f ! -name '*.pyc' | LC_ALL=C sort > build/sources.new; \
+  cmp -s build/sources.new build/sources.list && rm build/sources.new || mv build/sources.new build/sources.list)
+
+build/dev.stamp: $(VENV)/.ready build/sources.list CMakeLists.txt pyproject.toml tests/CMakeLists.txt $(SOURCES)
+	$(PY) -m pip install --quiet --no-build-isolation --editable '.[test]' \
+	  --config-settings=build-dir=$(DEV) \
+	  --config-settings=cmake.define.GRAMIAN_BUILD_TESTS=ON \
+	  --config-settings=cmake.define.GRAMIAN_GTEST_OPTIONAL=ON
+	@touch $@
+
+dev: build/dev.stamp
+
+demo: build/dev.stamp
+	$(VENV)/bin/gramian demo $(if $(FULL),--full)
+
+test: build/dev.stamp
+	@grep -q '^GTest_DIR:PATH=.*NOTFOUND' $(DEV)/CMakeCache.txt && \
+	  echo "C++ unit tests skipped: GoogleTest is missing (Debian package: libgtest-dev)" || true
+	$(VENV)/bin/ctest --test-dir $(DEV) --output-on-failure --no-tests=error -j $(JOBS)
+	$(PY) -m pytest
+
+bench: build/dev.stamp
+	$(DEV)/tests/cpp/conformance/gramian_conformance bench
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+# --- arm64 ----------------------------------------------------------------------------------------------------------
+ARM_ROOT ?= /usr/aarch64-linux-gnu
+test-arm: $(VENV)/.ready
+	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || \
+	  { echo "make test-arm needs a cross compiler and qemu (Debian packages: g++-aarch64-linux-gnu, qemu-user)"; exit 1; }
+	$(CMAKE) -S . -B $(ARM) -G Ninja -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(VENV)/bin/ninja" \
+	  -DCMAKE_TOOLCHAIN_FILE="$(CURDIR)/cpp/cmake/aarch64-linux-gnu.cmake" \
+	  -DGRAMIAN_EIGEN_DIR="$$($(PY) third_party/eigen_wheel.py)" \
+	  -DGRAMIAN_BLAS=eigen -DGRAMIAN_CUDA=OFF -DGRAMIAN_GTEST_OPTIONAL=ON
+	$(CMAKE) --build $(ARM) --target gramian_conformance
+	qemu-aarch64 -L "$(ARM_ROOT)" $(ARM)/tests/cpp/conformance/gramian_conformance check
+
+# --- CUDA: nothing is installed; the machine's own nvcc, CMake, ninja, pybind11, NumPy and pytest are used ----------
+DEVICE_COUNT := import ctypes, sys; cuda = ctypes.CDLL("libcuda.so.1"); n = ctypes.c_int(); \
+  sys.exit(bool(cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(n)) or n.value == 0))
+test-gpu: export GRAMIAN_CUDA_MODULE = $(CURDIR)/$(GPU)/cpp/libgramian_cuda.so
+test-gpu:
+	cmake -S . -B $(GPU) -G Ninja -DPython_EXECUTABLE="$$(command -v "$(PYTHON)")" -DGRAMIAN_BUILD_PYTHON=ON \
+	  -DGRAMIAN_BUILD_TESTS=ON -DGRAMIAN_GTEST_OPTIONAL=ON -DGRAMIAN_CUDA=ON
+	cmake --build $(GPU)
+	cmake -E rm -rf $(GPU)/stage
+	cmake -E copy_directory python/gramian $(GPU)/stage/gramian
+	cmake --install $(GPU) --component python --prefix $(GPU)/stage
+	@if "$(PYTHON)" -c '$(DEVICE_COUNT)' 2>/dev/null; then set -e; \
+	  $(GPU)/tests/cpp/conformance/gramian_conformance check --table cuda; \
+	  PYTHONPATH="$(CURDIR)/$(GPU)/stage" "$(PYTHON)" -m pytest -m gpu tests/python; \
+	else echo "skipped: no device"; fi
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+lint: $(VENV)/.ready
+	$(PY) -m pip install --quiet 'clang-format>=14,<15' 'ruff>=0.6'
+	$(VENV)/bin/ruff check python tests
+	$(VENV)/bin/ruff format --check python tests
+	find cpp include python tests -name '*.cc' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' | \
+	  xargs $(VENV)/bin/clang-format --dry-run --Werror
+	$(PY) tests/gates/include_rule.py .
+
+wheel: $(VENV)/.ready
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	$(PY) tests/gates/wheel_gate.py dist/*.whl
+
+clean:
+	rm -rf build dist .venv

@@ -1,0 +1,193 @@
+/* The border between linear algebra written once and the machines that run it.
+ *
+ * A backend (a CPU instruction set, a BLAS provider, CUDA) is one filled gramian_op_table. Only PODs cross this
+ * border, so a backend can be compiled with any flags, by any compiler, into the library or into a module that is
+ * opened at run time, and no type can leak through it.
+ *
+ * Rules that every entry obeys
+ *   - Matrices are row-major; `ld*` is the distance between rows in elements (ld >= cols); sizes are int64 and may be 0.
+ *   - Pointers are in the table's own memory (host memory for CPU tables, device memory for CUDA) unless the comment
+ *     says "host". Nothing is aligned by promise.
+ *   - `dtype` is GRAMIAN_F32 or GRAMIAN_F64 and names the type behind every `void*` whose comment names no other type.
+ *     Scalars cross as double.
+ *   - One call uses one thread; splitting work over threads is the caller's job (linalg). A table with
+ *     `tile == 0` wants whole operations instead of tiles (a GPU).
+ *   - Returns 0 on success, a negative gramian_status on failure. Where the comment says so, a positive value is an
+ *     answer of the operation (the failing pivot of potrf). Entries never throw and never print.
+ *   - Outputs do not overlap inputs unless the comment says "in place". NaN and infinity follow IEEE rules.
+ *   - beta == 0 means the old content of the output is not read (NaN in it does not survive).
+ */
+#ifndef GRAMIAN_BACKEND_OP_TABLE_H
+#define GRAMIAN_BACKEND_OP_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRAMIAN_OP_API_VERSION 1
+
+enum gramian_status {
+  GRAMIAN_STATUS_OK = 0,
+  GRAMIAN_STATUS_INVALID = -1,        /* an argument no caller above may pass: a bug */
+  GRAMIAN_STATUS_NO_MEMORY = -2,
+  GRAMIAN_STATUS_BACKEND = -3,        /* the device or vendor library failed; error_text says how */
+  GRAMIAN_STATUS_UNSUPPORTED = -4,
+  GRAMIAN_STATUS_NO_CONVERGENCE = -5
+};
+
+/* Compute types are the first two; the others are storage types that load_rows and load_csr widen. */
+enum gramian_dtype {
+  GRAMIAN_F32 = 0,
+  GRAMIAN_F64 = 1,
+  GRAMIAN_F16 = 2,
+  GRAMIAN_U8 = 3,
+  GRAMIAN_I16 = 4,
+  GRAMIAN_BOOL = 5, /* one byte, zero is false, anything else is 1 */
+  GRAMIAN_I32 = 6,  /* widen only to f64 */
+  GRAMIAN_I64 = 7   /* widen only to f64; index arrays of load_csr and csr_gemm use I32 and I64 too */
+};
+
+enum gramian_activation {
+  GRAMIAN_IDENTITY = 0,
+  GRAMIAN_RELU = 1,    /* max(x, 0); NaN stays NaN */
+  GRAMIAN_TANH = 2,
+  GRAMIAN_SIGMOID = 3, /* 1 / (1 + exp(-x)) */
+  GRAMIAN_COS = 4,
+  GRAMIAN_SIGN = 5     /* -1, 0, 1; NaN stays NaN */
+};
+
+enum gramian_memory { GRAMIAN_HOST_MEMORY = 0, GRAMIAN_DEVICE_MEMORY = 1 };
+enum gramian_side { GRAMIAN_LEFT = 0, GRAMIAN_RIGHT = 1 };
+enum gramian_distribution { GRAMIAN_GAUSSIAN = 0, GRAMIAN_RADEMACHER = 1 };
+
+/* What a call runs on. CPU tables ignore it and accept NULL. */
+typedef struct gramian_context {
+  void* device_state; /* made by open(): stream and library handles */
+} gramian_context;
+
+/* The name of one draw of randomness; see "Frozen bit law" in docs/guarantees.md.
+ * Counter words of block b at index j: low32(j), high32(j), tag | factor << 8 | generation << 16, b. */
+typedef struct gramian_stream {
+  uint64_t key;       /* seed mixed with the family */
+  uint32_t tag;
+  uint32_t factor;
+  uint32_t generation;
+} gramian_stream;
+
+typedef struct gramian_op_table {
+  uint32_t api_version; /* GRAMIAN_OP_API_VERSION */
+  uint32_t struct_size; /* sizeof(gramian_op_table) */
+  const char* name;     /* "base", "avx2", "avx512", "neon", "openblas", "cuda" */
+  int32_t memory;       /* gramian_memory */
+  int32_t tile;         /* preferred edge of square tiles; 0: whole operations */
+
+  /* --- device and memory ------------------------------------------------------------------------------------- */
+  /* Makes the state of one device (host pointer out). CPU tables set *device_state = NULL. */
+  int (*open)(int device_index, void** device_state);
+  void (*close)(void* device_state);
+  /* Text of the last failure on this thread, "" if none. Host pointer, valid until the next failing call. */
+  const char* (*error_text)(void);
+  int (*alloc)(gramian_context*, size_t bytes, void** out); /* 64-byte aligned */
+  void (*free)(gramian_context*, void* pointer);
+  /* Row blocks of bytes between host and table memory, or inside table memory; strides in bytes. upload and download
+   * return after the data may be reused. On CPU tables all three are memcpy. */
+  int (*upload)(gramian_context*, int64_t rows, size_t row_bytes, const void* host, int64_t host_stride, void* dst,
+                int64_t dst_stride);
+  int (*download)(gramian_context*, int64_t rows, size_t row_bytes, const void* src, int64_t src_stride, void* host,
+                  int64_t host_stride);
+  int (*sync)(gramian_context*);
+
+  /* --- moving and widening rows ------------------------------------------------------------------------------ */
+  /* dst[r, c] = (widen(src[row(r), c]) - shift[c]) * row_scale[r], row(r) = row_index ? row_index[r] : r.
+   * The arithmetic is double, then rounded to dst_dtype. Strides in bytes, may be 0 or negative; src may be unaligned.
+   * shift (cols) and row_scale (rows) are double and may be NULL. *first_bad (host) becomes the smallest r whose
+   * source row holds a NaN or an infinity, else -1; dst is written in any case.
+   * Cost: reads rows*cols source elements, writes rows*cols. */
+  int (*load_rows)(gramian_context*, int src_dtype, const void* src, int64_t row_stride, int64_t col_stride,
+                   const int64_t* row_index, int64_t rows, int64_t cols, int dst_dtype, void* dst, int64_t ld_dst,
+                   const double* shift, const double* row_scale, int64_t* first_bad);
+  /* The same for CSR rows: indptr and indices are of index_dtype (GRAMIAN_I32 or I64); indptr[row] .. indptr[row + 1]
+   * index `indices` and `values` from their beginnings. Duplicate entries add up. Column indices were checked above.
+   * Entries without a stored value are 0 - shift. */
+  int (*load_csr)(gramian_context*, int src_dtype, int index_dtype, const void* indptr, const void* indices,
+                  const void* values, const int64_t* row_index, int64_t rows, int64_t cols, int dst_dtype, void* dst,
+                  int64_t ld_dst, const double* shift, const double* row_scale, int64_t* first_bad);
+  /* dst = alpha * src + beta * dst, any pair of F32/F64: also copy (alpha 1, beta 0), convert, zero (alpha 0, beta 0,
+   * src NULL). Computed in the wider of the two types. In place (dst == src) allowed for equal types. */
+  int (*axpby)(gramian_context*, int src_dtype, int64_t rows, int64_t cols, double alpha, const void* src,
+               int64_t ld_src, double beta, int dst_dtype, void* dst, int64_t ld_dst);
+  /* a[i, i] += value, i < n */
+  int (*add_diagonal)(gramian_context*, int dtype, int64_t n, double value, void* a, int64_t lda);
+  /* a[r, c] = a[c, r] for c > r: the lower triangle mirrored into the upper one. In place. */
+  int (*symmetrize)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda);
+  /* x[r, c] *= v[c], v of the same dtype. In place. */
+  int (*scale_columns)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* v, void* x, int64_t ldx);
+  /* x[r, c] *= v[r], v of the same dtype. In place. */
+  int (*scale_rows)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* v, void* x, int64_t ldx);
+
+  /* --- dense products ---------------------------------------------------------------------------------------- */
+  /* C (m x n) = alpha * op(A) * op(B) + beta * C, op(A) m x k. 2 m n k flops. */
+  int (*gemm)(gramian_context*, int dtype, int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, double alpha,
+              const void* a, int64_t lda, const void* b, int64_t ldb, double beta, void* c, int64_t ldc);
+  /* Lower triangle of C (n x n) = alpha * A' A + beta * C for A k x n (trans = 1), or alpha * A A' + beta * C for A
+   * n x k (trans = 0). The strict upper triangle is not touched. n^2 k flops. */
+  int (*gram)(gramian_context*, int dtype, int trans, int64_t n, int64_t k, double alpha, const void* a, int64_t lda,
+              double beta, void* c, int64_t ldc);
+  /* C (m x n) = alpha * A * op(B) + beta * C for a CSR matrix A (m x k); values of value_dtype (F32 or F64),
+   * accumulated in dtype. 2 nnz n flops. B is k x n, not transposed. */
+  int (*csr_gemm)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
+                  double alpha, const void* indptr, const void* indices, const void* values, const void* b,
+                  int64_t ldb, double beta, void* c, int64_t ldc);
+
+  /* --- factorisations ---------------------------------------------------------------------------------------- */
+  /* Lower Cholesky factor over the lower triangle of A, in place; the strict upper triangle is not touched.
+   * Returns 0, or the 1-based index of the first pivot that is not positive (or NaN). n^3 / 3 flops. */
+  int (*potrf)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda);
+  /* B (m x n) = op(L)^-1 B (side LEFT, L m x m) or B op(L)^-1 (side RIGHT, L n x n), L lower triangular, not unit;
+   * its strict upper triangle is not read. In place. */
+  int (*trsm)(gramian_context*, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl,
+              void* b, int64_t ldb);
+  /* Eigen-decomposition of the symmetric matrix in the lower triangle of A: w ascending (n values of dtype), row i of
+   * A becomes the unit eigenvector of w[i]. In place. About 9 n^3 flops, half of them bound by memory. */
+  int (*syevd)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda, void* w);
+
+  /* --- elementwise maps and reductions ----------------------------------------------------------------------- */
+  /* x[r, c] = scale * f(x[r, c] + shift[c]), shift of dtype or NULL. In place. */
+  int (*map)(gramian_context*, int dtype, int activation, int64_t rows, int64_t cols, const void* shift, double scale,
+             void* x, int64_t ldx);
+  /* x[r, c] = exp(-gamma * max(0, row_sq[r] + col_sq[c] - 2 x[r, c])); row_sq and col_sq are double. In place. */
+  int (*rbf)(gramian_context*, int dtype, int64_t rows, int64_t cols, const double* row_sq, const double* col_sq,
+             double gamma, void* x, int64_t ldx);
+  /* out[r] (double) = sum_c x[r, c]^2, summed in double */
+  int (*row_sumsq)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx, double* out);
+  /* out[c] (double) += sum_r weight[r] x[r, c], rows in order, in double; weight (double) may be NULL */
+  int (*column_sums)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
+                     const double* weight, double* out);
+  /* out[code[r], c] (double) += weight[r] x[r, c], rows in order; weight may be NULL; codes lie in [0, n_codes) */
+  int (*class_sums)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
+                    const int64_t* code, const double* weight, int64_t n_codes, double* out, int64_t ld_out);
+
+  /* --- randomness: the same bits on every table -------------------------------------------------------------- */
+  /* out[j - j0, i - i0] = scale * S(i, j) for i0 <= i < i0 + cols, j0 <= j < j0 + rows: the transpose of a block of the
+   * random matrix S of this stream (distribution: gramian_distribution). scale multiplies in double before the
+   * rounding to dtype. */
+  int (*fill_random)(gramian_context*, int dtype, int distribution, gramian_stream, int64_t j0, int64_t rows,
+                     int64_t i0, int64_t cols, double scale, void* out, int64_t ld_out);
+  /* out[t] = sign of index j0 + t (+-1): block(j / 128, b = 0), bit j mod 128, set means -1 */
+  int (*fill_signs)(gramian_context*, int dtype, gramian_stream, int64_t j0, int64_t count, void* out);
+  /* out[t] = low + (high - low) * u, u = (k + 1/2) 2^-52 of index i0 + t: block(i / 2, b = 0), k = word pair i mod 2
+   * >> 12; double arithmetic without contraction, rounded to dtype */
+  int (*fill_uniform)(gramian_context*, int dtype, gramian_stream, int64_t i0, int64_t count, double low, double high,
+                      void* out);
+  /* Rows of x (n a power of two) times scale * Walsh-Hadamard matrix in natural (Sylvester) order. In place.
+   * rows n log2(n) flops. */
+  int (*fwht)(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
+} gramian_op_table;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,102 @@
+# The CUDA table as a module of its own, opened at run time: target gramian_cuda -> libgramian_cuda.so.
+#
+# GRAMIAN_CUDA: AUTO builds it when nvcc, cuBLAS and cuSOLVER are found, ON insists, OFF leaves it out.
+# Sets GRAMIAN_CUDA_FOUND for the including folder. The CUDA runtime is linked statically, cuBLAS and cuSOLVER
+# dynamically; the driver library is not linked, so the module loads (and says why it cannot work) without a driver.
+
+set(GRAMIAN_CUDA "AUTO" CACHE STRING "Build the CUDA module: AUTO, ON or OFF")
+set_property(CACHE GRAMIAN_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT GRAMIAN_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "GRAMIAN_CUDA is ${GRAMIAN_CUDA}; it must be AUTO, ON or OFF")
+endif()
+
+set(GRAMIAN_CUDA_FOUND FALSE)
+set(gramian_cuda_missing "")
+
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set(gramian_cuda_missing "Linux")
+elseif(CMAKE_CROSSCOMPILING AND NOT CMAKE_CUDA_COMPILER)
+  # The nvcc in PATH makes code for this machine, not for the target.
+  set(gramian_cuda_missing "CMAKE_CUDA_COMPILER of the target")
+elseif(NOT GRAMIAN_CUDA STREQUAL "OFF")
+  # Before the language is enabled, which would fill in the compiler's own default.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;90")
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit QUIET)
+  endif()
+  if(NOT CMAKE_CUDA_COMPILER OR NOT CUDAToolkit_FOUND)
+    set(gramian_cuda_missing "nvcc")
+  else()
+    find_path(GRAMIAN_CUBLAS_INCLUDE_DIR cublas_v2.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    find_path(GRAMIAN_CUSOLVER_INCLUDE_DIR cusolverDn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    # The toolkit as Python packages carries no unversioned names.
+    find_library(GRAMIAN_CUBLAS_LIBRARY NAMES cublas libcublas.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR})
+    find_library(GRAMIAN_CUSOLVER_LIBRARY NAMES cusolver libcusolver.so.12 HINTS ${CUDAToolkit_LIBRARY_DIR})
+    mark_as_advanced(GRAMIAN_CUBLAS_INCLUDE_DIR GRAMIAN_CUSOLVER_INCLUDE_DIR GRAMIAN_CUBLAS_LIBRARY
+                     GRAMIAN_CUSOLVER_LIBRARY)
+    if(CUDAToolkit_VERSION VERSION_LESS 13.0)
+      list(APPEND gramian_cuda_missing "CUDA 13 or newer (found ${CUDAToolkit_VERSION})")
+    endif()
+    if(NOT GRAMIAN_CUBLAS_INCLUDE_DIR OR NOT GRAMIAN_CUBLAS_LIBRARY)
+      list(APPEND gramian_cuda_missing "cuBLAS")
+    endif()
+    if(NOT GRAMIAN_CUSOLVER_INCLUDE_DIR OR NOT GRAMIAN_CUSOLVER_LIBRARY)
+      list(APPEND gramian_cuda_missing "cuSOLVER")
+    endif()
+    if(NOT TARGET CUDA::cudart_static)
+      list(APPEND gramian_cuda_missing "the static CUDA runtime")
+    endif()
+  endif()
+  if(NOT gramian_cuda_missing)
+    set(GRAMIAN_CUDA_FOUND TRUE)
+  endif()
+endif()
+
+list(JOIN gramian_cuda_missing ", " gramian_cuda_missing)
+if(GRAMIAN_CUDA STREQUAL "OFF")
+  message(STATUS "gramian: CUDA module off (GRAMIAN_CUDA=OFF)")
+elseif(GRAMIAN_CUDA_FOUND)
+  message(STATUS "gramian: CUDA module on, CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+elseif(GRAMIAN_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "GRAMIAN_CUDA=ON, but not found: ${gramian_cuda_missing}")
+else()
+  message(STATUS "gramian: CUDA module off, not found: ${gramian_cuda_missing}")
+endif()
+
+if(GRAMIAN_CUDA_FOUND)
+  set(gramian_cuda_dir "${CMAKE_CURRENT_LIST_DIR}/../backend/cuda")
+  set(gramian_cuda_sources "")
+  foreach(stem IN ITEMS module memory dense factor elementwise rows random hadamard sparse)
+    list(APPEND gramian_cuda_sources "${gramian_cuda_dir}/${stem}.cu")
+  endforeach()
+  # A contracted multiply-add would change the bits of the draws.
+  set_source_files_properties("${gramian_cuda_dir}/random.cu" PROPERTIES COMPILE_OPTIONS "--fmad=false")
+
+  add_library(gramian_cuda MODULE ${gramian_cuda_sources})
+  get_filename_component(gramian_cuda_library_dir "${GRAMIAN_CUBLAS_LIBRARY}" DIRECTORY)
+  set_target_properties(gramian_cuda PROPERTIES
+    PREFIX "lib"
+    OUTPUT_NAME "gramian_cuda"
+    CUDA_STANDARD 17
+    CUDA_STANDARD_REQUIRED ON
+    CUDA_EXTENSIONS OFF
+    CUDA_RUNTIME_LIBRARY Static
+    CUDA_VISIBILITY_PRESET hidden
+    POSITION_INDEPENDENT_CODE ON
+    INTERPROCEDURAL_OPTIMIZATION OFF
+    LINK_DEPENDS "${gramian_cuda_dir}/exports.map"
+    BUILD_RPATH "${gramian_cuda_library_dir}"
+    INSTALL_RPATH "$ORIGIN/../nvidia/cu13/lib")
+  target_compile_options(gramian_cuda PRIVATE "-Xcompiler=-Wall,-Wextra")
+  target_include_directories(gramian_cuda SYSTEM PRIVATE ${GRAMIAN_CUBLAS_INCLUDE_DIR}
+                             ${GRAMIAN_CUSOLVER_INCLUDE_DIR})
+  target_link_libraries(gramian_cuda PRIVATE ${GRAMIAN_CUBLAS_LIBRARY} ${GRAMIAN_CUSOLVER_LIBRARY})
+  # The version script keeps the static runtime's symbols inside.
+  target_link_options(gramian_cuda PRIVATE "LINKER:--version-script=${gramian_cuda_dir}/exports.map"
+                      "LINKER:--no-undefined" "LINKER:--enable-new-dtags")
+endif()

@@ -1,0 +1,99 @@
+# CPU kernels, once per instruction set.
+#
+# gramian_add_kernels(target)
+#   Compiles cpp/backend/cpu/kernels into one object library per instruction set, gramian_kernels_<isa>, and the host
+#   memory entries into gramian_kernels_memory; adds all objects to `target` and tells its sources which levels exist
+#   (GRAMIAN_HAVE_ISA_<ISA>). Reads GRAMIAN_ISA (all, or a list; the floor is always compiled) and
+#   GRAMIAN_EIGEN_INCLUDE_DIR. Sets GRAMIAN_COMPILED_ISA as a global property for the symbol gate.
+
+set(GRAMIAN_ISA "all" CACHE STRING "Instruction sets to compile: all, or a list such as base;avx2")
+
+set(GRAMIAN_ISA_FLAGS_base "")
+set(GRAMIAN_ISA_FLAGS_neon "")
+set(GRAMIAN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(GRAMIAN_ISA_FLAGS_avx512
+  ${GRAMIAN_ISA_FLAGS_avx2} -mavx512f -mavx512dq -mavx512bw -mavx512vl -mprefer-vector-width=512)
+
+function(gramian_choose_isa result)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+    set(known neon)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(known base avx2 avx512)
+  else()
+    set(known base)
+  endif()
+  set(chosen "${GRAMIAN_ISA}")
+  if(chosen STREQUAL "all")
+    set(chosen "${known}")
+  endif()
+  list(GET known 0 floor)
+  list(PREPEND chosen "${floor}")
+  list(REMOVE_DUPLICATES chosen)
+  foreach(isa IN LISTS chosen)
+    if(NOT isa IN_LIST known)
+      message(FATAL_ERROR "GRAMIAN_ISA: '${isa}' is none of ${known}, the levels of ${CMAKE_SYSTEM_PROCESSOR}")
+    endif()
+  endforeach()
+  set(${result} "${chosen}" PARENT_SCOPE)
+endfunction()
+
+# Position independent, hidden, optimised in every build type and never link-time optimised: see the five laws in
+# cpp/backend/cpu/kernels/README.md.
+function(gramian_kernel_settings library)
+  set_target_properties(${library} PROPERTIES
+    CXX_STANDARD 17
+    CXX_STANDARD_REQUIRED ON
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE ON
+    INTERPROCEDURAL_OPTIMIZATION OFF)
+  # Options of a target follow those of the build type, so the last -O wins. Coverage and sanitizers are left out on
+  # purpose: their runtime symbols are shared by nature.
+  target_compile_options(${library} PRIVATE
+    -Wall -Wextra -Wconversion -O2 -fno-lto -fno-fast-math -fno-math-errno)
+endfunction()
+
+function(gramian_add_kernels target)
+  set(folder "${PROJECT_SOURCE_DIR}/cpp/backend/cpu/kernels")
+  set(sources)
+  foreach(stem dense factor elementwise rows random hadamard sparse)
+    list(APPEND sources "${folder}/${stem}.cc")
+  endforeach()
+  gramian_choose_isa(compiled)
+
+  foreach(isa IN LISTS compiled)
+    set(library gramian_kernels_${isa})
+    add_library(${library} OBJECT ${sources})
+    gramian_kernel_settings(${library})
+    target_compile_definitions(${library} PRIVATE Eigen=Eigen_${isa} GRAMIAN_ISA=${isa})
+    target_include_directories(${library} SYSTEM PRIVATE "${GRAMIAN_EIGEN_INCLUDE_DIR}")
+    target_compile_options(${library} PRIVATE ${GRAMIAN_ISA_FLAGS_${isa}})
+    if(isa STREQUAL "avx512" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # GCC's own AVX-512 headers start from an undefined register and warn about it.
+      target_compile_options(${library} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+    string(TOUPPER "${isa}" name)
+    target_compile_definitions(${target} PUBLIC GRAMIAN_HAVE_ISA_${name})
+  endforeach()
+
+  # Hand-written loops want the vectoriser of -O3; Eigen's kernels only grow with it. The random fills follow the frozen
+  # bit law, which contraction would break.
+  foreach(stem dense factor)
+    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=fast")
+  endforeach()
+  foreach(stem elementwise rows hadamard sparse)
+    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=fast")
+  endforeach()
+  set_source_files_properties("${folder}/random.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
+
+  add_library(gramian_kernels_memory OBJECT "${folder}/memory.cc")
+  gramian_kernel_settings(gramian_kernels_memory)
+  list(GET compiled 0 floor)
+  string(TOUPPER "${floor}" name)
+  target_compile_definitions(gramian_kernels_memory PRIVATE GRAMIAN_HAVE_ISA_${name})
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:gramian_kernels_memory>)
+
+  set_property(GLOBAL PROPERTY GRAMIAN_COMPILED_ISA "${compiled}")
+endfunction()

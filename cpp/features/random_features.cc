@@ -1,0 +1,272 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "features/maps.h"
+#include "gramian/core/array.hpp"
+#include "gramian/core/rng.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+
+namespace gramian {
+
+namespace {
+
+// Tags of the streams of family `features`; part of the law in feature_map.hpp.
+constexpr std::uint32_t kSignTag = 1;
+constexpr std::uint32_t kPhaseTag = 8;
+constexpr std::uint32_t kBiasTag = 9;
+constexpr int kStages = 3;
+
+std::int64_t next_power_of_two(std::int64_t n) {
+  std::int64_t p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+// Values drawn from the seed that are worth keeping between calls: work space, never part of the model.
+template <class T>
+struct Drawn {
+  const void* device = nullptr;  // whose memory the values are in
+  Array<T> weights;              // n_inputs x n_features times the scale; empty for hadamard
+  Array<T> signs;                // hadamard: stages x (blocks * P)
+  Array<T> shift;                // n_features, empty if none
+};
+
+class RandomFeatures final : public FeatureMap {
+ public:
+  explicit RandomFeatures(const RandomFeaturesConfig& config) : config_(config) {
+    GRAMIAN_REQUIRE(config.n_inputs >= 1, invalid_argument,
+                    "n_inputs must be at least 1, got " + std::to_string(config.n_inputs));
+    GRAMIAN_REQUIRE(config.n_features >= 1, invalid_argument,
+                    "n_features must be at least 1, got " + std::to_string(config.n_features));
+    GRAMIAN_REQUIRE(std::isfinite(config.scale) && config.scale >= 0, invalid_argument,
+                    "scale must be finite and not negative");
+    GRAMIAN_REQUIRE(std::isfinite(config.bias) && config.bias >= 0, invalid_argument,
+                    "bias must be finite and not negative");
+    scale_ = config.scale > 0 ? config.scale : 1.0 / std::sqrt(static_cast<double>(config.n_inputs));
+    padded_ = next_power_of_two(config.n_inputs);
+    blocks_ = (config.n_features + padded_ - 1) / padded_;
+    GRAMIAN_REQUIRE(config.kind != RandomKind::hadamard || blocks_ <= 65536, invalid_argument,
+                    "kind='hadamard' makes at most 65536 blocks of features");
+  }
+
+  std::int64_t n_inputs() const override { return config_.n_inputs; }
+  std::int64_t n_features() const override { return config_.n_features; }
+
+  double flops_per_row() const override {
+    const auto d = static_cast<double>(config_.n_features), p = static_cast<double>(padded_);
+    if (config_.kind != RandomKind::hadamard) return 2.0 * static_cast<double>(config_.n_inputs) * d;
+    return kStages * static_cast<double>(blocks_) * p * std::log2(p);
+  }
+
+  void transform(const Exec& exec, const RowsView& x, MatrixView<float> out) const override {
+    transform_in<float>(exec, x, out);
+  }
+  void transform(const Exec& exec, const RowsView& x, MatrixView<double> out) const override {
+    transform_in<double>(exec, x, out);
+  }
+  void apply(const Exec& exec, MatrixView<const float> x, MatrixView<float> out) const override {
+    apply_in<float>(exec, x, out);
+  }
+  void apply(const Exec& exec, MatrixView<const double> x, MatrixView<double> out) const override {
+    apply_in<double>(exec, x, out);
+  }
+
+  Json save(ModelWriter&, const std::string&) const override {
+    Json json = Json::object();
+    json["type"] = "random";
+    json["n_inputs"] = config_.n_inputs;
+    json["n_features"] = config_.n_features;
+    json["kind"] = name_of(config_.kind);
+    json["activation"] = name_of(config_.activation);
+    json["scale"] = scale_;
+    json["bias"] = config_.bias;
+    json["seed"] = std::to_string(config_.seed);  // 64 bits, more than a JSON number keeps
+    return json;
+  }
+
+  void release_workspace() const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    drawn_float_.reset();
+    drawn_double_.reset();
+  }
+
+ private:
+  template <class T>
+  void transform_in(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
+    const bool direct = x.sparse && x.row_index == nullptr && config_.kind != RandomKind::hadamard &&
+                        (x.dtype == DType::f32 || x.dtype == DType::f64);
+    if (!direct) {
+      FeatureMap::transform(exec, x, out);
+      return;
+    }
+    check_shapes(x.rows, x.cols, out.rows, out.cols);
+    check_finite(x);
+    const auto drawn = draw<T>(exec);
+    sparse_multiply<T>(exec, x, drawn->weights.view(), out);
+    activate<T>(exec, config_.activation, drawn->shift.data(), output_scale(), out);
+  }
+
+  template <class T>
+  void apply_in(const Exec& exec, MatrixView<const T> x, MatrixView<T> out) const {
+    check_shapes(x.rows, x.cols, out.rows, out.cols);
+    const auto drawn = draw<T>(exec);
+    if (config_.kind == RandomKind::hadamard) {
+      for (std::int64_t block = 0; block < blocks_; ++block) hadamard_block<T>(exec, *drawn, x, block, out);
+      activate<T>(exec, config_.activation, drawn->shift.data(), output_scale(), out);
+    } else {
+      gemm_activate<T>(exec, x, drawn->weights.view(), config_.activation, drawn->shift.data(), output_scale(), out);
+    }
+  }
+
+  // Columns [block P, ...) of out = scale sqrt(P) (H D3)(H D2)(H D1) x with H orthonormal; the three 1 / sqrt(P) of H
+  // and the factor in front make scale / P, spent in the last transform.
+  template <class T>
+  void hadamard_block(const Exec& exec, const Drawn<T>& drawn, MatrixView<const T> x, std::int64_t block,
+                      MatrixView<T> out) const {
+    // Rows in pieces that stay in cache over the three stages; all of them at once where the device is asked as a whole.
+    const std::int64_t fitting = (std::int64_t{1} << 16) / padded_;
+    const std::int64_t edge = exec.threads() == 1 && exec.device() != Device::cpu
+                                  ? std::max<std::int64_t>(1, x.rows)
+                                  : std::clamp<std::int64_t>(fitting, 1, 64);
+    const std::int64_t first = block * padded_;
+    const std::int64_t width = std::min(padded_, config_.n_features - first);
+    exec.parallel_for((x.rows + edge - 1) / edge, [&](std::int64_t task) {
+      const std::int64_t begin = task * edge, count = std::min(edge, x.rows - begin);
+      Array<T> work(exec, count, padded_);
+      axpby<T, T>(exec, 0.0, {}, 0.0, work.view());
+      axpby<T, T>(exec, 1.0, x.block(begin, 0, count, x.cols), 0.0, work.view().block(0, 0, count, x.cols));
+      for (int stage = 0; stage < kStages; ++stage) {
+        scale_columns<T>(exec, drawn.signs.view().row(stage) + first, work.view());
+        walsh_hadamard<T>(exec, stage + 1 == kStages ? scale_ / static_cast<double>(padded_) : 1.0, work.view());
+      }
+      axpby<T, T>(exec, 1.0, work.view().block(0, 0, count, width), 0.0, out.block(begin, first, count, width));
+    });
+  }
+
+  double output_scale() const {
+    return config_.activation == Activation::cos ? std::sqrt(2.0 / static_cast<double>(config_.n_features)) : 1.0;
+  }
+
+  template <class T>
+  std::shared_ptr<const Drawn<T>> draw(const Exec& exec) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::shared_ptr<const Drawn<T>>& kept = slot<T>();
+    if (kept && kept->device == exec.context()) return kept;
+    const Exec steady = exec.uninterrupted();
+    auto drawn = std::make_shared<Drawn<T>>();
+    drawn->device = exec.context();
+    if (config_.kind == RandomKind::hadamard) {
+      drawn->signs = Array<T>(steady, kStages, blocks_ * padded_);
+      for (std::uint32_t stage = 0; stage < kStages; ++stage) {
+        for (std::int64_t block = 0; block < blocks_; ++block) {
+          const RngStream stream(config_.seed, RngFamily::features, kSignTag, stage, static_cast<std::uint32_t>(block));
+          fill_signs<T>(steady, stream, padded_, drawn->signs.view().row(stage) + block * padded_);
+        }
+      }
+    } else {
+      const bool gaussian = config_.kind == RandomKind::gaussian;
+      const RngStream stream(config_.seed, gaussian ? RngFamily::gaussian : RngFamily::rademacher);
+      drawn->weights = Array<T>(steady, config_.n_inputs, config_.n_features);
+      fill_random<T>(steady, gaussian ? Distribution::gaussian : Distribution::rademacher, stream, scale_,
+                     drawn->weights.view());
+    }
+    draw_shift<T>(steady, *drawn);
+    kept = std::move(drawn);
+    return kept;
+  }
+
+  template <class T>
+  void draw_shift(const Exec& exec, Drawn<T>& drawn) const {
+    constexpr double kTwoPi = 6.283185307179586;
+    if (config_.activation == Activation::cos) {
+      drawn.shift = Array<T>(exec, config_.n_features);
+      fill_uniform<T>(exec, RngStream(config_.seed, RngFamily::features, kPhaseTag), config_.n_features, 0.0, kTwoPi,
+                      drawn.shift.data());
+    } else if (config_.bias > 0) {
+      const RngStream stream(config_.seed, RngFamily::features, kBiasTag);
+      std::vector<T> host(static_cast<std::size_t>(config_.n_features));
+      for (std::size_t i = 0; i < host.size(); ++i) host[i] = static_cast<T>(config_.bias * stream.gaussian(i, 0));
+      drawn.shift = Array<T>(exec, config_.n_features);
+      upload<T>(exec, {host.data(), 1, config_.n_features}, drawn.shift.view());
+    }
+  }
+
+  template <class T>
+  std::shared_ptr<const Drawn<T>>& slot() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return drawn_float_;
+    } else {
+      return drawn_double_;
+    }
+  }
+
+  static void check_finite(const RowsView& x) {
+    const auto at = [&](const void* array, std::int64_t k) {
+      return x.index_dtype == DType::i32 ? static_cast<std::int64_t>(static_cast<const std::int32_t*>(array)[k])
+                                         : static_cast<const std::int64_t*>(array)[k];
+    };
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      for (std::int64_t k = at(x.indptr, r); k < at(x.indptr, r + 1); ++k) {
+        const double value = x.dtype == DType::f32 ? static_cast<const float*>(x.values)[k]
+                                                   : static_cast<const double*>(x.values)[k];
+        GRAMIAN_REQUIRE(std::isfinite(value), non_finite,
+                        "X contains NaN or infinity, first in row " + std::to_string(x.first_row + r));
+      }
+    }
+  }
+
+  RandomFeaturesConfig config_;
+  double scale_;
+  std::int64_t padded_, blocks_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<const Drawn<float>> drawn_float_;
+  mutable std::shared_ptr<const Drawn<double>> drawn_double_;
+};
+
+constexpr const char* kActivations[] = {"identity", "relu", "tanh", "sigmoid", "cos", "sign"};
+constexpr const char* kKinds[] = {"gaussian", "rademacher", "hadamard"};
+
+}  // namespace
+
+FeatureMapPtr make_random_features(const RandomFeaturesConfig& config) {
+  return std::make_shared<RandomFeatures>(config);
+}
+
+const char* name_of(Activation activation) { return kActivations[static_cast<int>(activation)]; }
+const char* name_of(RandomKind kind) { return kKinds[static_cast<int>(kind)]; }
+
+Activation parse_activation(const std::string& name) {
+  for (int k = 0; k < 6; ++k)
+    if (name == kActivations[k]) return static_cast<Activation>(k);
+  throw Error(ErrorCode::invalid_argument, "activation must be one of 'identity', 'relu', 'tanh', 'sigmoid', 'cos', "
+                                           "'sign', got '" + name + "'");
+}
+
+RandomKind parse_random_kind(const std::string& name) {
+  for (int k = 0; k < 3; ++k)
+    if (name == kKinds[k]) return static_cast<RandomKind>(k);
+  throw Error(ErrorCode::invalid_argument,
+              "kind must be one of 'gaussian', 'rademacher', 'hadamard', got '" + name + "'");
+}
+
+FeatureMapPtr load_random_features(const Json& json) {
+  RandomFeaturesConfig config;
+  config.n_inputs = json.at("n_inputs").integer();
+  config.n_features = json.at("n_features").integer();
+  config.kind = parse_random_kind(json.at("kind").string());
+  config.activation = parse_activation(json.at("activation").string());
+  config.scale = json.at("scale").number();
+  config.bias = json.at("bias").number();
+  const std::string& seed = json.at("seed").string();
+  const auto parsed = std::from_chars(seed.data(), seed.data() + seed.size(), config.seed);
+  GRAMIAN_REQUIRE(parsed.ec == std::errc() && parsed.ptr == seed.data() + seed.size(), file_format,
+                  "the seed of a feature map is not a number");
+  return make_random_features(config);
+}
+
+}  // namespace gramian

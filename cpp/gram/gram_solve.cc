@@ -1,0 +1,364 @@
+// Weights, paths and model choice from the sums alone.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gram/gram_sums.h"
+#include "gramian/gram/gram_state.hpp"
+#include "gramian/linalg/elementwise.hpp"
+
+namespace gramian {
+
+namespace {
+
+// Where a spectrum pays: one eigen-decomposition costs as much as dozens of Cholesky factors, and serves all ridges.
+constexpr std::int64_t kSmallSystem = 256;
+constexpr std::size_t kManyRidges = 50;
+
+// S (G - s s'/n) S + ridge I, S = 1 / deviation of each feature where asked for, else I.
+class CentredGram final : public SpdOperator {
+ public:
+  CentredGram(const GramState::Sums& sums, double ridge, bool standardize) : sums_(sums), ridge_(ridge) {
+    centred_ = sums.options.intercept && sums.weight_sum > 0;
+    if (centred_) s_ = to_device(sums.exec, sums.s);
+    scale_.assign(sums.s.size(), 1.0);
+    if (standardize) standardize_features();
+    scaled_ = standardize;
+  }
+
+  std::int64_t size() const override { return sums_.d; }
+  void build(const Exec& exec, SymmetricMatrix<double>& a) const override { build_in<double>(exec, a); }
+  void build(const Exec& exec, SymmetricMatrix<float>& a) const override { build_in<float>(exec, a); }
+
+  void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const override {
+    Array<double> scaled;
+    MatrixView<const double> v = w;
+    if (scaled_) {
+      scaled = Array<double>(exec, w.rows, w.cols);
+      axpby<double, double>(exec, 1.0, w, 0.0, scaled.view());
+      scale_rows(exec, scale_, scaled.view());
+      v = scaled.view();
+    }
+    symmetric_multiply(exec, 1.0, sums_.g, v, 0.0, out);
+    if (centred_) {
+      Array<double> projection(exec, 1, w.cols);
+      const MatrixView<const double> s(s_.data(), 1, size());
+      gemm<double>(exec, Trans::no, Trans::no, 1.0, s, v, 0.0, projection.view());
+      gemm<double>(exec, Trans::yes, Trans::no, -1.0 / sums_.weight_sum, s, projection.view(), 1.0, out);
+    }
+    if (scaled_) scale_rows(exec, scale_, out);
+    axpby<double, double>(exec, ridge_, w, 1.0, out);
+  }
+
+  const std::vector<double>& scale() const { return scale_; }
+  // S (Q' - s t'/n), d x c, on the device.
+  Array<double> right_hand_side() const {
+    std::vector<double> b = sums_.centred_cross();
+    for (std::int64_t j = 0; j < sums_.d; ++j)
+      for (std::int64_t k = 0; k < sums_.c; ++k)
+        b[static_cast<std::size_t>(j * sums_.c + k)] *= scale_[static_cast<std::size_t>(j)];
+    Array<double> out(sums_.exec, sums_.d, sums_.c);
+    upload<double>(sums_.exec, {b.data(), sums_.d, sums_.c}, out.view());
+    return out;
+  }
+
+ private:
+  template <class T>
+  void build_in(const Exec& exec, SymmetricMatrix<T>& a) const {
+    a.axpby(exec, 1.0, sums_.g, 0.0);
+    if (centred_) {
+      std::vector<T> rounded(sums_.s.begin(), sums_.s.end());
+      Array<T> s(exec, sums_.d);
+      upload<T>(exec, {rounded.data(), 1, sums_.d}, s.view());
+      a.add_outer(exec, -1.0 / sums_.weight_sum, s.data(), s.data());
+    }
+    if (scaled_) a.scale(exec, scale_);
+    a.add_diagonal(exec, ridge_);
+  }
+
+  void standardize_features() {
+    const double n = sums_.weight_sum;
+    if (n <= 0) return;
+    std::vector<double> diagonal(scale_.size());
+    sums_.g.diagonal(sums_.exec, diagonal.data());
+    for (std::size_t k = 0; k < scale_.size(); ++k) {
+      const double offset = sums_.s[k] / n, variance = diagonal[k] / n - offset * offset;
+      // A constant feature has no unit to be measured in and keeps its own, as scikit-learn's StandardScaler has it.
+      const double noise = 10 * std::numeric_limits<double>::epsilon() * diagonal[k] / n;
+      scale_[k] = variance > noise ? 1.0 / std::sqrt(variance) : 1.0;
+    }
+  }
+
+  const GramState::Sums& sums_;
+  double ridge_;
+  bool centred_ = false, scaled_ = false;
+  Array<double> s_;
+  std::vector<double> scale_;
+};
+
+void require_ridge(double ridge) {
+  GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument,
+                  "ridge must be finite and not negative, got " + std::to_string(ridge));
+}
+
+// Coefficients (c x d) and intercept from W (d x c, device, in scaled units).
+Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, MatrixView<const double> w,
+                SolveReport report) {
+  const std::int64_t d = sums.d, c = sums.c;
+  std::vector<double> host(static_cast<std::size_t>(d * c)), coef(host.size());
+  download<double>(sums.exec, w, {host.data(), d, c});
+  Solution solution;
+  solution.intercept.assign(static_cast<std::size_t>(c), 0.0);
+  const bool centred = sums.options.intercept && sums.weight_sum > 0;
+  for (std::int64_t k = 0; k < c; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    double constant = centred ? sums.target_shift[at] + sums.t[at] / sums.weight_sum : 0.0;
+    for (std::int64_t j = 0; j < d; ++j) {
+      const auto feature = static_cast<std::size_t>(j);
+      const double value = host[static_cast<std::size_t>(j * c + k)] * scale[feature];
+      coef[static_cast<std::size_t>(k * d + j)] = value;
+      if (centred) constant -= value * (sums.shift[feature] + sums.s[feature] / sums.weight_sum);
+    }
+    solution.intercept[at] = constant;
+  }
+  solution.coef = Array<double>(sums.exec, c, d);
+  upload<double>(sums.exec, {coef.data(), c, d}, solution.coef.view());
+  solution.report = std::move(report);
+  if (sums.removed && solution.report.smallest_eigenvalue > 0) {
+    // First-order bound: |dW| / |W| <= |A^-1| |dG|, and dG is at most (terms of a sum) * eps * (largest |G| ever held).
+    const double terms = static_cast<double>(sums.longest_sum + sums.operations);
+    solution.report.removal_bound =
+        4 * terms * sums.rounding_unit() * sums.largest_trace / solution.report.smallest_eigenvalue;
+  }
+  return solution;
+}
+
+// Eigenvectors and eigenvalues of the centred Gram, and the right-hand side in their coordinates.
+struct Spectrum {
+  std::vector<double> values;     // clipped at 0, ascending
+  Array<double> vectors;          // one a row
+  Array<double> coordinates;      // V B, d x c
+  std::vector<double> host;       // the same on the host
+};
+
+Spectrum spectrum_of(const GramState::Sums& sums, const CentredGram& centred) {
+  Spectrum out;
+  {
+    SymmetricMatrix<double> a(sums.exec, sums.d);
+    centred.build(sums.exec, a);
+    symmetric_eigen(sums.exec, a, out.values, out.vectors);
+  }
+  for (double& value : out.values) value = std::max(0.0, value);
+  const Array<double> b = centred.right_hand_side();
+  out.coordinates = Array<double>(sums.exec, sums.d, sums.c);
+  gemm<double>(sums.exec, Trans::no, Trans::no, 1.0, out.vectors.view(), b.view(), 0.0, out.coordinates.view());
+  out.host.resize(static_cast<std::size_t>(sums.d * sums.c));
+  download<double>(sums.exec, out.coordinates.view(), {out.host.data(), sums.d, sums.c});
+  return out;
+}
+
+bool use_spectrum(const GramState::Sums& sums, std::size_t n_ridges) {
+  return n_ridges >= kManyRidges || (sums.d <= kSmallSystem && n_ridges > 1);
+}
+
+double threshold_of(const Spectrum& spectrum) {
+  return static_cast<double>(spectrum.values.size()) * std::numeric_limits<double>::epsilon() * spectrum.values.back();
+}
+
+}  // namespace
+
+Solution GramState::solve(const SolveOptions& options) const {
+  require_ridge(options.ridge);
+  const Sums& sums = *sums_;
+  SolveReport report;
+  Array<double> w(sums.exec, sums.d, sums.c);
+  const CentredGram a(sums, options.ridge, options.standardize);
+  if (sums.n_rows == 0) {
+    GRAMIAN_REQUIRE(options.ridge > 0, not_positive_definite,
+                    "ridge = 0 needs features of full rank: the rank is 0 of " + std::to_string(sums.d));
+    axpby<double, double>(sums.exec, 0.0, {}, 0.0, w.view());
+    report.method = "zero";
+    report.size = sums.d;
+  } else {
+    const Array<double> b = a.right_hand_side();
+    report = solve_spd(sums.exec, a, b.view(), w.view(), options.precision, options.ridge == 0);
+  }
+  report.form = "primal";
+  report.ridge = options.ridge;
+  return finish(sums, a.scale(), w.view(), std::move(report));
+}
+
+std::vector<Solution> GramState::path(const std::vector<double>& ridges, const SolveOptions& options) const {
+  for (const double ridge : ridges) require_ridge(ridge);
+  std::vector<Solution> out;
+  if (sums_->n_rows == 0 || !use_spectrum(*sums_, ridges.size())) {
+    for (const double ridge : ridges) {
+      SolveOptions one = options;
+      one.ridge = ridge;
+      out.push_back(solve(one));
+    }
+    return out;
+  }
+  const Sums& sums = *sums_;
+  const CentredGram centred(sums, 0.0, options.standardize);
+  const Spectrum spectrum = spectrum_of(sums, centred);
+  const double threshold = threshold_of(spectrum);
+  for (const double ridge : ridges) {
+    SolveReport report;
+    report.method = "eigh";
+    report.form = "primal";
+    report.ridge = ridge;
+    report.size = sums.d;
+    std::vector<double> scaled(spectrum.host);
+    double smallest = std::numeric_limits<double>::infinity();
+    for (std::int64_t j = 0; j < sums.d; ++j) {
+      const double value = spectrum.values[static_cast<std::size_t>(j)];
+      const bool kept = ridge > 0 || value > threshold;
+      if (kept) smallest = std::min(smallest, value + ridge);
+      report.rank += kept ? 1 : 0;
+      for (std::int64_t k = 0; k < sums.c; ++k) {
+        double& entry = scaled[static_cast<std::size_t>(j * sums.c + k)];
+        entry = kept ? entry / (value + ridge) : 0.0;
+      }
+    }
+    GRAMIAN_REQUIRE(ridge > 0 || report.rank == sums.d, not_positive_definite,
+                    "ridge = 0 needs features of full rank: the rank is " + std::to_string(report.rank) + " of " +
+                        std::to_string(sums.d) + "; use a ridge above 0");
+    report.smallest_eigenvalue = smallest;
+    report.condition = (spectrum.values.back() + ridge) / smallest;
+    Array<double> coordinates(sums.exec, sums.d, sums.c), w(sums.exec, sums.d, sums.c);
+    upload<double>(sums.exec, {scaled.data(), sums.d, sums.c}, coordinates.view());
+    gemm<double>(sums.exec, Trans::yes, Trans::no, 1.0, spectrum.vectors.view(), coordinates.view(), 0.0, w.view());
+    out.push_back(finish(sums, centred.scale(), w.view(), std::move(report)));
+  }
+  return out;
+}
+
+GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) const {
+  const Sums& sums = *sums_;
+  GRAMIAN_REQUIRE(!ridges.empty(), invalid_argument, "ridges is empty");
+  GRAMIAN_REQUIRE(sums.n_rows > 0, not_fitted, "the state has no rows to choose a ridge from");
+  for (const double ridge : ridges) {
+    require_ridge(ridge);
+    GRAMIAN_REQUIRE(ridge > 0, invalid_argument, "gcv needs ridges above 0");
+  }
+  GcvCurve curve;
+  curve.ridges = ridges;
+  const double n = sums.weight_sum;
+  double energy = 0;
+  for (std::size_t k = 0; k < sums.energy.size(); ++k) energy += sums.centred_energy(k);
+
+  const auto add = [&](double residual, double freedom) {
+    const double left = n - freedom;
+    curve.degrees_of_freedom.push_back(freedom);
+    curve.scores.push_back(left > 0 ? std::max(0.0, residual) * n / (left * left)
+                                    : std::numeric_limits<double>::infinity());
+  };
+  const double intercept = sums.options.intercept ? 1.0 : 0.0;
+  if (use_spectrum(sums, ridges.size())) {
+    curve.method = "eigh";
+    const CentredGram centred(sums, 0.0, standardize);
+    const Spectrum spectrum = spectrum_of(sums, centred);
+    const double threshold = threshold_of(spectrum);
+    // Energy per mode; what no mode explains is left at any ridge. Summing modes loses no digits where the residual is
+    // a small part of the energy.
+    std::vector<double> mode(spectrum.values.size(), 0.0);
+    double unexplained = energy;
+    for (std::size_t j = 0; j < mode.size(); ++j) {
+      for (std::int64_t k = 0; k < sums.c; ++k) {
+        const double entry = spectrum.host[j * static_cast<std::size_t>(sums.c) + static_cast<std::size_t>(k)];
+        mode[j] += entry * entry;
+      }
+      if (spectrum.values[j] > threshold) unexplained -= mode[j] / spectrum.values[j];
+    }
+    unexplained = std::max(0.0, unexplained);
+    for (const double ridge : ridges) {
+      double residual = unexplained, freedom = intercept;
+      for (std::size_t j = 0; j < mode.size(); ++j) {
+        const double value = spectrum.values[j], shrink = ridge / (value + ridge);
+        if (value > threshold) residual += mode[j] / value * shrink * shrink;
+        freedom += value / (value + ridge);
+      }
+      add(residual, freedom);
+    }
+  } else {
+    curve.method = "cholesky";
+    for (const double ridge : ridges) {
+      const CentredGram a(sums, ridge, standardize);
+      const Array<double> b = a.right_hand_side();
+      SymmetricMatrix<double> l(sums.exec, sums.d);
+      a.build(sums.exec, l);
+      if (cholesky(sums.exec, l) != 0) {
+        // Too small a ridge for these features: numerically singular, and no candidate.
+        curve.degrees_of_freedom.push_back(std::numeric_limits<double>::quiet_NaN());
+        curve.scores.push_back(std::numeric_limits<double>::infinity());
+        continue;
+      }
+      Array<double> w(sums.exec, sums.d, sums.c);
+      axpby<double, double>(sums.exec, 1.0, b.view(), 0.0, w.view());
+      cholesky_solve_half<double>(sums.exec, Trans::no, l, w.view());
+      // |L^-1 B|^2 = B'A^-1 B; with W = A^-1 B the residual is energy - B'W - ridge |W|^2.
+      std::vector<double> host(static_cast<std::size_t>(w.size()));
+      const auto sum_of_squares = [&] {
+        download<double>(sums.exec, w.view(), {host.data(), sums.d, sums.c});
+        double total = 0;
+        for (const double value : host) total += value * value;
+        return total;
+      };
+      const double explained = sum_of_squares();
+      cholesky_solve_half<double>(sums.exec, Trans::yes, l, w.view());
+      const double size = sum_of_squares();
+      const double trace = static_cast<double>(sums.d) - ridge * inverse_trace(sums.exec, l);
+      add(energy - explained - ridge * size, intercept + trace);
+    }
+  }
+  curve.best = static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) -
+                                        curve.scores.begin());
+  curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());
+  return curve;
+}
+
+std::vector<double> GramState::penalised_residual_sums(const Solution& solution) const {
+  const Sums& sums = *sums_;
+  const std::vector<double> b = sums.centred_cross();
+  std::vector<double> coef(static_cast<std::size_t>(sums.c * sums.d)), out(static_cast<std::size_t>(sums.c));
+  download<double>(sums.exec, solution.coef.view(), {coef.data(), sums.c, sums.d});
+  for (std::int64_t k = 0; k < sums.c; ++k) {
+    double explained = 0;
+    for (std::int64_t j = 0; j < sums.d; ++j)
+      explained += coef[static_cast<std::size_t>(k * sums.d + j)] * b[static_cast<std::size_t>(j * sums.c + k)];
+    out[static_cast<std::size_t>(k)] = std::max(0.0, sums.centred_energy(static_cast<std::size_t>(k)) - explained);
+  }
+  return out;
+}
+
+std::vector<double> GramState::residual_sums(const Solution& solution) const {
+  // |y - X w|^2 = energy - 2 w'b + w'A w, A without the ridge.
+  const Sums& sums = *sums_;
+  const std::int64_t d = sums.d, c = sums.c;
+  std::vector<double> coef(static_cast<std::size_t>(c * d)), transposed(coef.size()), image(coef.size());
+  download<double>(sums.exec, solution.coef.view(), {coef.data(), c, d});
+  for (std::int64_t k = 0; k < c; ++k)
+    for (std::int64_t j = 0; j < d; ++j)
+      transposed[static_cast<std::size_t>(j * c + k)] = coef[static_cast<std::size_t>(k * d + j)];
+  Array<double> w(sums.exec, d, c), aw(sums.exec, d, c);
+  upload<double>(sums.exec, {transposed.data(), d, c}, w.view());
+  CentredGram(sums, 0.0, false).apply(sums.exec, w.view(), aw.view());
+  download<double>(sums.exec, aw.view(), {image.data(), d, c});
+  const std::vector<double> b = sums.centred_cross();
+  std::vector<double> out(static_cast<std::size_t>(c));
+  for (std::int64_t k = 0; k < c; ++k) {
+    double total = sums.centred_energy(static_cast<std::size_t>(k));
+    for (std::int64_t j = 0; j < d; ++j) {
+      const auto at = static_cast<std::size_t>(j * c + k);
+      total += transposed[at] * (image[at] - 2 * b[at]);
+    }
+    out[static_cast<std::size_t>(k)] = std::max(0.0, total);
+  }
+  return out;
+}
+
+}  // namespace gramian

@@ -1,0 +1,419 @@
+#include "gramian/gram/gram_state.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "gram/gram_sums.h"
+
+namespace gramian {
+
+namespace {
+
+bool all_zero(const std::vector<double>& v) {
+  return std::all_of(v.begin(), v.end(), [](double x) { return x == 0; });
+}
+
+// q += alpha u v' for host vectors.
+void add_outer(const Exec& exec, double alpha, const std::vector<double>& u, const Array<double>& v, Array<double>& q) {
+  if (all_zero(u) || q.size() == 0) return;
+  const Array<double> column = to_device(exec, u);
+  gemm<double>(exec, Trans::no, Trans::no, alpha, {column.data(), column.size(), 1}, v.view(), 1.0, q.view());
+}
+
+}  // namespace
+
+GramState::Sums::Sums(const Exec& exec_, std::int64_t features, std::int64_t outputs, GramOptions options_)
+    : exec(exec_), d(features), c(outputs), options(options_) {
+  GRAMIAN_REQUIRE(d >= 1, invalid_argument, "n_features must be at least 1, got " + std::to_string(d));
+  GRAMIAN_REQUIRE(c >= 0, invalid_argument, "n_outputs must be at least 0, got " + std::to_string(c));
+  GRAMIAN_REQUIRE(options.products == DType::f32 || options.products == DType::f64, wrong_dtype,
+                  "dtype must be float32 or float64");
+  g = SymmetricMatrix<double>(exec, d);
+  q = Array<double>(exec, c, d);
+  reset();
+}
+
+void GramState::Sums::reset() {
+  const Exec steady = exec.uninterrupted();
+  g.set_zero(steady);
+  axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
+  s.assign(static_cast<std::size_t>(d), 0.0);
+  shift.assign(static_cast<std::size_t>(d), 0.0);
+  for (auto* v : {&t, &target_shift, &energy}) v->assign(static_cast<std::size_t>(c), 0.0);
+  counts.assign(static_cast<std::size_t>(c), 0);
+  n_rows = 0;
+  weight_sum = 0;
+  shift_known = false;
+  kind = TargetKind::none;
+  largest_trace = 0;
+  longest_sum = operations = 0;
+  removed = false;
+}
+
+void GramState::Sums::note_trace() {
+  std::vector<double> diagonal(static_cast<std::size_t>(d));
+  g.diagonal(exec, diagonal.data());
+  double trace = 0;
+  for (const double value : diagonal) trace += value;
+  largest_trace = std::max(largest_trace, trace);
+  ++operations;
+}
+
+void GramState::Sums::move_shift(const std::vector<double>& by, const std::vector<double>& targets_by) {
+  // x - (shift + by) = (x - shift) - by, and the same for the targets; every sum follows.
+  const Exec steady = exec.uninterrupted();
+  if (!all_zero(by)) {
+    const Array<double> s_device = to_device(steady, s), by_device = to_device(steady, by);
+    g.add_outer(steady, -1.0, s_device.data(), by_device.data());
+    g.add_outer(steady, weight_sum, by_device.data(), by_device.data());
+    add_outer(steady, -1.0, t, by_device, q);
+    for (std::size_t k = 0; k < s.size(); ++k) {
+      s[k] -= weight_sum * by[k];
+      shift[k] += by[k];
+    }
+  }
+  if (!all_zero(targets_by)) {
+    const Array<double> s_device = to_device(steady, s);
+    add_outer(steady, -1.0, targets_by, s_device, q);
+    for (std::size_t k = 0; k < t.size(); ++k) {
+      energy[k] += targets_by[k] * (weight_sum * targets_by[k] - 2 * t[k]);
+      t[k] -= weight_sum * targets_by[k];
+      target_shift[k] += targets_by[k];
+    }
+  }
+}
+
+void GramState::Sums::combine(const Sums& other, double sign) {
+  if (n_rows == 0 && sign > 0) {
+    shift = other.shift;
+    target_shift = other.target_shift;
+    shift_known = other.shift_known;
+  }
+  // Other's rows seen from this state's shift: x - shift = (x - other.shift) + by.
+  std::vector<double> by(s.size()), targets_by(t.size());
+  for (std::size_t k = 0; k < by.size(); ++k) by[k] = other.shift[k] - shift[k];
+  for (std::size_t k = 0; k < targets_by.size(); ++k) targets_by[k] = other.target_shift[k] - target_shift[k];
+  if (kind == TargetKind::none) kind = other.kind;
+  const Exec steady = exec.uninterrupted();
+  const double n = other.weight_sum;
+
+  g.axpby(steady, sign, other.g, 1.0);
+  axpby<double, double>(steady, sign, other.q.view(), 1.0, q.view());
+  std::vector<double> moved = other.s;  // other's s around this shift
+  if (!all_zero(by)) {
+    const Array<double> s_device = to_device(steady, other.s), by_device = to_device(steady, by);
+    g.add_outer(steady, sign, s_device.data(), by_device.data());
+    g.add_outer(steady, sign * n, by_device.data(), by_device.data());
+    add_outer(steady, sign, other.t, by_device, q);
+    for (std::size_t k = 0; k < moved.size(); ++k) moved[k] += n * by[k];
+  }
+  if (!all_zero(targets_by)) add_outer(steady, sign, targets_by, to_device(steady, moved), q);
+  for (std::size_t k = 0; k < s.size(); ++k) s[k] += sign * moved[k];
+  for (std::size_t k = 0; k < t.size(); ++k) {
+    t[k] += sign * (other.t[k] + n * targets_by[k]);
+    energy[k] += sign * (other.energy[k] + targets_by[k] * (2 * other.t[k] + n * targets_by[k]));
+    counts[k] += (sign > 0 ? 1 : -1) * other.counts[k];
+  }
+  n_rows += (sign > 0 ? 1 : -1) * other.n_rows;
+  weight_sum += sign * n;
+  if (other.options.products == DType::f32) options.products = DType::f32;
+  largest_trace = std::max(largest_trace, other.largest_trace);
+  longest_sum = std::max(longest_sum, other.longest_sum);
+  operations += other.operations;
+  removed = removed || other.removed || sign < 0;
+  note_trace();
+}
+
+void GramState::Sums::settle_after_removal() {
+  removed = true;
+  if (n_rows == 0) {
+    reset();
+    return;
+  }
+  const Exec steady = exec.uninterrupted();
+  for (std::size_t k = 0; kind == TargetKind::codes && k < counts.size(); ++k) {
+    if (counts[k] != 0) continue;
+    // A class without rows: what is left of its sums is rounding.
+    axpby<double, double>(steady, 0.0, {}, 0.0, q.view().block(static_cast<std::int64_t>(k), 0, 1, d));
+    t[k] = energy[k] = 0;
+  }
+  if (!options.intercept) return;
+  // The shift may remember rows that are gone; the mean of those that are left does not. The difference that really
+  // is applied is the one between the rounded shifts.
+  std::vector<double> by(s.size()), targets_by(t.size(), 0.0);
+  for (std::size_t k = 0; k < by.size(); ++k) by[k] = (shift[k] + s[k] / weight_sum) - shift[k];
+  if (!all_zero(target_shift)) {
+    for (std::size_t k = 0; k < targets_by.size(); ++k)
+      targets_by[k] = (target_shift[k] + t[k] / weight_sum) - target_shift[k];
+  }
+  move_shift(by, targets_by);
+  note_trace();
+}
+
+double GramState::Sums::centred_energy(std::size_t k) const {
+  if (!options.intercept || weight_sum <= 0) return energy[k];
+  return std::max(0.0, energy[k] - t[k] * t[k] / weight_sum);
+}
+
+std::vector<double> GramState::Sums::centred_cross() const {
+  std::vector<double> rows(static_cast<std::size_t>(c * d)), out(rows.size());
+  download<double>(exec, q.view(), {rows.data(), c, d});
+  for (std::int64_t k = 0; k < c; ++k) {
+    const double mean = options.intercept && weight_sum > 0 ? t[static_cast<std::size_t>(k)] / weight_sum : 0.0;
+    for (std::int64_t j = 0; j < d; ++j)
+      out[static_cast<std::size_t>(j * c + k)] =
+          rows[static_cast<std::size_t>(k * d + j)] - mean * s[static_cast<std::size_t>(j)];
+  }
+  return out;
+}
+
+double GramState::Sums::rounding_unit() const {
+  return options.products == DType::f32 ? static_cast<double>(std::numeric_limits<float>::epsilon())
+                                        : std::numeric_limits<double>::epsilon();
+}
+
+GramState::GramState(const Exec& exec, std::int64_t n_features, std::int64_t n_outputs, GramOptions options)
+    : sums_(std::make_unique<Sums>(exec, n_features, n_outputs, options)) {}
+GramState::GramState(GramState&&) noexcept = default;
+GramState& GramState::operator=(GramState&&) noexcept = default;
+GramState::~GramState() = default;
+
+GramState GramState::clone() const {
+  GramState copy(sums_->exec, sums_->d, sums_->c, sums_->options);
+  const Exec steady = sums_->exec.uninterrupted();
+  copy.sums_->g.axpby(steady, 1.0, sums_->g, 0.0);
+  axpby<double, double>(steady, 1.0, sums_->q.view(), 0.0, copy.sums_->q.view());
+  copy.sums_->s = sums_->s;
+  copy.sums_->shift = sums_->shift;
+  copy.sums_->t = sums_->t;
+  copy.sums_->target_shift = sums_->target_shift;
+  copy.sums_->energy = sums_->energy;
+  copy.sums_->counts = sums_->counts;
+  copy.sums_->n_rows = sums_->n_rows;
+  copy.sums_->weight_sum = sums_->weight_sum;
+  copy.sums_->shift_known = sums_->shift_known;
+  copy.sums_->kind = sums_->kind;
+  copy.sums_->largest_trace = sums_->largest_trace;
+  copy.sums_->longest_sum = sums_->longest_sum;
+  copy.sums_->operations = sums_->operations;
+  copy.sums_->removed = sums_->removed;
+  return copy;
+}
+
+std::int64_t GramState::n_features() const { return sums_->d; }
+std::int64_t GramState::n_outputs() const { return sums_->c; }
+std::int64_t GramState::n_rows() const { return sums_->n_rows; }
+double GramState::weight_sum() const { return sums_->weight_sum; }
+const std::vector<std::int64_t>& GramState::counts() const { return sums_->counts; }
+const GramOptions& GramState::options() const { return sums_->options; }
+const Exec& GramState::exec() const { return sums_->exec; }
+double GramState::largest_trace() const { return sums_->largest_trace; }
+void GramState::clear() { sums_->reset(); }
+
+std::size_t GramState::bytes() const {
+  return sums_->g.bytes() + static_cast<std::size_t>(sums_->c * sums_->d + 2 * sums_->d + 4 * sums_->c) * sizeof(double);
+}
+
+namespace {
+
+void require_same_shape(const GramState& a, const GramState& b) {
+  GRAMIAN_REQUIRE(a.n_features() == b.n_features() && a.n_outputs() == b.n_outputs(), shape_mismatch,
+                  "the states differ in size: " + std::to_string(a.n_features()) + " features and " +
+                      std::to_string(a.n_outputs()) + " outputs against " + std::to_string(b.n_features()) + " and " +
+                      std::to_string(b.n_outputs()));
+  GRAMIAN_REQUIRE(a.options().intercept == b.options().intercept, invalid_argument,
+                  "one state has an intercept and the other has none");
+}
+
+void require_same_kind(GramState::Sums::TargetKind a, GramState::Sums::TargetKind b) {
+  using Kind = GramState::Sums::TargetKind;
+  GRAMIAN_REQUIRE(a == b || a == Kind::none || b == Kind::none, invalid_argument,
+                  "one state holds class codes and the other numeric targets");
+}
+
+}  // namespace
+
+void GramState::merge(const GramState& other) {
+  require_same_shape(*this, other);
+  require_same_kind(sums_->kind, other.sums_->kind);
+  if (other.n_rows() == 0) return;
+  if (&other == this) return merge(clone());
+  sums_->combine(*other.sums_, 1.0);
+}
+
+void GramState::unmerge(const GramState& other) {
+  require_same_shape(*this, other);
+  require_same_kind(sums_->kind, other.sums_->kind);
+  if (other.n_rows() == 0) return;
+  GRAMIAN_REQUIRE(other.n_rows() <= n_rows(), invalid_argument,
+                  "cannot unmerge " + std::to_string(other.n_rows()) + " rows: the state holds " +
+                      std::to_string(n_rows()));
+  for (std::size_t k = 0; k < counts().size(); ++k) {
+    GRAMIAN_REQUIRE(other.counts()[k] <= counts()[k], invalid_argument,
+                    "cannot unmerge " + std::to_string(other.counts()[k]) + " rows of output " + std::to_string(k) +
+                        ": the state holds " + std::to_string(counts()[k]));
+  }
+  if (&other == this) return clear();
+  sums_->combine(*other.sums_, -1.0);
+  sums_->settle_after_removal();
+}
+
+void GramState::rearrange_outputs(const std::vector<std::int64_t>& source) {
+  const std::int64_t c = sums_->c, d = sums_->d;
+  std::vector<bool> used(static_cast<std::size_t>(c), false);
+  for (const std::int64_t from : source) {
+    GRAMIAN_REQUIRE(from >= -1 && from < c, invalid_argument, "rearrange_outputs: no output " + std::to_string(from));
+    if (from < 0) continue;
+    GRAMIAN_REQUIRE(!used[static_cast<std::size_t>(from)], invalid_argument,
+                    "rearrange_outputs: output " + std::to_string(from) + " appears twice");
+    used[static_cast<std::size_t>(from)] = true;
+  }
+  const auto size = static_cast<std::int64_t>(source.size());
+  const Exec steady = sums_->exec.uninterrupted();
+  Array<double> q(steady, size, d);
+  axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
+  const auto gathered = [&](const auto& old) {
+    std::decay_t<decltype(old)> out(source.size(), 0);
+    for (std::size_t k = 0; k < source.size(); ++k)
+      if (source[k] >= 0) out[k] = old[static_cast<std::size_t>(source[k])];
+    return out;
+  };
+  auto t = gathered(sums_->t), target_shift = gathered(sums_->target_shift), energy = gathered(sums_->energy);
+  auto counts = gathered(sums_->counts);
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t from = source[static_cast<std::size_t>(k)];
+    if (from >= 0)
+      axpby<double, double>(steady, 1.0, sums_->q.view().block(from, 0, 1, d), 0.0, q.view().block(k, 0, 1, d));
+  }
+  sums_->q = std::move(q);
+  sums_->t = std::move(t);
+  sums_->target_shift = std::move(target_shift);
+  sums_->energy = std::move(energy);
+  sums_->counts = std::move(counts);
+  sums_->c = size;
+}
+
+void GramState::feature_moments(std::vector<double>& mean, std::vector<double>& variance) const {
+  const double n = sums_->weight_sum;
+  mean.assign(sums_->s.size(), 0.0);
+  variance.assign(sums_->s.size(), 0.0);
+  if (n <= 0) return;
+  sums_->g.diagonal(sums_->exec, variance.data());
+  for (std::size_t k = 0; k < mean.size(); ++k) {
+    const double offset = sums_->s[k] / n;
+    mean[k] = sums_->shift[k] + offset;
+    variance[k] = std::max(0.0, variance[k] / n - offset * offset);
+  }
+}
+
+void GramState::raw_moments(MatrixView<double> gram, MatrixView<double> cross) const {
+  const std::int64_t d = sums_->d, c = sums_->c;
+  GRAMIAN_REQUIRE(gram.rows == d && gram.cols == d && cross.rows == c && cross.cols == d, shape_mismatch,
+                  "raw_moments: the outputs do not fit");
+  std::vector<double> packed(static_cast<std::size_t>(d * (d + 1) / 2));
+  sums_->g.pack(sums_->exec, packed.data());
+  const auto& s = sums_->s;
+  const auto& m = sums_->shift;
+  const double n = sums_->weight_sum;
+  for (std::int64_t i = 0; i < d; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const auto a = static_cast<std::size_t>(i), b = static_cast<std::size_t>(j);
+      gram(i, j) = gram(j, i) =
+          packed[static_cast<std::size_t>(i * (i + 1) / 2 + j)] + s[a] * m[b] + m[a] * s[b] + n * m[a] * m[b];
+    }
+  }
+  download<double>(sums_->exec, sums_->q.view(), cross);
+  for (std::int64_t k = 0; k < c; ++k) {
+    const auto a = static_cast<std::size_t>(k);
+    for (std::int64_t j = 0; j < d; ++j) {
+      const auto b = static_cast<std::size_t>(j);
+      cross(k, j) += sums_->t[a] * m[b] + sums_->target_shift[a] * (s[b] + n * m[b]);
+    }
+  }
+}
+
+Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
+  const Sums& sums = *sums_;
+  std::vector<double> packed(static_cast<std::size_t>(sums.d * (sums.d + 1) / 2));
+  sums.g.pack(sums.exec, packed.data());
+  const auto packed_size = static_cast<std::int64_t>(packed.size());
+  writer.add(prefix + "gram", {packed_size}, std::move(packed));
+  std::vector<double> cross(static_cast<std::size_t>(sums.c * sums.d));
+  download<double>(sums.exec, sums.q.view(), {cross.data(), sums.c, sums.d});
+  writer.add(prefix + "cross", {sums.c, sums.d}, std::move(cross));
+  writer.add(prefix + "feature_sum", {sums.d}, sums.s);
+  writer.add(prefix + "feature_shift", {sums.d}, sums.shift);
+  writer.add(prefix + "target_sum", {sums.c}, sums.t);
+  writer.add(prefix + "target_shift", {sums.c}, sums.target_shift);
+  writer.add(prefix + "target_energy", {sums.c}, sums.energy);
+  writer.add(prefix + "counts", {sums.c}, sums.counts);
+  Json json = Json::object();
+  json["n_features"] = sums.d;
+  json["n_outputs"] = sums.c;
+  json["products"] = name_of(sums.options.products);
+  json["intercept"] = sums.options.intercept;
+  json["n_rows"] = sums.n_rows;
+  json["weight_sum"] = sums.weight_sum;
+  json["shift_known"] = sums.shift_known;
+  json["targets"] = sums.kind == Sums::TargetKind::codes ? "codes" : sums.kind == Sums::TargetKind::values ? "values" : "none";
+  json["largest_trace"] = sums.largest_trace;
+  json["longest_sum"] = sums.longest_sum;
+  json["operations"] = sums.operations;
+  json["removed"] = sums.removed;
+  return json;
+}
+
+namespace {
+
+std::vector<double> read_vector(const ModelReader& reader, const std::string& name, std::int64_t size) {
+  const double* values = reader.tensor(name, TensorType::f64, {size}).f64();
+  std::vector<double> out(values, values + size);
+  for (const double value : out)
+    GRAMIAN_REQUIRE(std::isfinite(value), file_format, "tensor '" + name + "' holds NaN or infinity");
+  return out;
+}
+
+}  // namespace
+
+GramState GramState::load(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix) {
+  const std::int64_t d = json.at("n_features").integer(), c = json.at("n_outputs").integer();
+  GRAMIAN_REQUIRE(d >= 1 && d < (std::int64_t{1} << 31) && c >= 0 && c < (std::int64_t{1} << 31), file_format,
+                  "the state has an impossible size");
+  GramOptions options;
+  const std::string& products = json.at("products").string();
+  GRAMIAN_REQUIRE(products == "float32" || products == "float64", file_format, "unknown products '" + products + "'");
+  options.products = products == "float32" ? DType::f32 : DType::f64;
+  options.intercept = json.at("intercept").boolean();
+  // The tensors are looked up, and so their sizes checked, before memory for the state is taken.
+  const double* gram = reader.tensor(prefix + "gram", TensorType::f64, {d * (d + 1) / 2}).f64();
+  const double* cross = reader.tensor(prefix + "cross", TensorType::f64, {c, d}).f64();
+  const std::int64_t* counts = reader.tensor(prefix + "counts", TensorType::i64, {c}).i64();
+  GramState state(exec, d, c, options);
+  Sums& sums = *state.sums_;
+  sums.g.unpack(exec, gram);
+  upload<double>(exec, {cross, c, d}, sums.q.view());
+  sums.s = read_vector(reader, prefix + "feature_sum", d);
+  sums.shift = read_vector(reader, prefix + "feature_shift", d);
+  sums.t = read_vector(reader, prefix + "target_sum", c);
+  sums.target_shift = read_vector(reader, prefix + "target_shift", c);
+  sums.energy = read_vector(reader, prefix + "target_energy", c);
+  sums.counts.assign(counts, counts + c);
+  sums.n_rows = json.at("n_rows").integer();
+  sums.weight_sum = json.at("weight_sum").number();
+  sums.shift_known = json.at("shift_known").boolean();
+  const std::string& kind = json.at("targets").string();
+  GRAMIAN_REQUIRE(kind == "codes" || kind == "values" || kind == "none", file_format, "unknown targets '" + kind + "'");
+  sums.kind = kind == "codes" ? Sums::TargetKind::codes : kind == "values" ? Sums::TargetKind::values : Sums::TargetKind::none;
+  sums.largest_trace = json.at("largest_trace").number();
+  sums.longest_sum = json.at("longest_sum").integer();
+  sums.operations = json.at("operations").integer();
+  sums.removed = json.at("removed").boolean();
+  GRAMIAN_REQUIRE(sums.n_rows >= 0 && std::isfinite(sums.weight_sum) && sums.weight_sum >= 0, file_format,
+                  "the state has impossible counts");
+  for (const std::int64_t count : sums.counts)
+    GRAMIAN_REQUIRE(count >= 0 && count <= sums.n_rows, file_format, "the state has impossible counts");
+  return state;
+}
+
+}  // namespace gramian

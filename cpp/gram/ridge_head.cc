@@ -1,0 +1,268 @@
+#include "gramian/gram/ridge_head.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <utility>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/error.hpp"
+#include "gramian/linalg/ops.hpp"
+
+namespace gramian {
+
+namespace {
+
+constexpr int kDefaultRidges = 13;  // one a decade
+
+std::int64_t prediction_rows(std::int64_t d) {
+  // About 8 MiB of features at a time.
+  return std::clamp<std::int64_t>((std::int64_t{1} << 20) / d, 64, 4096);
+}
+
+}  // namespace
+
+struct RidgeHead::Impl {
+  Impl(std::int64_t inputs, std::int64_t outputs, RidgeConfig config_, FeatureMapPtr map_, const Exec& exec_)
+      : n_inputs(inputs), n_outputs(outputs), config(std::move(config_)), map(std::move(map_)), exec(exec_) {
+    GRAMIAN_REQUIRE(n_inputs >= 1, invalid_argument, "X must have at least one feature");
+    GRAMIAN_REQUIRE(map == nullptr || map->n_inputs() == n_inputs, shape_mismatch,
+                    "X has " + std::to_string(n_inputs) + " features, but the feature map expects " +
+                        std::to_string(map == nullptr ? 0 : map->n_inputs()));
+    GRAMIAN_REQUIRE(std::isfinite(config.ridge) && config.ridge >= 0, invalid_argument,
+                    "ridge must be finite and not negative, got " + std::to_string(config.ridge));
+    for (const double ridge : config.ridges)
+      GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge > 0, invalid_argument, "ridges must be finite and above 0");
+  }
+
+  std::int64_t width() const { return map ? map->n_features() : n_inputs; }
+
+  std::vector<double> grid() const {
+    if (!config.ridges.empty()) return config.ridges;
+    std::vector<double> mean, variance;
+    state->feature_moments(mean, variance);
+    double total = 0;
+    for (const double value : variance) total += value;
+    const double unit = config.standardize ? state->weight_sum()
+                                           : total / static_cast<double>(variance.size()) * state->weight_sum();
+    std::vector<double> out;
+    for (int k = 0; k < kDefaultRidges; ++k) out.push_back((unit > 0 ? unit : 1.0) * std::pow(10.0, k - 10));
+    return out;
+  }
+
+  void solve() {
+    GRAMIAN_REQUIRE(state && state->n_rows() > 0, not_fitted, "the model has not seen any rows yet");
+    SolveOptions options;
+    options.ridge = config.ridge;
+    options.standardize = config.standardize;
+    bool edge = false;
+    if (config.gcv) {
+      const GcvCurve curve = state->gcv(grid(), config.standardize);
+      options.ridge = curve.ridges[curve.best];
+      edge = curve.at_edge;
+    }
+    Solution solved = state->solve(options);
+    double noise = 0;
+    for (const double value : state->penalised_residual_sums(solved)) noise += value;
+    noise_variance = noise / (state->weight_sum() * static_cast<double>(std::max<std::int64_t>(1, n_outputs)));
+    at_edge = edge;
+    solution = std::make_unique<Solution>(std::move(solved));
+  }
+
+  std::int64_t n_inputs, n_outputs;
+  RidgeConfig config;
+  FeatureMapPtr map;
+  Exec exec;
+  std::unique_ptr<GramState> state;  // none after loading weights
+  std::mutex mutex;                  // guards what solve() makes
+  std::unique_ptr<Solution> solution;
+  double noise_variance = 0;
+  bool at_edge = false;
+};
+
+RidgeHead::RidgeHead(const Exec& exec, std::int64_t n_inputs, std::int64_t n_outputs, RidgeConfig config,
+                     FeatureMapPtr map)
+    : impl_(std::make_unique<Impl>(n_inputs, n_outputs, std::move(config), std::move(map), exec)) {
+  impl_->state = std::make_unique<GramState>(exec, impl_->width(), n_outputs, impl_->config.gram);
+}
+RidgeHead::RidgeHead(RidgeHead&&) noexcept = default;
+RidgeHead& RidgeHead::operator=(RidgeHead&&) noexcept = default;
+RidgeHead::~RidgeHead() = default;
+
+std::int64_t RidgeHead::n_inputs() const { return impl_->n_inputs; }
+std::int64_t RidgeHead::n_features() const { return impl_->width(); }
+std::int64_t RidgeHead::n_outputs() const { return impl_->n_outputs; }
+const RidgeConfig& RidgeHead::config() const { return impl_->config; }
+const FeatureMapPtr& RidgeHead::map() const { return impl_->map; }
+const Exec& RidgeHead::exec() const { return impl_->exec; }
+bool RidgeHead::has_state() const { return impl_->state != nullptr; }
+
+const GramState& RidgeHead::state() const {
+  GRAMIAN_REQUIRE(impl_->state, unsupported,
+                  "this model was loaded from a weights-only file: it predicts, but holds no sums to learn with");
+  return *impl_->state;
+}
+
+void RidgeHead::add(const RowsView& x, const Targets& y, const double* weight, bool atomic) {
+  state();
+  // Also when a call fails part way: without `atomic` some rows may be in.
+  impl_->solution.reset();
+  impl_->state->add(x, y, weight, impl_->map.get(), atomic);
+}
+
+void RidgeHead::remove(const RowsView& x, const Targets& y, const double* weight, bool atomic) {
+  state();
+  impl_->solution.reset();
+  impl_->state->remove(x, y, weight, impl_->map.get(), atomic);
+}
+
+void RidgeHead::merge(const RidgeHead& other) {
+  state();
+  impl_->state->merge(other.state());
+  impl_->solution.reset();
+}
+
+void RidgeHead::unmerge(const RidgeHead& other) {
+  state();
+  impl_->state->unmerge(other.state());
+  impl_->solution.reset();
+}
+
+void RidgeHead::rearrange_outputs(const std::vector<std::int64_t>& source) {
+  state();
+  impl_->state->rearrange_outputs(source);
+  impl_->n_outputs = impl_->state->n_outputs();
+  impl_->solution.reset();
+}
+
+const Solution& RidgeHead::solution() const {
+  const std::lock_guard<std::mutex> lock(impl_->mutex);
+  if (!impl_->solution) impl_->solve();
+  return *impl_->solution;
+}
+
+double RidgeHead::ridge_used() const { return solution().report.ridge; }
+
+bool RidgeHead::gcv_at_edge() const {
+  solution();
+  return impl_->at_edge;
+}
+
+double RidgeHead::noise_variance() const {
+  solution();
+  return impl_->noise_variance;
+}
+
+namespace {
+
+template <class T>
+void score_rows(const RidgeHead& head, const Solution& solution, const RowsView& x, MatrixView<double> out) {
+  const Exec& exec = head.exec();
+  const std::int64_t d = head.n_features(), c = head.n_outputs();
+  Array<T> coef(exec, c, d);
+  axpby<double, T>(exec, 1.0, solution.coef.view(), 0.0, coef.view());
+  const std::int64_t edge = std::min(prediction_rows(d), std::max<std::int64_t>(1, x.rows));
+  Array<T> z(exec, edge, d), scores(exec, edge, c);
+  Array<double> wide(exec, edge, c);
+  for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
+    exec.poll();
+    const std::int64_t count = std::min(edge, x.rows - begin);
+    const MatrixView<T> features = z.view().block(0, 0, count, d);
+    if (head.map()) {
+      head.map()->transform(exec, x.slice(begin, count), features);
+    } else {
+      load_rows<T>(exec, x.slice(begin, count), nullptr, nullptr, features, "X");
+    }
+    const MatrixView<T> block = scores.view().block(0, 0, count, c);
+    gemm<T>(exec, Trans::no, Trans::yes, 1.0, features, coef.view(), 0.0, block);
+    axpby<T, double>(exec, 1.0, block, 0.0, wide.view().block(0, 0, count, c));
+    download<double>(exec, wide.view().block(0, 0, count, c), out.block(begin, 0, count, c));
+  }
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t k = 0; k < c; ++k) out(r, k) += solution.intercept[static_cast<std::size_t>(k)];
+}
+
+}  // namespace
+
+void RidgeHead::scores(const RowsView& x, MatrixView<double> out) const {
+  GRAMIAN_REQUIRE(x.cols == n_inputs(), shape_mismatch,
+                  "X has " + std::to_string(x.cols) + " features, but " + std::to_string(n_inputs()) + " are expected");
+  GRAMIAN_REQUIRE(out.rows == x.rows && out.cols == n_outputs(), shape_mismatch, "the output has the wrong shape");
+  const Solution& weights = solution();
+  if (x.rows == 0) return;
+  if (impl_->config.gram.products == DType::f32) {
+    score_rows<float>(*this, weights, x, out);
+  } else {
+    score_rows<double>(*this, weights, x, out);
+  }
+}
+
+Json RidgeHead::save(ModelWriter& writer, const std::string& prefix, bool weights_only) const {
+  Json json = Json::object();
+  json["n_inputs"] = impl_->n_inputs;
+  json["n_outputs"] = impl_->n_outputs;
+  json["ridge"] = impl_->config.ridge;
+  json["gcv"] = impl_->config.gcv;
+  Json ridges = Json::array();
+  for (const double ridge : impl_->config.ridges) ridges.push_back(ridge);
+  json["ridges"] = std::move(ridges);
+  json["standardize"] = impl_->config.standardize;
+  json["products"] = name_of(impl_->config.gram.products);
+  json["intercept"] = impl_->config.gram.intercept;
+  json["map"] = impl_->map ? impl_->map->save(writer, prefix + "map.") : Json();
+  if (!weights_only) {
+    json["state"] = state().save(writer, prefix);
+    return json;
+  }
+  const Solution& weights = solution();
+  std::vector<double> coef(static_cast<std::size_t>(weights.coef.size()));
+  download<double>(impl_->exec, weights.coef.view(), {coef.data(), weights.coef.rows(), weights.coef.cols()});
+  writer.add(prefix + "coef", {weights.coef.rows(), weights.coef.cols()}, std::move(coef));
+  writer.add(prefix + "intercept", {n_outputs()}, weights.intercept);
+  json["ridge_used"] = weights.report.ridge;
+  json["noise_variance"] = impl_->noise_variance;
+  return json;
+}
+
+RidgeHead RidgeHead::load(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix) {
+  RidgeConfig config;
+  config.ridge = json.at("ridge").number();
+  config.gcv = json.at("gcv").boolean();
+  for (const Json& ridge : json.at("ridges").items()) config.ridges.push_back(ridge.number());
+  config.standardize = json.at("standardize").boolean();
+  const std::string& products = json.at("products").string();
+  GRAMIAN_REQUIRE(products == "float32" || products == "float64", file_format, "unknown products '" + products + "'");
+  config.gram.products = products == "float32" ? DType::f32 : DType::f64;
+  config.gram.intercept = json.at("intercept").boolean();
+  FeatureMapPtr map;
+  if (!json.at("map").is_null()) map = load_feature_map(json.at("map"), reader, prefix + "map.");
+  const std::int64_t n_inputs = json.at("n_inputs").integer(), n_outputs = json.at("n_outputs").integer();
+  GRAMIAN_REQUIRE(n_outputs >= 0, file_format, "the model has an impossible size");
+
+  if (json.contains("state")) {
+    GramState state = GramState::load(exec, json.at("state"), reader, prefix);
+    RidgeHead head(exec, n_inputs, 0, config, std::move(map));
+    GRAMIAN_REQUIRE(state.n_features() == head.n_features() && state.n_outputs() == n_outputs, file_format,
+                    "the state does not fit the model");
+    head.impl_->n_outputs = n_outputs;
+    *head.impl_->state = std::move(state);
+    return head;
+  }
+  RidgeHead head(exec, n_inputs, 0, config, std::move(map));
+  head.impl_->state.reset();
+  head.impl_->n_outputs = n_outputs;
+  const std::int64_t d = head.n_features();
+  const double* coef = reader.tensor(prefix + "coef", TensorType::f64, {n_outputs, d}).f64();
+  const double* intercept = reader.tensor(prefix + "intercept", TensorType::f64, {n_outputs}).f64();
+  auto solution = std::make_unique<Solution>();
+  solution->coef = Array<double>(exec, n_outputs, d);
+  upload<double>(exec, {coef, n_outputs, d}, solution->coef.view());
+  solution->intercept.assign(intercept, intercept + n_outputs);
+  solution->report.method = "loaded";
+  solution->report.ridge = json.at("ridge_used").number();
+  head.impl_->noise_variance = json.at("noise_variance").number();
+  head.impl_->solution = std::move(solution);
+  return head;
+}
+
+}  // namespace gramian

@@ -1,0 +1,115 @@
+// Ridge weights where the rows are at hand.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gramian/core/error.hpp"
+#include "gramian/gram/gram_state.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/symmetric.hpp"
+
+namespace gramian {
+
+namespace {
+
+// X X' + ridge I for centred, weighted rows.
+class DualGram final : public SpdOperator {
+ public:
+  DualGram(const Exec& exec, MatrixView<const double> x, double ridge) : ridge_(ridge), k_(exec, x.rows) {
+    outer_gram_update(exec, 1.0, x, k_);
+  }
+  std::int64_t size() const override { return k_.size(); }
+  void build(const Exec& exec, SymmetricMatrix<double>& a) const override { build_in(exec, a); }
+  void build(const Exec& exec, SymmetricMatrix<float>& a) const override { build_in(exec, a); }
+  void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const override {
+    symmetric_multiply(exec, 1.0, k_, w, 0.0, out);
+    axpby<double, double>(exec, ridge_, w, 1.0, out);
+  }
+
+ private:
+  template <class T>
+  void build_in(const Exec& exec, SymmetricMatrix<T>& a) const {
+    a.axpby(exec, 1.0, k_, 0.0);
+    a.add_diagonal(exec, ridge_);
+  }
+  double ridge_;
+  SymmetricMatrix<double> k_;
+};
+
+std::vector<double> weighted_mean(const Exec& exec, const RowsView& x, const std::vector<double>& weight,
+                                  const char* name) {
+  Array<double> rows(exec, x.rows, x.cols);
+  load_rows<double>(exec, x, nullptr, nullptr, rows.view(), name);
+  std::vector<double> mean = column_sums<double>(exec, rows.view(), weight);
+  double total = 0;
+  for (std::int64_t r = 0; r < x.rows; ++r) total += weight.empty() ? 1.0 : weight[static_cast<std::size_t>(r)];
+  for (double& value : mean) value /= total;
+  return mean;
+}
+
+// W = X'(X X' + ridge I)^-1 Y with rows centred and scaled by the roots of their weights. n^2 d + n^3 / 3 flops.
+Solution solve_dual(const Exec& exec, const RowsView& x, const RowsView& y, const RidgeSolveOptions& options,
+                    const double* weight) {
+  const std::int64_t n = x.rows, d = x.cols, c = y.cols;
+  std::vector<double> weights, roots;
+  for (std::int64_t r = 0; weight != nullptr && r < n; ++r) {
+    GRAMIAN_REQUIRE(std::isfinite(weight[r]) && weight[r] >= 0, invalid_argument,
+                    "sample_weight must be finite and not negative; row " + std::to_string(r) + " has " +
+                        std::to_string(weight[r]));
+    weights.push_back(weight[r]);
+    roots.push_back(std::sqrt(weight[r]));
+  }
+  std::vector<double> x_mean(static_cast<std::size_t>(d), 0.0), y_mean(static_cast<std::size_t>(c), 0.0);
+  if (options.intercept) {
+    x_mean = weighted_mean(exec, x, weights, "X");
+    y_mean = weighted_mean(exec, y, weights, "Y");
+  }
+  const double* root = roots.empty() ? nullptr : roots.data();
+  Array<double> xs(exec, n, d), ys(exec, n, c), alpha(exec, n, c);
+  load_rows<double>(exec, x, x_mean.data(), root, xs.view(), "X");
+  load_rows<double>(exec, y, y_mean.data(), root, ys.view(), "Y");
+  const DualGram k(exec, xs.view(), options.ridge);
+  Solution solution;
+  solution.report = solve_spd(exec, k, ys.view(), alpha.view(), Precision::automatic, options.ridge == 0);
+  solution.report.form = "dual";
+  solution.report.ridge = options.ridge;
+  solution.coef = Array<double>(exec, c, d);
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, alpha.view(), xs.view(), 0.0, solution.coef.view());
+  std::vector<double> coef(static_cast<std::size_t>(c * d));
+  download<double>(exec, solution.coef.view(), {coef.data(), c, d});
+  for (std::int64_t k_out = 0; k_out < c; ++k_out) {
+    double constant = y_mean[static_cast<std::size_t>(k_out)];
+    for (std::int64_t j = 0; j < d; ++j)
+      constant -= coef[static_cast<std::size_t>(k_out * d + j)] * x_mean[static_cast<std::size_t>(j)];
+    solution.intercept.push_back(constant);
+  }
+  return solution;
+}
+
+}  // namespace
+
+Solution ridge_solve(const Exec& exec, const RowsView& x, const RowsView& y, const RidgeSolveOptions& options,
+                     const double* weight) {
+  GRAMIAN_REQUIRE(std::isfinite(options.ridge) && options.ridge >= 0, invalid_argument,
+                  "ridge must be finite and not negative, got " + std::to_string(options.ridge));
+  GRAMIAN_REQUIRE(x.rows >= 1 && x.cols >= 1, invalid_argument, "X is empty");
+  GRAMIAN_REQUIRE(x.rows == y.rows, shape_mismatch,
+                  "X has " + std::to_string(x.rows) + " rows, but Y has " + std::to_string(y.rows));
+  using Form = RidgeSolveOptions::Form;
+  // Without a ridge the centred dual system is singular by construction, so the primal one answers.
+  const bool dual = options.form == Form::dual ||
+                    (options.form == Form::automatic && x.rows < x.cols && options.ridge > 0);
+  if (dual) return solve_dual(exec, x, y, options, weight);
+  GramOptions gram;
+  gram.intercept = options.intercept;
+  GramState state(exec, x.cols, y.cols, gram);
+  state.add(x, Targets::of_values(y), weight);
+  SolveOptions solve;
+  solve.ridge = options.ridge;
+  return state.solve(solve);
+}
+
+}  // namespace gramian

@@ -1,0 +1,252 @@
+#include "gramian/linalg/solve.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <vector>
+
+#include "gramian/core/rng.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "linalg/call.h"
+
+namespace gramian {
+
+using namespace linalg;
+
+namespace {
+
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+constexpr std::int64_t kMixedFrom = 2048;      // smaller systems factor in double faster than they refine
+constexpr int kSweeps = 6;                     // of refinement, before the double factor takes over
+constexpr double kConverged = 1e-15;           // scaled backward residual at which refinement stops
+constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
+
+double frobenius(const Exec& exec, MatrixView<const double> x) {
+  if (x.empty()) return 0;
+  Array<double> sums(exec, x.rows);
+  row_sumsq<double>(exec, x, sums.data());
+  std::vector<double> host(static_cast<std::size_t>(x.rows));
+  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
+  double total = 0;
+  for (const double value : host) total += value;
+  return std::sqrt(total);
+}
+
+template <class T>
+double frobenius(const Exec& exec, const SymmetricMatrix<T>& a) {
+  double total = 0;
+  std::vector<double> host(static_cast<std::size_t>(a.tile_edge()));
+  Array<double> sums(exec, a.tile_edge());
+  for (std::int64_t i = 0; i < a.tiles(); ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const MatrixView<T> t = a.tile(i, j);
+      // The upper triangle of a diagonal tile is free for use: with the mirror image in it, it counts like the others.
+      if (i == j) GRAMIAN_CALL(exec, symmetrize, code_of<T>(), t.rows, static_cast<void*>(t.data), t.stride);
+      GRAMIAN_CALL(exec, row_sumsq, code_of<T>(), t.rows, t.cols, static_cast<const void*>(t.data), t.stride,
+                   sums.data());
+      download<double>(exec, {sums.data(), 1, t.rows}, {host.data(), 1, t.rows});
+      for (std::int64_t r = 0; r < t.rows; ++r) total += (i == j ? 1.0 : 2.0) * host[static_cast<std::size_t>(r)];
+    }
+  }
+  return std::sqrt(total);
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2g", value);
+  return text;
+}
+
+// One system on its way through the ladder.
+class Ladder {
+ public:
+  Ladder(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w)
+      : exec_(exec), a_(a), b_(b), w_(w), residual_(exec, b.rows, b.cols), norm_b_(frobenius(exec, b)) {
+    report_.size = report_.rank = a.size();
+  }
+
+  SolveReport run(Precision precision, bool require_full_rank) {
+    const auto start = std::chrono::steady_clock::now();
+    const bool mixed = precision == Precision::mixed || (precision == Precision::automatic && a_.size() >= kMixedFrom);
+    if (!(mixed && solve_mixed()) && !solve_full()) solve_eigh(require_full_rank);
+    report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return report_;
+  }
+
+ private:
+  // Factor in float of the matrix scaled to unit diagonal, refine in double. False: the next rung must answer.
+  bool solve_mixed() {
+    const std::int64_t n = a_.size();
+    SymmetricMatrix<float> l(exec_, n);
+    a_.build(exec_, l);
+    const double norm_a = frobenius(exec_, l);
+    std::vector<float> diagonal(static_cast<std::size_t>(n));
+    l.diagonal(exec_, diagonal.data());
+    std::vector<double> inverse_root(static_cast<std::size_t>(n));
+    for (std::size_t k = 0; k < diagonal.size(); ++k) {
+      if (!(diagonal[k] > 0) || !std::isfinite(diagonal[k]) || !std::isfinite(norm_a))
+        return fall("the diagonal does not fit into float");
+      inverse_root[k] = 1.0 / std::sqrt(static_cast<double>(diagonal[k]));
+    }
+    l.scale(exec_, inverse_root);
+    if (cholesky(exec_, l) != 0) return fall("the float factor met a pivot that is not positive");
+
+    const auto solve = [&](MatrixView<double> x) {
+      const double size = frobenius(exec_, x);
+      if (size == 0) return;
+      scale_rows(exec_, inverse_root, x);
+      const double scaled = frobenius(exec_, x);
+      Array<float> z(exec_, x.rows, x.cols);
+      axpby<double, float>(exec_, 1.0 / scaled, x, 0.0, z.view());
+      cholesky_solve_half<float>(exec_, Trans::no, l, z.view());
+      cholesky_solve_half<float>(exec_, Trans::yes, l, z.view());
+      axpby<float, double>(exec_, scaled, z.view(), 0.0, x);
+      scale_rows(exec_, inverse_root, x);
+    };
+    estimate_condition(solve);
+    // Float refinement converges only while condition * eps(float) stays below one.
+    axpby<double, double>(exec_, 0.0, {}, 0.0, w_);
+    axpby<double, double>(exec_, 1.0, b_, 0.0, residual_.view());
+    double before = std::numeric_limits<double>::infinity();
+    for (int sweep = 0; sweep <= kSweeps; ++sweep) {
+      solve(residual_.view());
+      axpby<double, double>(exec_, 1.0, residual_.view(), 1.0, w_);
+      measure_residual(norm_a);
+      report_.refinements = sweep;
+      if (report_.residual <= kConverged) {
+        report_.method = "cholesky_mixed";
+        return true;
+      }
+      if (!(report_.residual < 0.1 * before)) break;
+      before = report_.residual;
+    }
+    return fall("float refinement stalled at a residual of " + number(report_.residual));
+  }
+
+  bool solve_full() {
+    SymmetricMatrix<double> l(exec_, a_.size());
+    a_.build(exec_, l);
+    const double norm_a = frobenius(exec_, l);
+    GRAMIAN_REQUIRE(std::isfinite(norm_a), non_finite, "the sums of the state have overflowed");
+    if (const std::int64_t pivot = cholesky(exec_, l); pivot != 0)
+      return fall("Cholesky met a pivot that is not positive at " + std::to_string(pivot));
+    const auto solve = [&](MatrixView<double> x) {
+      cholesky_solve_half<double>(exec_, Trans::no, l, x);
+      cholesky_solve_half<double>(exec_, Trans::yes, l, x);
+    };
+    estimate_condition(solve);
+    if (!(report_.condition <= kConditionLimit))
+      return fall("the condition number is about " + number(report_.condition));
+    axpby<double, double>(exec_, 1.0, b_, 0.0, w_);
+    solve(w_);
+    report_.refinements = 0;
+    measure_residual(norm_a);
+    report_.method = "cholesky";
+    return true;
+  }
+
+  void solve_eigh(bool require_full_rank) {
+    const std::int64_t n = a_.size();
+    std::vector<double> values;
+    Array<double> vectors;
+    double norm_a = 0;
+    {
+      SymmetricMatrix<double> a(exec_, n);
+      a_.build(exec_, a);
+      norm_a = frobenius(exec_, a);
+      symmetric_eigen(exec_, a, values, vectors);
+    }
+    const double largest = values.empty() ? 0.0 : std::max(std::abs(values.front()), std::abs(values.back()));
+    const double threshold = static_cast<double>(n) * kEps * largest;
+    std::vector<double> inverse(values.size());
+    report_.rank = 0;
+    double smallest = largest;
+    for (std::size_t k = 0; k < values.size(); ++k) {
+      const bool kept = values[k] > threshold;
+      inverse[k] = kept ? 1.0 / values[k] : 0.0;
+      if (kept) smallest = std::min(smallest, values[k]);
+      report_.rank += kept ? 1 : 0;
+    }
+    if (require_full_rank && report_.rank < n) {
+      throw Error(ErrorCode::not_positive_definite,
+                  "ridge = 0 needs features of full rank: the rank is " + std::to_string(report_.rank) + " of " +
+                      std::to_string(n) + "; use a ridge above 0");
+    }
+    Array<double> coordinates(exec_, n, b_.cols);
+    gemm<double>(exec_, Trans::no, Trans::no, 1.0, vectors.view(), b_, 0.0, coordinates.view());
+    scale_rows(exec_, inverse, coordinates.view());
+    gemm<double>(exec_, Trans::yes, Trans::no, 1.0, vectors.view(), coordinates.view(), 0.0, w_);
+    report_.method = "eigh";
+    report_.condition = smallest > 0 ? largest / smallest : 1.0;
+    report_.smallest_eigenvalue = smallest;
+    report_.refinements = 0;
+    measure_residual(norm_a);
+  }
+
+  bool fall(const std::string& reason) {
+    report_.fallback += (report_.fallback.empty() ? "" : "; ") + reason;
+    return false;
+  }
+
+  // residual_ = B - A W and its size in the report.
+  void measure_residual(double norm_a) {
+    a_.apply(exec_, w_, residual_.view());
+    axpby<double, double>(exec_, 1.0, b_, -1.0, residual_.view());
+    const double scale = norm_a * frobenius(exec_, w_) + norm_b_;
+    report_.residual = scale > 0 ? frobenius(exec_, residual_.view()) / scale : 0.0;
+  }
+
+  // A few steps of the power method on A and on its inverse, from a fixed vector of signs.
+  template <class Solve>
+  void estimate_condition(const Solve& solve) {
+    const std::int64_t n = a_.size();
+    const RngStream signs(0, RngFamily::rademacher);
+    std::vector<double> start(static_cast<std::size_t>(n));
+    for (std::int64_t k = 0; k < n; ++k)
+      start[static_cast<std::size_t>(k)] = signs.row_sign(static_cast<std::uint64_t>(k)) / std::sqrt(static_cast<double>(n));
+    Array<double> x(exec_, n, 1), y(exec_, n, 1);
+    const auto normalised = [&](Array<double>& v, double size) {
+      axpby<double, double>(exec_, 1.0 / size, v.view(), 0.0, v.view());
+    };
+    upload<double>(exec_, {start.data(), n, 1}, x.view());
+    double largest = 0;
+    for (int step = 0; step < 3; ++step) {
+      a_.apply(exec_, x.view(), y.view());
+      largest = frobenius(exec_, y.view());
+      std::swap(x, y);
+      if (!(largest > 0) || !std::isfinite(largest)) break;
+      normalised(x, largest);
+    }
+    upload<double>(exec_, {start.data(), n, 1}, x.view());
+    double inverse = 0;
+    for (int step = 0; step < 3; ++step) {
+      solve(x.view());
+      inverse = frobenius(exec_, x.view());
+      if (!(inverse > 0) || !std::isfinite(inverse)) break;
+      normalised(x, inverse);
+    }
+    report_.condition = std::max(1.0, largest * inverse);
+    report_.smallest_eigenvalue = inverse > 0 ? 1.0 / inverse : 0.0;
+  }
+
+  const Exec& exec_;
+  const SpdOperator& a_;
+  MatrixView<const double> b_;
+  MatrixView<double> w_;
+  Array<double> residual_;
+  double norm_b_;
+  SolveReport report_;
+};
+
+}  // namespace
+
+SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w,
+                      Precision precision, bool require_full_rank) {
+  GRAMIAN_REQUIRE(b.rows == a.size() && w.rows == b.rows && w.cols == b.cols, shape_mismatch,
+                  "solve_spd: the shapes of A, B and W do not fit");
+  return Ladder(exec, a, b, w).run(precision, require_full_rank);
+}
+
+}  // namespace gramian

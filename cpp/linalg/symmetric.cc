@@ -1,0 +1,480 @@
+#include "gramian/linalg/symmetric.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "linalg/call.h"
+#include "linalg/scratch.h"
+
+namespace gramian {
+
+using namespace linalg;
+
+namespace {
+
+// Rows of float products that may be added up in float before they go to a double sum.
+constexpr std::int64_t kFloatRows = 2048;
+
+// The edge of square tiles. A quarter of the matrix or less, so that a few threads find work, and as large as the
+// table likes, so that the kernels run at full speed.
+std::int64_t edge_for(const Exec& exec, std::int64_t n) {
+  const std::int64_t preferred = exec.table().tile;
+  if (preferred == 0 || n <= preferred / 2) return n;
+  const std::int64_t wanted = n < 3 * preferred ? preferred / 2 : preferred;
+  const std::int64_t parts = ceil_div(n, wanted);
+  return ceil_div(ceil_div(n, parts), 16) * 16;
+}
+
+struct TileIndex {
+  std::int64_t i, j;
+};
+
+// Tile number `task` of the lower triangle, column by column: every tile comes after all it depends on in a
+// factorisation.
+std::vector<TileIndex> columns_first(std::int64_t tiles) {
+  std::vector<TileIndex> order;
+  order.reserve(static_cast<std::size_t>(tiles * (tiles + 1) / 2));
+  for (std::int64_t j = 0; j < tiles; ++j)
+    for (std::int64_t i = j; i < tiles; ++i) order.push_back({i, j});
+  return order;
+}
+
+template <class T>
+void zero(const Exec& exec, MatrixView<T> x) {
+  GRAMIAN_CALL(exec, axpby, code_of<T>(), x.rows, x.cols, 0.0, static_cast<const void*>(nullptr), x.cols, 0.0,
+               code_of<T>(), static_cast<void*>(x.data), x.stride);
+}
+
+template <class S, class D>
+void add_block(const Exec& exec, double alpha, MatrixView<const S> src, double beta, MatrixView<D> dst) {
+  GRAMIAN_CALL(exec, axpby, code_of<S>(), dst.rows, dst.cols, alpha, static_cast<const void*>(src.data), src.stride,
+               beta, code_of<D>(), static_cast<void*>(dst.data), dst.stride);
+}
+
+template <class T>
+void multiply_block(const Exec& exec, Trans trans_a, Trans trans_b, double alpha, MatrixView<const T> a,
+                    MatrixView<const T> b, double beta, MatrixView<T> c) {
+  const std::int64_t k = trans_a == Trans::yes ? a.rows : a.cols;
+  GRAMIAN_CALL(exec, gemm, code_of<T>(), static_cast<int>(trans_a), static_cast<int>(trans_b), c.rows, c.cols, k, alpha,
+               static_cast<const void*>(a.data), a.stride, static_cast<const void*>(b.data), b.stride, beta,
+               static_cast<void*>(c.data), c.stride);
+}
+
+template <class T>
+void gram_block(const Exec& exec, Trans trans, double alpha, MatrixView<const T> a, double beta, MatrixView<T> c) {
+  const std::int64_t k = trans == Trans::yes ? a.rows : a.cols;
+  GRAMIAN_CALL(exec, gram, code_of<T>(), static_cast<int>(trans), c.rows, k, alpha, static_cast<const void*>(a.data),
+               a.stride, beta, static_cast<void*>(c.data), c.stride);
+}
+
+template <class T>
+void triangular_block(const Exec& exec, int side, Trans trans, MatrixView<const T> l, MatrixView<T> b) {
+  GRAMIAN_CALL(exec, trsm, code_of<T>(), side, static_cast<int>(trans), b.rows, b.cols,
+               static_cast<const void*>(l.data), l.stride, static_cast<void*>(b.data), b.stride);
+}
+
+// c = alpha X_i'X_j + beta c for the columns of two tiles.
+template <class P>
+void product_of_tile(const Exec& exec, double alpha, MatrixView<const P> x, Range rows, Range ci, Range cj, double beta,
+                     MatrixView<P> c) {
+  const auto xi = x.block(rows.begin, ci.begin, rows.size(), ci.size());
+  if (ci.begin == cj.begin) {
+    gram_block<P>(exec, Trans::yes, alpha, xi, beta, c);
+  } else {
+    const auto xj = x.block(rows.begin, cj.begin, rows.size(), cj.size());
+    multiply_block<P>(exec, Trans::yes, Trans::no, alpha, xi, xj, beta, c);
+  }
+}
+
+// One task's share of a Gram tile: dst = beta dst + alpha X_i'X_j over `rows`, in double; float products go through
+// a scratch tile 2048 rows at a time.
+template <class P>
+struct TileProduct {
+  const Exec& exec;
+  ScratchPool<float>& scratch;
+  void operator()(double alpha, MatrixView<const P> x, Range rows, Range ci, Range cj, MatrixView<double> dst) const {
+    if constexpr (sizeof(P) == sizeof(double)) {
+      product_of_tile<P>(exec, alpha, x, rows, ci, cj, 1.0, dst);
+    } else {
+      const auto lease = scratch.lease();
+      const MatrixView<float> tile(lease.data(), ci.size(), cj.size());
+      if (ci.begin == cj.begin) zero(exec, tile);  // gram leaves the upper triangle alone
+      for (std::int64_t begin = rows.begin; begin < rows.end; begin += kFloatRows) {
+        const Range chunk{begin, std::min(begin + kFloatRows, rows.end)};
+        product_of_tile<P>(exec, alpha, x, chunk, ci, cj, 0.0, tile);
+        add_block<float, double>(exec, 1.0, tile, 1.0, dst);
+      }
+    }
+  }
+};
+
+// Waits for tiles that other threads finish; a failure anywhere releases everybody.
+class TileFlags {
+ public:
+  explicit TileFlags(std::size_t count) : done_(std::make_unique<std::atomic<bool>[]>(count)) {
+    for (std::size_t k = 0; k < count; ++k) done_[k].store(false, std::memory_order_relaxed);
+  }
+  void set(std::int64_t tile) { done_[static_cast<std::size_t>(tile)].store(true, std::memory_order_release); }
+  // False when the work has failed and the caller should leave.
+  bool wait(std::int64_t tile) const {
+    for (int spin = 0; !done_[static_cast<std::size_t>(tile)].load(std::memory_order_acquire); ++spin) {
+      if (failed_.load(std::memory_order_relaxed)) return false;
+      if (spin > 200) std::this_thread::yield();
+    }
+    return true;
+  }
+  void fail() { failed_.store(true); }
+  bool failed() const { return failed_.load(); }
+
+ private:
+  std::unique_ptr<std::atomic<bool>[]> done_;
+  std::atomic<bool> failed_{false};
+};
+
+std::int64_t index_of(std::int64_t i, std::int64_t j) { return i * (i + 1) / 2 + j; }
+
+}  // namespace
+
+template <class T>
+SymmetricMatrix<T>::SymmetricMatrix(const Exec& exec, std::int64_t n) : n_(n) {
+  if (n == 0) return;
+  edge_ = edge_for(exec, n);
+  // Off a power of two, so that the rows of a tile do not compete for the same cache sets.
+  stride_ = exec.table().tile != 0 && edge_ >= 128 ? edge_ + 8 : edge_;
+  const std::int64_t count = tiles() * (tiles() + 1) / 2;
+  data_ = Buffer(exec, static_cast<std::size_t>(count * edge_ * stride_) * sizeof(T));
+  set_zero(exec);
+}
+
+template <class T>
+MatrixView<T> SymmetricMatrix<T>::tile(std::int64_t i, std::int64_t j) const {
+  const Range rows = part_of(n_, edge_, i), cols = part_of(n_, edge_, j);
+  return {static_cast<T*>(data_.data()) + index_of(i, j) * edge_ * stride_, rows.size(), cols.size(), stride_};
+}
+
+template <class T>
+void SymmetricMatrix<T>::set_zero(const Exec& exec) {
+  const auto order = columns_first(tiles());
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task)];
+    zero(exec, tile(at.i, at.j));
+  });
+}
+
+template <class T>
+template <class S>
+void SymmetricMatrix<T>::axpby(const Exec& exec, double alpha, const SymmetricMatrix<S>& other, double beta) {
+  GRAMIAN_REQUIRE(other.size() == n_ && other.tile_edge() == edge_, shape_mismatch,
+                  "SymmetricMatrix::axpby: the sizes differ");
+  const auto order = columns_first(tiles());
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task)];
+    add_block<S, T>(exec, alpha, other.tile(at.i, at.j), beta, tile(at.i, at.j));
+  });
+}
+
+template <class T>
+void SymmetricMatrix<T>::add_outer(const Exec& exec, double alpha, const T* x, const T* y) {
+  const auto order = columns_first(tiles());
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task)];
+    const MatrixView<T> c = tile(at.i, at.j);
+    const std::int64_t row = at.i * edge_, col = at.j * edge_;
+    multiply_block<T>(exec, Trans::no, Trans::no, alpha, {x + row, c.rows, 1}, {y + col, 1, c.cols}, 1.0, c);
+    if (x != y) {
+      multiply_block<T>(exec, Trans::no, Trans::no, alpha, {y + row, c.rows, 1}, {x + col, 1, c.cols}, 1.0, c);
+    }
+  });
+}
+
+template <class T>
+void SymmetricMatrix<T>::add_diagonal(const Exec& exec, double value) {
+  for (std::int64_t i = 0; i < tiles(); ++i) {
+    const MatrixView<T> t = tile(i, i);
+    GRAMIAN_CALL(exec, add_diagonal, code_of<T>(), t.rows, value, static_cast<void*>(t.data), t.stride);
+  }
+}
+
+template <class T>
+void SymmetricMatrix<T>::scale(const Exec& exec, const std::vector<double>& v) {
+  const std::vector<T> rounded(v.begin(), v.end());
+  Array<T> factors(exec, n_);
+  upload<T>(exec, {rounded.data(), 1, n_}, factors.view());
+  const auto order = columns_first(tiles());
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task)];
+    const MatrixView<T> t = tile(at.i, at.j);
+    GRAMIAN_CALL(exec, scale_rows, code_of<T>(), t.rows, t.cols,
+                 static_cast<const void*>(factors.data() + at.i * edge_), static_cast<void*>(t.data), t.stride);
+    GRAMIAN_CALL(exec, scale_columns, code_of<T>(), t.rows, t.cols,
+                 static_cast<const void*>(factors.data() + at.j * edge_), static_cast<void*>(t.data), t.stride);
+  });
+}
+
+template <class T>
+void SymmetricMatrix<T>::pack(const Exec& exec, T* out) const {
+  std::vector<T> staging(static_cast<std::size_t>(edge_ * edge_));
+  for (const TileIndex at : columns_first(tiles())) {
+    const MatrixView<T> t = tile(at.i, at.j);
+    download<T>(exec, t, MatrixView<T>(staging.data(), t.rows, t.cols));
+    for (std::int64_t r = 0; r < t.rows; ++r) {
+      const std::int64_t row = at.i * edge_ + r;
+      const std::int64_t count = at.i == at.j ? r + 1 : t.cols;
+      std::copy_n(staging.data() + r * t.cols, count, out + row * (row + 1) / 2 + at.j * edge_);
+    }
+  }
+}
+
+template <class T>
+void SymmetricMatrix<T>::unpack(const Exec& exec, const T* packed) {
+  std::vector<T> staging(static_cast<std::size_t>(edge_ * edge_));
+  for (const TileIndex at : columns_first(tiles())) {
+    const MatrixView<T> t = tile(at.i, at.j);
+    std::fill(staging.begin(), staging.end(), T(0));
+    for (std::int64_t r = 0; r < t.rows; ++r) {
+      const std::int64_t row = at.i * edge_ + r;
+      const std::int64_t count = at.i == at.j ? r + 1 : t.cols;
+      std::copy_n(packed + row * (row + 1) / 2 + at.j * edge_, count, staging.data() + r * t.cols);
+    }
+    upload<T>(exec, MatrixView<const T>(staging.data(), t.rows, t.cols), t);
+  }
+}
+
+template <class T>
+void SymmetricMatrix<T>::diagonal(const Exec& exec, T* out) const {
+  for (std::int64_t i = 0; i < tiles(); ++i) {
+    const MatrixView<T> t = tile(i, i);
+    // A column of single elements, one row and one column apart.
+    download<T>(exec, MatrixView<const T>(t.data, t.rows, 1, t.stride + 1),
+                MatrixView<T>(out + i * edge_, t.rows, 1));
+  }
+}
+
+template <class P>
+void gram_update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
+  GRAMIAN_REQUIRE(x.cols == g.size(), shape_mismatch, "gram_update: X and G differ in width");
+  if (x.empty()) return;
+  const auto order = columns_first(g.tiles());
+  const auto n_tiles = static_cast<std::int64_t>(order.size());
+  const std::int64_t edge = g.tile_edge();
+  ScratchPool<float> scratch(exec, sizeof(P) == sizeof(float) ? edge * edge : 0);
+  const TileProduct<P> product{exec, scratch};
+  const auto columns = [&](std::int64_t part) { return part_of(x.cols, edge, part); };
+
+  // Few tiles: the rows are cut as well, into groups that the shape alone decides, and their sums are added in order.
+  std::int64_t groups = n_tiles >= 10 || exec.table().tile == 0 ? 1 : ceil_div(10, n_tiles);
+  const std::int64_t group_rows = std::max<std::int64_t>(512, ceil_div(x.rows, groups));
+  groups = ceil_div(x.rows, group_rows);
+  if (groups == 1) {
+    exec.parallel_for(n_tiles, [&](std::int64_t task) {
+      const TileIndex at = order[static_cast<std::size_t>(task)];
+      product(alpha, x, {0, x.rows}, columns(at.i), columns(at.j), g.tile(at.i, at.j));
+    });
+    return;
+  }
+  Array<double> partial(exec, n_tiles * groups, edge * edge);
+  const auto partial_tile = [&](std::int64_t task) {
+    const MatrixView<double> t = g.tile(order[static_cast<std::size_t>(task / groups)].i,
+                                        order[static_cast<std::size_t>(task / groups)].j);
+    return MatrixView<double>(partial.view().row(task), t.rows, t.cols);
+  };
+  exec.parallel_for(n_tiles * groups, [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task / groups)];
+    zero(exec, partial_tile(task));
+    product(alpha, x, part_of(x.rows, group_rows, task % groups), columns(at.i), columns(at.j), partial_tile(task));
+  });
+  exec.parallel_for(n_tiles, [&](std::int64_t k) {
+    const TileIndex at = order[static_cast<std::size_t>(k)];
+    for (std::int64_t group = 0; group < groups; ++group) {
+      add_block<double, double>(exec, 1.0, partial_tile(k * groups + group), 1.0, g.tile(at.i, at.j));
+    }
+  });
+}
+
+void outer_gram_update(const Exec& exec, double alpha, MatrixView<const double> x, SymmetricMatrix<double>& k) {
+  GRAMIAN_REQUIRE(x.rows == k.size(), shape_mismatch, "outer_gram_update: X and K differ in size");
+  const auto order = columns_first(k.tiles());
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    const TileIndex at = order[static_cast<std::size_t>(task)];
+    const Range ri = part_of(x.rows, k.tile_edge(), at.i), rj = part_of(x.rows, k.tile_edge(), at.j);
+    const auto xi = x.block(ri.begin, 0, ri.size(), x.cols);
+    if (at.i == at.j) {
+      gram_block<double>(exec, Trans::no, alpha, xi, 1.0, k.tile(at.i, at.j));
+    } else {
+      multiply_block<double>(exec, Trans::no, Trans::yes, alpha, xi, x.block(rj.begin, 0, rj.size(), x.cols), 1.0,
+                             k.tile(at.i, at.j));
+    }
+  });
+}
+
+void symmetric_multiply(const Exec& exec, double alpha, const SymmetricMatrix<double>& a, MatrixView<const double> w,
+                        double beta, MatrixView<double> out) {
+  GRAMIAN_REQUIRE(w.rows == a.size() && out.rows == a.size() && w.cols == out.cols, shape_mismatch,
+                  "symmetric_multiply: the shapes do not fit");
+  if (out.empty()) return;
+  const std::int64_t edge = a.tile_edge();
+  const std::int64_t width = exec.table().tile == 0 ? out.cols : 64;
+  const std::int64_t column_parts = ceil_div(out.cols, width);
+  ScratchPool<double> scratch(exec, edge * edge);
+  exec.parallel_for(a.tiles() * column_parts, [&](std::int64_t task) {
+    const std::int64_t i = task / column_parts;
+    const Range rows = part_of(a.size(), edge, i), cols = part_of(out.cols, width, task % column_parts);
+    const MatrixView<double> target = out.block(rows.begin, cols.begin, rows.size(), cols.size());
+    const auto lease = scratch.lease();
+    const MatrixView<double> diagonal(lease.data(), rows.size(), rows.size());
+    add_block<double, double>(exec, 1.0, a.tile(i, i), 0.0, diagonal);
+    GRAMIAN_CALL(exec, symmetrize, code_of<double>(), diagonal.rows, static_cast<void*>(diagonal.data),
+                 diagonal.stride);
+    for (std::int64_t j = 0; j < a.tiles(); ++j) {
+      const Range other = part_of(a.size(), edge, j);
+      const auto part = w.block(other.begin, cols.begin, other.size(), cols.size());
+      const MatrixView<const double> tile = i == j ? MatrixView<const double>(diagonal) : j < i ? a.tile(i, j) : a.tile(j, i);
+      multiply_block<double>(exec, j > i ? Trans::yes : Trans::no, Trans::no, alpha, tile, part, j == 0 ? beta : 1.0,
+                             target);
+    }
+  });
+}
+
+template <class T>
+std::int64_t cholesky(const Exec& exec, SymmetricMatrix<T>& a) {
+  // Left-looking: one task makes one finished tile, from tiles that come earlier in the order. Threads take tasks in
+  // order and wait for what they need, so nothing but the data limits how far they run ahead of each other.
+  const auto order = columns_first(a.tiles());
+  TileFlags flags(order.size());
+  std::atomic<std::int64_t> pivot{0};
+  const auto make_tile = [&](TileIndex at) {
+    const MatrixView<T> c = a.tile(at.i, at.j);
+    for (std::int64_t k = 0; k < at.j; ++k) {
+      if (!flags.wait(index_of(at.i, k)) || !flags.wait(index_of(at.j, k))) return;
+      if (at.i == at.j) {
+        gram_block<T>(exec, Trans::no, -1.0, a.tile(at.i, k), 1.0, c);
+      } else {
+        multiply_block<T>(exec, Trans::no, Trans::yes, -1.0, a.tile(at.i, k), a.tile(at.j, k), 1.0, c);
+      }
+    }
+    if (at.i == at.j) {
+      const int bad = GRAMIAN_CALL(exec, potrf, code_of<T>(), c.rows, static_cast<void*>(c.data), c.stride);
+      if (bad > 0) {
+        pivot.store(at.i * a.tile_edge() + bad);
+        flags.fail();
+        return;
+      }
+    } else {
+      if (!flags.wait(index_of(at.j, at.j))) return;
+      triangular_block<T>(exec, GRAMIAN_RIGHT, Trans::yes, a.tile(at.j, at.j), c);
+    }
+    flags.set(index_of(at.i, at.j));
+  };
+  exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
+    if (flags.failed()) return;
+    try {
+      make_tile(order[static_cast<std::size_t>(task)]);
+    } catch (...) {
+      flags.fail();
+      throw;
+    }
+  });
+  return pivot.load();
+}
+
+namespace {
+
+// b = L^-1 b or L^-T b on one strip of columns, tile by tile. Rows above `first` are known to be zero (forward only).
+template <class T>
+void solve_strip(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, MatrixView<T> b, std::int64_t first) {
+  const std::int64_t edge = l.tile_edge(), tiles = l.tiles();
+  const auto strip = [&](std::int64_t i) {
+    const Range rows = part_of(l.size(), edge, i);
+    return b.block(rows.begin, 0, rows.size(), b.cols);
+  };
+  for (std::int64_t step = first; step < tiles; ++step) {
+    const std::int64_t i = trans == Trans::no ? step : tiles - 1 - (step - first);
+    if (trans == Trans::no) {
+      for (std::int64_t j = first; j < i; ++j)
+        multiply_block<T>(exec, Trans::no, Trans::no, -1.0, l.tile(i, j), strip(j), 1.0, strip(i));
+    } else {
+      for (std::int64_t j = i + 1; j < tiles; ++j)
+        multiply_block<T>(exec, Trans::yes, Trans::no, -1.0, l.tile(j, i), strip(j), 1.0, strip(i));
+    }
+    triangular_block<T>(exec, GRAMIAN_LEFT, trans, l.tile(i, i), strip(i));
+  }
+}
+
+}  // namespace
+
+template <class T>
+void cholesky_solve_half(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, MatrixView<T> b) {
+  GRAMIAN_REQUIRE(b.rows == l.size(), shape_mismatch, "cholesky_solve_half: L and B differ in size");
+  if (b.empty()) return;
+  const std::int64_t width = exec.table().tile == 0 ? b.cols : 64;
+  exec.parallel_for(ceil_div(b.cols, width), [&](std::int64_t task) {
+    const Range cols = part_of(b.cols, width, task);
+    solve_strip<T>(exec, trans, l, b.block(0, cols.begin, b.rows, cols.size()), 0);
+  });
+}
+
+template <class T>
+double inverse_trace(const Exec& exec, const SymmetricMatrix<T>& l) {
+  if (l.size() == 0) return 0;
+  ScratchPool<T> scratch(exec, l.size() * l.tile_edge());
+  ScratchPool<double> row_sums(exec, l.size());
+  std::vector<double> parts(static_cast<std::size_t>(l.tiles()), 0.0);
+  exec.parallel_for(l.tiles(), [&](std::int64_t j) {
+    const Range cols = part_of(l.size(), l.tile_edge(), j);
+    const auto lease = scratch.lease();
+    const MatrixView<T> z(lease.data(), l.size(), cols.size());
+    const MatrixView<T> used = z.block(cols.begin, 0, l.size() - cols.begin, cols.size());
+    zero(exec, used);
+    GRAMIAN_CALL(exec, add_diagonal, code_of<T>(), cols.size(), 1.0, static_cast<void*>(used.data), used.stride);
+    solve_strip<T>(exec, Trans::no, l, z, j);
+    const auto sums = row_sums.lease();
+    GRAMIAN_CALL(exec, row_sumsq, code_of<T>(), used.rows, used.cols, static_cast<const void*>(used.data), used.stride,
+                 sums.data());
+    std::vector<double> host(static_cast<std::size_t>(used.rows));
+    download<double>(exec, {sums.data(), 1, used.rows}, {host.data(), 1, used.rows});
+    double total = 0;
+    for (const double value : host) total += value;
+    parts[static_cast<std::size_t>(j)] = total;
+  });
+  double total = 0;
+  for (const double part : parts) total += part;
+  return total;
+}
+
+void symmetric_eigen(const Exec& exec, const SymmetricMatrix<double>& a, std::vector<double>& w, Array<double>& v) {
+  const std::int64_t n = a.size();
+  v = Array<double>(exec, n, n);
+  w.assign(static_cast<std::size_t>(n), 0.0);
+  if (n == 0) return;
+  for (const TileIndex at : columns_first(a.tiles())) {
+    const MatrixView<double> t = a.tile(at.i, at.j);
+    add_block<double, double>(exec, 1.0, t, 0.0,
+                              v.view().block(at.i * a.tile_edge(), at.j * a.tile_edge(), t.rows, t.cols));
+  }
+  Array<double> values(exec, n);
+  const int status = GRAMIAN_CALL(exec, syevd, code_of<double>(), n, static_cast<void*>(v.data()), n,
+                                  static_cast<void*>(values.data()));
+  GRAMIAN_REQUIRE(status == 0, no_convergence, "the eigen-decomposition did not converge");
+  download<double>(exec, values.view(), {w.data(), 1, n});
+}
+
+template class SymmetricMatrix<float>;
+template class SymmetricMatrix<double>;
+#define GRAMIAN_INSTANTIATE(T)                                                                                      \
+  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<float>(const Exec&, double, const SymmetricMatrix<float>&, \
+                                                                double);                                            \
+  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<double>(const Exec&, double,                               \
+                                                                 const SymmetricMatrix<double>&, double);           \
+  template GRAMIAN_EXPORT void gram_update<T>(const Exec&, double, MatrixView<const T>, SymmetricMatrix<double>&);  \
+  template GRAMIAN_EXPORT std::int64_t cholesky<T>(const Exec&, SymmetricMatrix<T>&);                               \
+  template GRAMIAN_EXPORT void cholesky_solve_half<T>(const Exec&, Trans, const SymmetricMatrix<T>&, MatrixView<T>); \
+  template GRAMIAN_EXPORT double inverse_trace<T>(const Exec&, const SymmetricMatrix<T>&);
+GRAMIAN_INSTANTIATE(float)
+GRAMIAN_INSTANTIATE(double)
+#undef GRAMIAN_INSTANTIATE
+
+}  // namespace gramian

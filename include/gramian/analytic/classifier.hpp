@@ -1,0 +1,69 @@
+// Exact class-incremental learning on a stream, with no stored rows ("G-ACIL: Analytic Learning for Exemplar-Free
+// Generalized Class Incremental Learning"): old and new classes may be mixed in any batch, and after any sequence of
+// batches the weights are those of one ridge regression on all rows seen.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gramian/core/export.hpp"
+#include "gramian/gram/label_map.hpp"
+#include "gramian/gram/ridge_head.hpp"
+
+namespace gramian {
+
+// One label per row, as places in a set of distinct labels: row r has labels.values[codes[r]].
+struct ClassTargets {
+  const Labels* labels = nullptr;
+  const std::int64_t* codes = nullptr;
+};
+
+class GRAMIAN_EXPORT AnalyticClassifier {
+ public:
+  AnalyticClassifier(const Exec& exec, std::int64_t n_inputs, RidgeConfig config, FeatureMapPtr map = nullptr);
+
+  // Adds rows with labels; a label never seen becomes a class. weight: >= 0 per row or null.
+  void partial_fit(const RowsView& x, const ClassTargets& y, const double* weight = nullptr, bool atomic = true);
+  // Integer labels, for C++ programs.
+  void partial_fit(const RowsView& x, const std::int64_t* labels, const double* weight = nullptr, bool atomic = true);
+  // Takes rows out exactly. A class whose last row goes leaves classes(). A label never seen, or more rows than a class
+  // has, is Error{invalid_argument} and changes nothing. Rows that were never added cannot be told from others.
+  void forget(const RowsView& x, const ClassTargets& y, const double* weight = nullptr, bool atomic = true);
+  void forget(const RowsView& x, const std::int64_t* labels, const double* weight = nullptr, bool atomic = true);
+  // The model of both data sets; the maps must be equal (Error{invalid_argument}).
+  void merge(const AnalyticClassifier& other);
+
+  // Sorted; scores have one column per class in this order.
+  const Labels& classes() const;
+  const std::vector<std::int64_t>& class_counts() const;
+  const RidgeHead& head() const;
+  RidgeHead& head();
+
+  // out: rows x classes, host.
+  void decision_function(const RowsView& x, MatrixView<double> out) const;
+  // Places in classes(), one per row; ties go to the first.
+  void predict(const RowsView& x, std::int64_t* places) const;
+  // softmax(score / temperature). The default temperature is the noise variance of the scores as the state knows it:
+  // the posterior of scores that scatter with that variance around the one-hot corners. calibrate() sets another.
+  void predict_proba(const RowsView& x, MatrixView<double> out) const;
+  double temperature() const;
+  // Fits the temperature to held-out rows by maximum likelihood (golden-section search on its logarithm).
+  void calibrate(const RowsView& x, const ClassTargets& y);
+
+  // config: anything the caller wants to find again (a Python estimator's parameters), kept in the file as it is.
+  void save(const std::string& path, bool weights_only = false, const Json& extra = Json()) const;
+  std::vector<std::uint8_t> save_bytes(bool weights_only = false, const Json& extra = Json()) const;
+  static AnalyticClassifier load(const Exec& exec, const ModelReader& reader);
+  static AnalyticClassifier load(const Exec& exec, const std::string& path);
+
+ private:
+  AnalyticClassifier(RidgeHead head, LabelMap labels, double temperature);
+  ModelWriter writer(bool weights_only, const Json& extra) const;
+  RidgeHead head_;
+  LabelMap labels_;
+  std::vector<std::int64_t> counts_;
+  double calibrated_temperature_ = 0;  // 0: none
+};
+
+}  // namespace gramian

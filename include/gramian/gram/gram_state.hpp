@@ -1,0 +1,143 @@
+// The state of record of every closed-form learner: sums over rows that can be added, removed, merged and saved.
+//
+// With weights w, features x (shifted by a fixed vector) and targets y (shifted likewise) the state holds
+//   n, sum w, s = sum w x, t = sum w y, G = sum w x x', Q = sum w y x' (one row per output), sum w y^2, rows per class.
+// It never holds rows, an inverse or a factor. Its size does not depend on the rows seen.
+//
+// The shift is the mean of the first block of the first rows added; it is recorded, and any constant would give the
+// same answers but for rounding: sums around a point near the data lose no digits to a large mean. Removing rows moves
+// the shift to the mean of the rows that are left, so nothing of removed rows stays behind in it. A state without
+// intercept has no shift.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/dtype.hpp"
+#include "gramian/core/exec.hpp"
+#include "gramian/core/export.hpp"
+#include "gramian/core/rows_view.hpp"
+#include "gramian/features/feature_map.hpp"
+#include "gramian/io/model_file.hpp"
+#include "gramian/linalg/solve.hpp"
+
+namespace gramian {
+
+// What the rows are labelled with: class codes (one-hot targets, never expanded) or numeric targets.
+struct Targets {
+  const std::int64_t* codes = nullptr;  // one per row, in [0, n_outputs)
+  const RowsView* values = nullptr;     // rows x n_outputs
+  static Targets of_codes(const std::int64_t* codes) { return {codes, nullptr}; }
+  static Targets of_values(const RowsView& values) { return {nullptr, &values}; }
+};
+
+struct GramOptions {
+  // Type of the products. Sums are always double. f32: products over at most 2048 rows in float, added to double sums;
+  // twice as fast, and removal is exact only up to removal_bound of the report.
+  DType products = DType::f64;
+  bool intercept = true;
+};
+
+struct SolveOptions {
+  double ridge = 1.0;        // minimise |Y - X W|^2 + ridge |W|^2, the intercept unpenalised
+  bool standardize = false;  // penalise the weights of features scaled to unit variance; W is in the original units
+  Precision precision = Precision::automatic;
+};
+
+struct Solution {
+  Array<double> coef;              // n_outputs x n_features, on the device of the state
+  std::vector<double> intercept;   // n_outputs, zeros without intercept
+  SolveReport report;
+};
+
+struct GcvCurve {
+  std::vector<double> ridges;
+  std::vector<double> scores;               // sum_w |Y - Yhat|^2 sum_w / (sum_w - trace H)^2, summed over outputs
+  std::vector<double> degrees_of_freedom;   // trace of the hat matrix, the intercept counted
+  std::size_t best = 0;                     // index of the smallest score
+  bool at_edge = false;                     // the best is the first or the last of the grid
+  std::string method;                       // "eigh" or "cholesky"
+};
+
+class GRAMIAN_EXPORT GramState {
+ public:
+  // Empty state. Memory: 4 d^2 bytes and change for d features, 8 bytes per feature and output.
+  GramState(const Exec& exec, std::int64_t n_features, std::int64_t n_outputs, GramOptions options = {});
+  GramState(GramState&&) noexcept;
+  GramState& operator=(GramState&&) noexcept;
+  ~GramState();
+  GramState clone() const;
+
+  std::int64_t n_features() const;
+  std::int64_t n_outputs() const;
+  std::int64_t n_rows() const;              // rows of positive weight that the state is made of
+  double weight_sum() const;
+  const std::vector<std::int64_t>& counts() const;  // rows per output where codes were used, else zeros
+  const GramOptions& options() const;
+  const Exec& exec() const;
+  std::size_t bytes() const;                // of all sums
+  double largest_trace() const;             // the largest trace of G ever held since the state was last empty
+
+  // Adds rows, mapped by `map` if given. weight: one double per row, >= 0, or null; rows of weight 0 are as if they
+  // were not there. atomic: on any error or cancellation the state is unchanged (work of more than one block is
+  // staged in a second state); otherwise blocks are added in place and n_rows() says how many rows are in.
+  // Throws Error{shape_mismatch, non_finite, invalid_argument, cancelled}.
+  // Cost for n rows, d features, C outputs: n d^2 flops (+ n d for codes, 2 n d C for values) and the map's.
+  void add(const RowsView& x, const Targets& y, const double* weight = nullptr, const FeatureMap* map = nullptr,
+           bool atomic = true);
+  // Takes rows out again. That they were added cannot be checked beyond the counts: fewer rows than asked for, in the
+  // state or in a class, is Error{invalid_argument}. Removing the last row leaves exactly the empty state, removing
+  // the last row of a class exact zeros in its column.
+  void remove(const RowsView& x, const Targets& y, const double* weight = nullptr, const FeatureMap* map = nullptr,
+              bool atomic = true);
+  // The state of both data sets; `other` is moved to this state's shift. Same sizes and intercept, else
+  // Error{shape_mismatch, invalid_argument}. If either has float products, so has the result.
+  void merge(const GramState& other);
+  // The opposite of merge.
+  void unmerge(const GramState& other);
+
+  // New outputs with zero columns: output k of the new state is old output source[k], or new where source[k] is -1.
+  // Every old output must appear at most once; one that is left out is dropped.
+  void rearrange_outputs(const std::vector<std::int64_t>& source);
+  // Back to the empty state with the same sizes.
+  void clear();
+
+  // Weights from the sums. ridge = 0 needs full rank: Error{not_positive_definite} with the rank otherwise.
+  // d^3 / 3 + 2 d^2 C flops.
+  Solution solve(const SolveOptions& options) const;
+  std::vector<Solution> path(const std::vector<double>& ridges, const SolveOptions& options) const;
+  // Generalised cross-validation from the sums alone.
+  GcvCurve gcv(const std::vector<double>& ridges, bool standardize = false) const;
+  // Per output, on the rows of the state, for weights of this state: sum_w (y - yhat)^2, and the same plus the penalty
+  // (target energy - W'Q, both centred), which cannot fall to zero by fitting the noise.
+  std::vector<double> residual_sums(const Solution& solution) const;
+  std::vector<double> penalised_residual_sums(const Solution& solution) const;
+  // Mean and variance (biased) of the features; host vectors.
+  void feature_moments(std::vector<double>& mean, std::vector<double>& variance) const;
+  // G and Q around the origin, as if no shift had been used: d x d (both triangles) and n_outputs x d host values.
+  void raw_moments(MatrixView<double> gram, MatrixView<double> cross) const;
+
+  // Tensors, copied into the writer, under names that begin with `prefix`.
+  Json save(ModelWriter& writer, const std::string& prefix) const;
+  static GramState load(const Exec& exec, const Json& description, const ModelReader& reader,
+                        const std::string& prefix);
+
+  struct Sums;  // the inside (cpp/gram/gram_sums.h)
+
+ private:
+  std::unique_ptr<Sums> sums_;
+};
+
+// Ridge weights where the rows are at hand: the primal system (d x d) or the dual one (n x n), whichever is smaller.
+struct RidgeSolveOptions {
+  double ridge = 1.0;
+  bool intercept = true;
+  enum class Form { automatic, primal, dual } form = Form::automatic;
+};
+GRAMIAN_EXPORT Solution ridge_solve(const Exec& exec, const RowsView& x, const RowsView& y,
+                                    const RidgeSolveOptions& options, const double* weight = nullptr);
+
+}  // namespace gramian

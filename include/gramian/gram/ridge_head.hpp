@@ -1,0 +1,67 @@
+// A Gram state, the feature map in front of it and the weights behind it, solved when they are first needed.
+// The one trainable part that all closed-form learners share.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gramian/core/export.hpp"
+#include "gramian/gram/gram_state.hpp"
+
+namespace gramian {
+
+struct RidgeConfig {
+  double ridge = 1.0;
+  bool gcv = false;             // choose the ridge from `ridges` by generalised cross-validation at each solve
+  std::vector<double> ridges;   // the grid of gcv; empty means 10^-10 .. 10^2 times the mean diagonal of the centred G
+  bool standardize = false;
+  GramOptions gram;
+};
+
+class GRAMIAN_EXPORT RidgeHead {
+ public:
+  // n_inputs: width of the rows; map may be null.
+  RidgeHead(const Exec& exec, std::int64_t n_inputs, std::int64_t n_outputs, RidgeConfig config, FeatureMapPtr map);
+  RidgeHead(RidgeHead&&) noexcept;
+  RidgeHead& operator=(RidgeHead&&) noexcept;
+  ~RidgeHead();
+
+  std::int64_t n_inputs() const;
+  std::int64_t n_features() const;
+  std::int64_t n_outputs() const;
+  const RidgeConfig& config() const;
+  const FeatureMapPtr& map() const;
+  const Exec& exec() const;
+  bool has_state() const;              // false after loading a weights-only file
+  const GramState& state() const;      // Error{unsupported} without one
+
+  // Forward to the state and forget the weights. On an error nothing has changed.
+  void add(const RowsView& x, const Targets& y, const double* weight, bool atomic);
+  void remove(const RowsView& x, const Targets& y, const double* weight, bool atomic);
+  void merge(const RidgeHead& other);
+  void unmerge(const RidgeHead& other);
+  void rearrange_outputs(const std::vector<std::int64_t>& source);
+
+  // The weights of the present state, solved once per change. Not fitted: Error{not_fitted}.
+  const Solution& solution() const;
+  double ridge_used() const;
+  bool gcv_at_edge() const;
+  // Mean over outputs of the penalised residual variance, (sum w y^2 - tr W'Q) / sum w, both centred: what the state
+  // alone says about the noise of a score. Positive.
+  double noise_variance() const;
+  // out (rows x n_outputs, host) = scores. 2 n d C flops and the map's, by blocks.
+  void scores(const RowsView& x, MatrixView<double> out) const;
+
+  // what: "full" (the sums; training can go on) or "weights" (predicts only).
+  Json save(ModelWriter& writer, const std::string& prefix, bool weights_only) const;
+  static RidgeHead load(const Exec& exec, const Json& description, const ModelReader& reader,
+                        const std::string& prefix);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gramian

@@ -1,0 +1,23 @@
+// Everything.
+#pragma once
+
+#include "gramian/analytic/classifier.hpp"
+#include "gramian/analytic/regressor.hpp"
+#include "gramian/core/array.hpp"
+#include "gramian/core/dtype.hpp"
+#include "gramian/core/error.hpp"
+#include "gramian/core/exec.hpp"
+#include "gramian/core/rng.hpp"
+#include "gramian/core/rows_view.hpp"
+#include "gramian/core/view.hpp"
+#include "gramian/features/feature_map.hpp"
+#include "gramian/gram/gram_state.hpp"
+#include "gramian/gram/label_map.hpp"
+#include "gramian/gram/ridge_head.hpp"
+#include "gramian/io/json.hpp"
+#include "gramian/io/model_file.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/solve.hpp"
+#include "gramian/linalg/symmetric.hpp"
+#include "gramian/version.hpp"

@@ -1,0 +1,55 @@
+// Symmetric positive definite systems by the ladder: Cholesky (in float with refinement in double where that pays),
+// an eigen-decomposition where Cholesky cannot answer, and a report that hides nothing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gramian/core/exec.hpp"
+#include "gramian/core/export.hpp"
+#include "gramian/core/view.hpp"
+#include "gramian/linalg/symmetric.hpp"
+
+namespace gramian {
+
+// How one solve went.
+struct SolveReport {
+  std::string method;       // "cholesky", "cholesky_mixed" (float factor, double refinement), "eigh", "zero" (no rows)
+  std::string form;         // "primal" or "dual"
+  std::string fallback;     // why the method is not the first choice, "" if it is
+  double ridge = 0;         // the ridge used
+  std::int64_t size = 0;    // order of the system solved
+  std::int64_t rank = 0;    // numerical rank of the system; equals size unless method is "eigh"
+  double condition = 0;     // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh"
+  double smallest_eigenvalue = 0;  // of the system, estimated likewise (of the modes kept for "eigh")
+  double residual = 0;      // scaled backward residual |B - A W| / (|A| |W| + |B|), Frobenius norms
+  int refinements = 0;      // sweeps of iterative refinement
+  double removal_bound = 0; // bound of the relative weight error that removals caused; 0 if nothing was removed
+  double seconds = 0;       // wall time of factor and solve
+};
+
+enum class Precision {
+  automatic,  // mixed for systems of 2048 and more, else double
+  full,       // factor in double
+  mixed       // factor in float, refine in double, fall back to double when a sweep gains less than 10x
+};
+
+// The matrix of a system, which knows how to write itself down and how to act.
+class GRAMIAN_EXPORT SpdOperator {
+ public:
+  virtual ~SpdOperator() = default;
+  virtual std::int64_t size() const = 0;
+  virtual void build(const Exec& exec, SymmetricMatrix<double>& a) const = 0;
+  virtual void build(const Exec& exec, SymmetricMatrix<float>& a) const = 0;
+  // out = A w, both size() x c.
+  virtual void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const = 0;
+};
+
+// Solves A W = B (n x c, device memory; B is kept). ridge and form only label the report. Where A is numerically
+// singular the answer is the minimum-norm one with the rank in the report; if `require_full_rank`, it is
+// Error{not_positive_definite} with the rank instead.
+GRAMIAN_EXPORT SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const double> b,
+                                     MatrixView<double> w, Precision precision, bool require_full_rank);
+
+}  // namespace gramian

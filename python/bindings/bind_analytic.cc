@@ -1,0 +1,370 @@
+// The two estimators. What they share (a RidgeHead) is bound once, for both.
+#include <memory>
+#include <optional>
+
+#include "array_in.hpp"
+#include "array_out.hpp"
+#include "bind_features.hpp"
+#include "bind_gram.hpp"
+#include "bindings.hpp"
+#include "gramian/analytic/classifier.hpp"
+#include "gramian/analytic/regressor.hpp"
+#include "gramian/core/error.hpp"
+
+namespace gramian::python {
+namespace {
+
+using ClassifierBox = Guarded<AnalyticClassifier>;
+using RegressorBox = Guarded<AnalyticRegressor>;
+
+RidgeConfig config_in(double ridge, bool gcv, const std::vector<double>& ridges, bool standardize,
+                      const std::string& products, bool intercept) {
+  RidgeConfig config;
+  config.ridge = ridge;
+  config.gcv = gcv;
+  config.ridges = ridges;
+  config.standardize = standardize;
+  config.gram = gram_options(products, intercept);
+  return config;
+}
+
+py::dict config_out(const RidgeConfig& config) {
+  py::dict out;
+  out["ridge"] = config.ridge;
+  out["gcv"] = config.gcv;
+  out["ridges"] = config.ridges;
+  out["standardize"] = config.standardize;
+  out["products"] = name_of(config.gram.products);
+  out["intercept"] = config.gram.intercept;
+  return out;
+}
+
+template <class Model>
+void solve(const Model& model) {
+  model.head().solution();
+}
+
+// A value of the head that needs no weights.
+template <class T, class Model, class Get>
+auto head_getter(Get get) {
+  return [get](const Guarded<Model>& self) {
+    T value{};
+    self.read([&](const Model& model) { value = get(model.head()); });
+    return value;
+  };
+}
+
+// A value that needs the weights.
+template <class T, class Model, class Get>
+auto solved_getter(Get get) {
+  return [get](const Guarded<Model>& self) {
+    T value{};
+    self.read_solved(solve<Model>, [&](const Model& model) { value = get(model); });
+    return value;
+  };
+}
+
+template <class Model>
+py::tuple solution(const Guarded<Model>& self) {
+  // The sizes may change between reading them and reading the weights, so both are read under one lock, into C++.
+  std::int64_t n_outputs = 0;
+  std::int64_t n_features = 0;
+  std::vector<double> coef;
+  std::vector<double> intercept;
+  SolveReport report;
+  self.read_solved(solve<Model>, [&](const Model& model) {
+    const RidgeHead& head = model.head();
+    n_outputs = head.n_outputs();
+    n_features = head.n_features();
+    coef.resize(static_cast<std::size_t>(n_outputs * n_features));
+    copy_out<double>(head.exec(), head.solution().coef.view(), {coef.data(), n_outputs, n_features});
+    intercept = head.solution().intercept;
+    report = head.solution().report;
+  });
+  const MatrixOut<double> out(n_outputs, n_features);
+  std::copy(coef.begin(), coef.end(), out.view().data);
+  return py::make_tuple(out.array(), vector_out(intercept), report_out(report));
+}
+
+template <class Model>
+std::int64_t output_count(const Guarded<Model>& self) {
+  return head_getter<std::int64_t, Model>([](const RidgeHead& head) { return head.n_outputs(); })(self);
+}
+
+// Runs body(model, x, out) for an output of one column per output of the model.
+template <class Model, class Body>
+py::object matrix_of_rows(const Guarded<Model>& self, const py::object& x, const Body& body) {
+  const RowsIn rows(x, "X");
+  for (;;) {
+    const MatrixOut<double> out(rows.rows(), output_count(self));
+    bool fits = false;  // not if another thread changed the classes since they were counted
+    self.read_solved(solve<Model>, [&](const Model& model) {
+      fits = model.head().n_outputs() == out.view().cols;
+      if (fits) body(model, rows.view(), out.view());
+    });
+    if (fits) return out.array();
+  }
+}
+
+template <class Model>
+py::object scores(const Guarded<Model>& self, const py::object& x) {
+  return matrix_of_rows(self, x, [](const Model& model, const RowsView& rows, MatrixView<double> out) {
+    model.head().scores(rows, out);
+  });
+}
+
+Json extra_in(const std::string& text) { return text.empty() ? Json() : Json::parse(text); }
+
+// A full file holds sums only; a weights-only file needs the weights, which saving then solves.
+template <class Model>
+void save(const Guarded<Model>& self, const std::string& path, bool weights_only, const std::string& extra) {
+  const Json config = extra_in(extra);
+  self.alone([&](const Model& model) { model.save(path, weights_only, config); });
+}
+
+template <class Model>
+py::bytes save_bytes(const Guarded<Model>& self, bool weights_only, const std::string& extra) {
+  const Json config = extra_in(extra);
+  std::vector<std::uint8_t> bytes;
+  self.alone([&](const Model& model) { bytes = model.save_bytes(weights_only, config); });
+  return bytes_out(bytes);
+}
+
+template <class Model>
+std::unique_ptr<GramBox> state_copy(const Guarded<Model>& self) {
+  std::unique_ptr<GramBox> out;
+  self.read([&](const Model& model) { out = std::make_unique<GramBox>(model.head().state().clone()); });
+  return out;
+}
+
+template <class Model>
+void set_threads(const Guarded<Model>& self, int threads) {
+  // Copies of an Exec share one state.
+  self.alone([&](const Model& model) { Exec(model.head().exec()).set_threads(threads); });
+}
+
+template <class Model>
+py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
+  py::class_<Guarded<Model>> box(module, name);
+  box.def_property_readonly("n_inputs", head_getter<std::int64_t, Model>([](const auto& h) { return h.n_inputs(); }))
+      .def_property_readonly("n_features",
+                             head_getter<std::int64_t, Model>([](const auto& h) { return h.n_features(); }))
+      .def_property_readonly("n_outputs", &output_count<Model>)
+      .def_property_readonly("has_state", head_getter<bool, Model>([](const auto& h) { return h.has_state(); }))
+      .def_property_readonly("n_rows",
+                             head_getter<std::int64_t, Model>([](const auto& h) { return h.state().n_rows(); }))
+      .def_property_readonly("weight_sum",
+                             head_getter<double, Model>([](const auto& h) { return h.state().weight_sum(); }))
+      .def_property_readonly("state_nbytes",
+                             head_getter<std::size_t, Model>([](const auto& h) { return h.state().bytes(); }))
+      .def_property_readonly("config",
+                             [](const Guarded<Model>& self) {
+                               return config_out(
+                                   head_getter<RidgeConfig, Model>([](const auto& h) { return h.config(); })(self));
+                             })
+      .def_property_readonly("feature_map",
+                             [](const Guarded<Model>& self) {
+                               return map_out(
+                                   head_getter<FeatureMapPtr, Model>([](const auto& h) { return h.map(); })(self));
+                             })
+      .def_property_readonly("ridge_used",
+                             solved_getter<double, Model>([](const auto& m) { return m.head().ridge_used(); }))
+      .def_property_readonly("gcv_at_edge",
+                             solved_getter<bool, Model>([](const auto& m) { return m.head().gcv_at_edge(); }))
+      .def_property_readonly("noise_variance",
+                             solved_getter<double, Model>([](const auto& m) { return m.head().noise_variance(); }))
+      .def("solution", &solution<Model>)
+      .def("scores", &scores<Model>, py::arg("X"))
+      .def("state", &state_copy<Model>)
+      .def("merge",
+           [](Guarded<Model>& self, const Guarded<Model>& other) {
+             self.write_with(other, [](Model& mine, const Model& theirs) { mine.merge(theirs); });
+           },
+           py::arg("other"))
+      .def("set_threads", &set_threads<Model>, py::arg("threads"))
+      .def("save", &save<Model>, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
+      .def("save_bytes", &save_bytes<Model>, py::arg("weights_only"), py::arg("extra"));
+  return box;
+}
+
+// Rows, labels and weights of one call of the classifier.
+struct LabelledBatch {
+  LabelledBatch(const py::object& x, const std::string& kind, const py::object& values, const py::object& code_array,
+                const py::object& weight_array)
+      : rows(x, "X"),
+        labels(labels_in(kind, values)),
+        codes(code_array, rows.rows(), "y"),
+        weight(weight_array, rows.rows(), "sample_weight") {
+    const std::int64_t* code = codes.data();
+    for (std::int64_t r = 0; r < rows.rows(); ++r) {
+      GRAMIAN_REQUIRE(code != nullptr && code[r] >= 0 && code[r] < labels.size(), invalid_argument,
+                      "the label codes must be places in the labels");
+    }
+  }
+  ClassTargets targets() const { return {&labels, codes.data()}; }
+  RowsIn rows;
+  Labels labels;
+  VectorIn<std::int64_t> codes;
+  VectorIn<double> weight;
+};
+
+void classifier_add(ClassifierBox& self, const py::object& x, const std::string& kind, const py::object& values,
+                    const py::object& codes, const py::object& weight, bool atomic) {
+  const LabelledBatch batch(x, kind, values, codes, weight);
+  self.write([&](AnalyticClassifier& model) {
+    model.partial_fit(batch.rows.view(), batch.targets(), batch.weight.data(), atomic);
+  });
+}
+
+void classifier_remove(ClassifierBox& self, const py::object& x, const std::string& kind, const py::object& values,
+                       const py::object& codes, const py::object& weight, bool atomic) {
+  const LabelledBatch batch(x, kind, values, codes, weight);
+  self.write([&](AnalyticClassifier& model) {
+    model.forget(batch.rows.view(), batch.targets(), batch.weight.data(), atomic);
+  });
+}
+
+void classifier_calibrate(ClassifierBox& self, const py::object& x, const std::string& kind, const py::object& values,
+                          const py::object& codes) {
+  const LabelledBatch batch(x, kind, values, codes, py::none());
+  self.write([&](AnalyticClassifier& model) { model.calibrate(batch.rows.view(), batch.targets()); });
+}
+
+// (places, kind, labels): the places mean something only beside the labels of the same moment.
+py::tuple classifier_predict(const ClassifierBox& self, const py::object& x) {
+  const RowsIn rows(x, "X");
+  const MatrixOut<std::int64_t> places(1, rows.rows());
+  Labels labels;
+  self.read_solved(solve<AnalyticClassifier>, [&](const AnalyticClassifier& model) {
+    model.predict(rows.view(), places.view().data);
+    labels = model.classes();
+  });
+  const py::tuple known = labels_out(labels);
+  return py::make_tuple(places.array().reshape({static_cast<py::ssize_t>(rows.rows())}), known[0], known[1]);
+}
+
+py::object classifier_proba(const ClassifierBox& self, const py::object& x) {
+  return matrix_of_rows(self, x, [](const AnalyticClassifier& model, const RowsView& rows, MatrixView<double> out) {
+    model.predict_proba(rows, out);
+  });
+}
+
+// (kind, values, counts) of one moment.
+py::tuple classifier_classes(const ClassifierBox& self) {
+  Labels labels;
+  std::vector<std::int64_t> counts;
+  self.read([&](const AnalyticClassifier& model) {
+    labels = model.classes();
+    counts = model.class_counts();
+  });
+  const py::tuple out = labels_out(labels);
+  return py::make_tuple(out[0], out[1], vector_out(counts));
+}
+
+void regressor_add(RegressorBox& self, const py::object& x, const py::object& y, const py::object& weight,
+                   bool atomic) {
+  const RowsIn rows(x, "X");
+  const RowsIn targets(y, "y");
+  const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
+  self.write([&](AnalyticRegressor& model) {
+    model.partial_fit(rows.view(), targets.view(), weights.data(), atomic);
+  });
+}
+
+void regressor_remove(RegressorBox& self, const py::object& x, const py::object& y, const py::object& weight,
+                      bool atomic) {
+  const RowsIn rows(x, "X");
+  const RowsIn targets(y, "y");
+  const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
+  self.write([&](AnalyticRegressor& model) { model.forget(rows.view(), targets.view(), weights.data(), atomic); });
+}
+
+// A model read back, not yet in Python.
+struct LoadedModel {
+  std::string kind;
+  std::string config;
+  std::string library_version;
+  std::unique_ptr<ClassifierBox> classifier;
+  std::unique_ptr<RegressorBox> regressor;
+};
+
+LoadedModel load_model(const ModelReader& reader, const std::string& device, int threads) {
+  LoadedModel out;
+  out.kind = reader.model();
+  out.config = reader.config().dump();
+  out.library_version = reader.library_version();
+  if (out.kind == "analytic_classifier") {
+    out.classifier = std::make_unique<ClassifierBox>(AnalyticClassifier::load(make_exec(device, threads), reader));
+  } else if (out.kind == "analytic_regressor") {
+    out.regressor = std::make_unique<RegressorBox>(AnalyticRegressor::load(make_exec(device, threads), reader));
+  }
+  return out;
+}
+
+// (kind, model or None where the kind is none of ours here, JSON text of the configuration, version of the writer)
+py::tuple wrap(LoadedModel loaded) {
+  py::object model = py::none();
+  if (loaded.classifier != nullptr) model = py::cast(std::move(loaded.classifier));
+  if (loaded.regressor != nullptr) model = py::cast(std::move(loaded.regressor));
+  return py::make_tuple(loaded.kind, model, loaded.config, loaded.library_version);
+}
+
+py::tuple load_file(const std::string& path, const std::string& device, int threads) {
+  LoadedModel loaded;
+  without_gil([&] { loaded = load_model(ModelReader::from_file(path), device, threads); });
+  return wrap(std::move(loaded));
+}
+
+py::tuple load_bytes(const py::bytes& bytes, const std::string& device, int threads) {
+  const std::string_view data = bytes;
+  LoadedModel loaded;
+  without_gil([&] { loaded = load_model(ModelReader::from_bytes(data.data(), data.size()), device, threads); });
+  return wrap(std::move(loaded));
+}
+
+}  // namespace
+
+void bind_analytic(py::module_& module) {
+  bind_head<AnalyticClassifier>(module, "Classifier")
+      .def(py::init([](std::int64_t n_inputs, const py::object& feature_map, double ridge, bool gcv,
+                       const std::vector<double>& ridges, bool standardize, const std::string& products,
+                       bool intercept, const std::string& device, int threads) {
+             return std::make_unique<ClassifierBox>(
+                 AnalyticClassifier(make_exec(device, threads), n_inputs,
+                                    config_in(ridge, gcv, ridges, standardize, products, intercept),
+                                    map_in(feature_map)));
+           }),
+           py::arg("n_inputs"), py::arg("feature_map"), py::arg("ridge"), py::arg("gcv"), py::arg("ridges"),
+           py::arg("standardize"), py::arg("products"), py::arg("intercept"), py::arg("device"), py::arg("threads"))
+      .def("partial_fit", &classifier_add, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"),
+           py::arg("weight"), py::arg("atomic"))
+      .def("forget", &classifier_remove, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"),
+           py::arg("weight"), py::arg("atomic"))
+      .def("classes", &classifier_classes)
+      .def("predict", &classifier_predict, py::arg("X"))
+      .def("predict_proba", &classifier_proba, py::arg("X"))
+      .def_property_readonly("temperature", solved_getter<double, AnalyticClassifier>([](const auto& model) {
+                               return model.temperature();
+                             }))
+      .def("calibrate", &classifier_calibrate, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"));
+
+  bind_head<AnalyticRegressor>(module, "Regressor")
+      .def(py::init([](std::int64_t n_inputs, std::int64_t n_outputs, const py::object& feature_map, double ridge,
+                       bool gcv, const std::vector<double>& ridges, bool standardize, const std::string& products,
+                       bool intercept, const std::string& device, int threads) {
+             return std::make_unique<RegressorBox>(
+                 AnalyticRegressor(make_exec(device, threads), n_inputs, n_outputs,
+                                   config_in(ridge, gcv, ridges, standardize, products, intercept),
+                                   map_in(feature_map)));
+           }),
+           py::arg("n_inputs"), py::arg("n_outputs"), py::arg("feature_map"), py::arg("ridge"), py::arg("gcv"),
+           py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"), py::arg("device"),
+           py::arg("threads"))
+      .def("partial_fit", &regressor_add, py::arg("X"), py::arg("y"), py::arg("weight"), py::arg("atomic"))
+      .def("forget", &regressor_remove, py::arg("X"), py::arg("y"), py::arg("weight"), py::arg("atomic"));
+
+  module.def("load_model", &load_file, py::arg("path"), py::arg("device"), py::arg("threads"));
+  module.def("load_model_bytes", &load_bytes, py::arg("data"), py::arg("device"), py::arg("threads"));
+}
+
+}  // namespace gramian::python

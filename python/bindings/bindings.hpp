@@ -1,0 +1,107 @@
+// What the binding files share: one bind_<area> function each, and how a compute call is made.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <utility>
+
+#include "gramian/core/exec.hpp"
+
+namespace gramian::python {
+
+namespace py = pybind11;
+
+void bind_errors(py::module_& module);
+void bind_core(py::module_& module);
+void bind_features(py::module_& module);
+void bind_gram(py::module_& module);
+void bind_analytic(py::module_& module);
+
+// An Exec whose cancel hook lets Python handle signals, at most ten times a second.
+Exec make_exec(const std::string& device, int threads);
+
+// Runs `body` without the GIL. A signal handler that raised inside it (Ctrl-C) wins over what `body` did.
+template <class Body>
+void without_gil(const Body& body) {
+  {
+    py::gil_scoped_release release;
+    body();
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+}
+
+// A model and the lock that Python threads need around it: one writer, or any number of readers. Locks are always
+// taken without the GIL, so a thread that waits for one never blocks the interpreter.
+template <class Model>
+class Guarded {
+ public:
+  explicit Guarded(Model model) : model_(std::move(model)) {}
+
+  template <class Body>
+  void write(const Body& body) {
+    without_gil([&] {
+      std::unique_lock lock(mutex_);
+      solved_ = false;
+      body(model_);
+    });
+  }
+
+  template <class Body>
+  void read(const Body& body) const {
+    without_gil([&] {
+      std::shared_lock lock(mutex_);
+      body(model_);
+    });
+  }
+
+  // Weights are solved when they are first needed, which writes inside a const model: `solve` runs alone, once after
+  // each change, and the readers then share.
+  template <class Solve, class Body>
+  void read_solved(const Solve& solve, const Body& body) const {
+    without_gil([&] {
+      for (;;) {
+        {
+          std::shared_lock lock(mutex_);
+          if (solved_) return body(model_);
+        }
+        std::unique_lock lock(mutex_);
+        solve(model_);
+        solved_ = true;
+      }
+    });
+  }
+
+  // this.write with `other` held for reading; it may be the same one.
+  template <class Body>
+  void write_with(const Guarded& other, const Body& body) {
+    if (this == &other) return write([&](Model& model) { body(model, model); });
+    without_gil([&] {
+      std::unique_lock mine(mutex_, std::defer_lock);
+      std::shared_lock theirs(other.mutex_, std::defer_lock);
+      std::lock(mine, theirs);
+      solved_ = false;
+      body(model_, other.model_);
+    });
+  }
+
+  // Alone, but the model's value does not change: saving may touch what const methods cache.
+  template <class Body>
+  void alone(const Body& body) const {
+    without_gil([&] {
+      std::unique_lock lock(mutex_);
+      body(model_);
+    });
+  }
+
+ private:
+  Model model_;
+  mutable std::shared_mutex mutex_;
+  mutable bool solved_ = false;
+};
+
+}  // namespace gramian::python

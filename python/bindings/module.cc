@@ -1,0 +1,11 @@
+// The compiled half of the Python package: models and operations, no defaults and no prose. Arguments arrive here
+// checked and named by the Python files; what is checked here again is what memory safety needs.
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  gramian::python::bind_errors(module);
+  gramian::python::bind_core(module);
+  gramian::python::bind_features(module);
+  gramian::python::bind_gram(module);
+  gramian::python::bind_analytic(module);
+}

@@ -1,0 +1,32 @@
+"""Exact incremental learning from Gram matrices.
+
+A model is a set of sums over rows (`GramState`) and a seed (`RandomFeatures`): rows can be added, removed and merged
+exactly, and the weights are always those of one ridge regression on the rows that are in.
+"""
+
+from . import _preload  # noqa: F401, I001  opens the BLAS library that the compiled module needs, so it comes first
+from ._core import BackendError, FormatError, __version__
+from .analytic import AnalyticClassifier, AnalyticRegressor, load
+from .features import FeatureChain, RandomFeatures, RBFFeatures
+from .gram import GcvCurve, GramState, Solution, SolveReport, ridge_solve
+from .runtime import build_info, cuda_available, set_num_threads
+
+__all__ = [
+    "AnalyticClassifier",
+    "AnalyticRegressor",
+    "BackendError",
+    "FeatureChain",
+    "FormatError",
+    "GcvCurve",
+    "GramState",
+    "RBFFeatures",
+    "RandomFeatures",
+    "Solution",
+    "SolveReport",
+    "__version__",
+    "build_info",
+    "cuda_available",
+    "load",
+    "ridge_solve",
+    "set_num_threads",
+]

@@ -1,0 +1,153 @@
+"""Class labels between NumPy and the compiled module, which knows five kinds: boolean, integer, real, text, bytes."""
+
+import numpy as np
+
+from . import _validate
+from .base import warn_data_conversion
+
+
+class LabelledRows:
+    """Labels of one call: distinct values of one kind and, for each row, the place of its label among them."""
+
+    __slots__ = ("kind", "values", "codes", "dtype")
+
+    def __init__(self, kind, values, codes, dtype):
+        self.kind = kind
+        self.values = values  # sorted array
+        self.codes = codes  # int64
+        self.dtype = dtype  # of y
+
+    def listed(self):
+        """The distinct labels as the compiled module takes them."""
+        return to_core(self.kind, self.values)
+
+
+def to_core(kind, values):
+    """A list of plain Python values of one kind."""
+    if kind in ("boolean", "integer"):
+        return [int(value) for value in values]
+    if kind == "real":
+        return [float(value) for value in values]
+    return [str(value) for value in values] if kind == "text" else [bytes(value) for value in values]
+
+
+def from_core(kind, values, dtype):
+    """Labels as an array of the dtype of the first fit, or of a wider one where a label does not fit in it."""
+    if kind == "none":
+        return np.empty(0, dtype=dtype)
+    if dtype.kind == "O":
+        return np.array([bool(value) for value in values] if kind == "boolean" else values, dtype=object)
+    if kind == "text":
+        return np.array(values, dtype=np.str_)
+    if kind == "bytes":
+        return np.array(values, dtype=np.bytes_)
+    plain = np.asarray(values, dtype=np.float64 if kind == "real" else np.int64)
+    if kind == "boolean":
+        return plain.astype(np.bool_)
+    if kind == "integer" and plain.size and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if plain.min() < limits.min or plain.max() > limits.max:
+            return plain
+    return plain.astype(dtype)
+
+
+_KIND_OF_TYPE = (
+    ((bool, np.bool_), "boolean"),
+    ((int, np.integer), "integer"),
+    ((float, np.floating), "real"),
+    ((str,), "text"),
+    ((bytes,), "bytes"),
+)
+
+
+def _kind_of_object(value):
+    for types, kind in _KIND_OF_TYPE:
+        if isinstance(value, types):
+            return kind
+    raise TypeError(f"labels must be bool, int, float, str or bytes, got {value!r} of type {type(value).__name__}")
+
+
+def kind_of(values):
+    """Kind of an array of labels; objects must be of one kind."""
+    code = values.dtype.kind
+    if code == "O":
+        kinds = {_kind_of_object(value) for value in values}
+        if kinds == {"integer", "real"}:
+            return "real"
+        if len(kinds) > 1:
+            raise TypeError(f"labels of different kinds in one y: {', '.join(sorted(kinds))}")
+        return kinds.pop() if kinds else "text"
+    known = {"b": "boolean", "i": "integer", "u": "integer", "f": "real", "U": "text", "S": "bytes"}
+    if code not in known:
+        raise ValueError(f"Unknown label type: labels of dtype {values.dtype} are not read")
+    return known[code]
+
+
+def _refuse_continuous(values):
+    if not np.isfinite(values).all():
+        raise ValueError(f"Input y contains {'NaN' if np.isnan(values).any() else 'infinity'}.")
+    if (values != np.floor(values)).any():
+        raise ValueError(
+            "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects discrete classes "
+            "on a regression target with continuous values."
+        )
+
+
+def as_array(y, who):
+    """``y`` as an array of one or two dimensions; text of NumPy's own variable-width type becomes objects."""
+    if y is None:
+        raise ValueError(f"{who} requires y to be passed, but the target y is None")
+    y = y.toarray() if _validate.is_sparse(y) else np.asarray(y)
+    if y.dtype.kind == "T":
+        y = y.astype(object)
+    if y.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{y.dtype}")
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead.")
+    return y
+
+
+def is_indicator(y):
+    """Is ``y`` a multi-label indicator: two columns or more? Anything but 0 and 1 in it is an error."""
+    if y.ndim != 2 or y.shape[1] < 2:
+        return False
+    try:
+        binary = np.isin(y, (0, 1)).all()
+    except TypeError:
+        binary = False
+    if not binary:
+        raise ValueError(
+            "Unknown label type: multiclass-multioutput. A y of two dimensions must be an indicator of zeros and ones."
+        )
+    return True
+
+
+def encode(y):
+    """Labels of one call from an array of one dimension, or of one column (with scikit-learn's warning)."""
+    if y.ndim == 2:
+        warn_data_conversion(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), "
+            "for example using ravel()."
+        )
+        y = y.ravel()
+    kind = kind_of(y)
+    dtype = y.dtype
+    if kind == "real":
+        _refuse_continuous(y.astype(np.float64))
+        if dtype.kind == "O" or dtype.itemsize > 8:
+            y = y.astype(np.float64)
+    if kind == "integer" and dtype.kind == "O":
+        y = y.astype(np.int64)
+    if y.dtype.kind == "u" and y.size and y.max() > np.iinfo(np.int64).max:
+        raise ValueError("integer labels must be below 2**63")
+    values, codes = np.unique(y, return_inverse=True)
+    return LabelledRows(kind, values, np.ascontiguousarray(codes.reshape(-1), dtype=np.int64), dtype)
+
+
+def match_kind(labels, kind):
+    """Whole numbers are the same label as int and as float: takes the kind that a model knows already."""
+    numbers = ("integer", "real")
+    if labels.kind != kind and labels.kind in numbers and kind in numbers:
+        values = labels.values.astype(np.float64 if kind == "real" else np.int64)
+        return LabelledRows(kind, values, labels.codes, labels.dtype)
+    return labels

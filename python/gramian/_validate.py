@@ -1,0 +1,283 @@
+"""Arguments in, arrays the compiled module reads out. The messages are those scikit-learn users know.
+
+Everything here is cheap: no copy of ``X`` is made unless its dtype cannot be read as it is. Whether the values are
+finite is found where they are read, block by block, and the error names the row.
+"""
+
+import sys
+import warnings
+
+import numpy as np
+
+# Read as they are, in any layout: widened block by block.
+_READABLE = frozenset("float16 float32 float64 bool uint8 int16 int32 int64".split())
+
+
+class CSRRows:
+    """Rows in compressed sparse form, as the compiled module borrows them."""
+
+    __slots__ = ("data", "indices", "indptr", "shape")
+
+    def __init__(self, data, indices, indptr, shape):
+        self.data = data
+        self.indices = indices
+        self.indptr = indptr
+        self.shape = shape
+
+    @property
+    def dtype(self):
+        return self.data.dtype
+
+
+def is_sparse(X):
+    """Is ``X`` a matrix of scipy.sparse? (Without importing it: if nobody has, it is not.)"""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and scipy_sparse.issparse(X)
+
+
+def column_names(X):
+    """Names of the columns of a data frame whose names are all strings, else None."""
+    if isinstance(X, np.ndarray) or not hasattr(X, "columns"):
+        return None
+    columns = list(X.columns)
+    texts = sum(isinstance(name, str) for name in columns)
+    if texts == len(columns) and texts > 0:
+        return np.array(columns, dtype=object)
+    if texts > 0:
+        types = sorted({type(name).__qualname__ for name in columns})
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your input has "
+            f"{types} as feature name / column name types. If you want feature names to be stored and validated, you "
+            "must convert them all to strings, by using X.columns = X.columns.astype(str) for example. Otherwise you "
+            "can remove feature / column names from your input data, or convert them all to a non-string data type."
+        )
+    return None
+
+
+def check_column_names(X, estimator):
+    """Compares the column names of ``X`` with those the estimator was fitted with."""
+    fitted = getattr(estimator, "feature_names_in_", None)
+    names = column_names(X)
+    if fitted is None and names is None:
+        return
+    who = type(estimator).__name__
+    if fitted is None:
+        warnings.warn(f"X has feature names, but {who} was fitted without feature names", UserWarning, stacklevel=4)
+        return
+    if names is None:
+        warnings.warn(
+            f"X does not have valid feature names, but {who} was fitted with feature names", UserWarning, stacklevel=4
+        )
+        return
+    if len(fitted) == len(names) and all(fitted == names):
+        return
+    unexpected = sorted(set(names) - set(fitted))
+    missing = sorted(set(fitted) - set(names))
+
+    def listed(some):
+        return "".join(f"- {name}\n" for name in some[:5]) + ("- ...\n" if len(some) > 5 else "")
+
+    message = "The feature names should match those that were passed during fit.\n"
+    if unexpected:
+        message += "Feature names unseen at fit time:\n" + listed(unexpected)
+    if missing:
+        message += "Feature names seen at fit time, yet now missing:\n" + listed(missing)
+    if not unexpected and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    raise ValueError(message)
+
+
+def _refuse_complex(dtype):
+    if dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{dtype}")
+
+
+def readable(array, name):
+    """The array itself where the compiled module reads its dtype, else a float64 copy."""
+    dtype = array.dtype
+    _refuse_complex(dtype)
+    if dtype.name == "bfloat16":
+        raise TypeError(f"{name} has dtype bfloat16, which is not read; convert it, for example .astype('float32')")
+    if dtype.kind in "US":
+        raise ValueError(
+            "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric values "
+            "explicitly instead."
+        )
+    if dtype.name in _READABLE and dtype.isnative:
+        return array if array.flags.aligned else array.copy()
+    if dtype.kind not in "fiubO":
+        raise TypeError(f"{name} has dtype {dtype}, which cannot be converted to float64")
+    if dtype.kind == "O":
+        _refuse_complex_objects(array)
+    return array.astype(np.float64)
+
+
+def _refuse_complex_objects(array):
+    if any(isinstance(value, complex) for value in array.flat):
+        raise ValueError(f"Complex data not supported\n{array.dtype}")
+
+
+def _csr(X):
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got a sparse array with {X.ndim} dimension(s) instead.")
+    X = X.tocsr()
+    _refuse_complex(X.dtype)
+    data = np.ascontiguousarray(X.data)
+    if data.dtype.name not in ("float32", "float64") or not data.dtype.isnative:
+        data = readable(data, "X").astype(np.float64)
+    indices, indptr = X.indices, X.indptr
+    index_type = np.int32 if indices.dtype == np.int32 and indptr.dtype == np.int32 else np.int64
+    return CSRRows(
+        data,
+        np.ascontiguousarray(indices, dtype=index_type),
+        np.ascontiguousarray(indptr, dtype=index_type),
+        tuple(int(side) for side in X.shape),
+    )
+
+
+def _refuse_shape(array, who, name):
+    kind = "scalar" if array.ndim == 0 else "1D"
+    if array.ndim < 2:
+        raise ValueError(
+            f"Expected 2D array, got {kind} array instead:\narray={array}.\nReshape your data either using "
+            "array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) if it contains a single "
+            "sample."
+        )
+    raise ValueError(f"Found array with dim {array.ndim}, while dim <= 2 is required by {who}. ({name})")
+
+
+def check_rows(X, who, *, min_rows=1, name="X"):
+    """Two-dimensional rows that the compiled module can read.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n, d)
+    who : str
+        Name of the estimator, for messages.
+    min_rows : int, default=1
+
+    Returns
+    -------
+    ndarray or CSRRows
+        ``X`` itself, a view of it, or a converted copy where its dtype is not read.
+    """
+    if X is None:
+        raise ValueError(f"{name} is None: {who} needs an array of shape (n_samples, n_features)")
+    if is_sparse(X):
+        rows = _csr(X)
+    else:
+        rows = np.asarray(X)
+        if rows.ndim != 2:
+            _refuse_complex(rows.dtype)
+            _refuse_shape(rows, who, name)
+        rows = readable(rows, name)
+    if rows.shape[0] < min_rows:
+        raise ValueError(
+            f"Found array with {rows.shape[0]} sample(s) (shape={rows.shape}) while a minimum of {min_rows} is "
+            f"required by {who}."
+        )
+    if rows.shape[1] < 1:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={rows.shape}) while a minimum of 1 is required by {who}."
+        )
+    return rows
+
+
+def check_width(rows, n_features, who):
+    """The rows must be as wide as those of the fit."""
+    if rows.shape[1] != n_features:
+        raise ValueError(
+            f"X has {rows.shape[1]} features, but {who} is expecting {n_features} features as input."
+        )
+
+
+def check_length(rows, y):
+    """As many targets as rows."""
+    if len(y) != rows.shape[0]:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: [{rows.shape[0]}, {len(y)}]"
+        )
+
+
+def check_weight(sample_weight, n_rows):
+    """None or one finite weight >= 0 per row, as float64."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight)
+    _refuse_complex(weight.dtype)
+    weight = weight.astype(np.float64, copy=False)
+    if weight.ndim == 0:
+        weight = np.full(n_rows, float(weight))
+    if weight.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weight.shape != (n_rows,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}!")
+    if not np.isfinite(weight).all():
+        raise ValueError("Input sample_weight contains NaN or infinity.")
+    if (weight < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`")
+    return np.ascontiguousarray(weight)
+
+
+def check_targets(y, who):
+    """Numeric targets of a regressor, (n,) or (n, k), finite."""
+    if y is None:
+        raise ValueError(f"{who} requires y to be passed, but the target y is None")
+    y = y.toarray() if is_sparse(y) else np.asarray(y)
+    _refuse_complex(y.dtype)
+    if y.dtype.kind in "US":
+        y = y.astype(np.float64)
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y must have 1 or 2 dimensions, got an array of shape {y.shape}")
+    y = readable(y, "y")
+    if y.ndim == 2 and y.shape[1] == 0:
+        raise ValueError("y has no columns")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        found = "NaN" if np.isnan(y).any() else f"infinity or a value too large for dtype('{y.dtype}')"
+        raise ValueError(f"Input y contains {found}.")
+    return y
+
+
+def as_columns(y):
+    """Targets with a column per output; a view."""
+    return y[:, np.newaxis] if y.ndim == 1 else y
+
+
+def check_number(value, name, *, low=0.0, strict=False):
+    """A finite float that is not below ``low``."""
+    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not np.isfinite(number) or number < low or (strict and number == low):
+        raise ValueError(f"{name} must be a finite number {'>' if strict else '>='} {low:g}, got {value!r}")
+    return number
+
+
+def check_count(value, name, low=1):
+    """An integer that is not below ``low``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    return int(value)
+
+
+def check_ridges(ridges):
+    """A grid of ridges as a list of floats >= 0."""
+    grid = np.asarray(ridges, dtype=np.float64)
+    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or (grid < 0).any():
+        raise ValueError(f"ridges must be a sequence of finite numbers >= 0, got {ridges!r}")
+    return grid.tolist()
+
+
+def product_dtype(dtype):
+    """"float64" or "float32" from a ``dtype`` parameter."""
+    if dtype is None:
+        return "float64"
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = None
+    if name not in ("float64", "float32"):
+        raise ValueError(f"dtype must be None, 'float64' or 'float32', got {dtype!r}")
+    return name

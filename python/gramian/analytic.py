@@ -1,0 +1,979 @@
+"""Ridge regression and classification on streams, exact: rows can be added, forgotten and merged at any time."""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from . import _core, _labels, _validate
+from ._model_config import params_from_json, params_to_json
+from .base import Estimator, thread_count
+from .features import fit_map
+from .gram import GramState, report_of
+
+
+class _Analytic(Estimator):
+    """What classifier and regressor share: one model of the compiled module and the calls around it."""
+
+    # The compiled model is `_model`; whatever else is learnt has a name that ends in an underscore or begins with one.
+
+    def _config(self):
+        """Arguments of the compiled models, checked."""
+        gcv = isinstance(self.ridge, str) and self.ridge == "gcv"
+        if isinstance(self.ridge, str) and not gcv:
+            raise ValueError(f"ridge must be a number >= 0 or 'gcv', got {self.ridge!r}")
+        if self.ridges is not None and not gcv:
+            raise ValueError("ridges is the grid of ridge='gcv' and must be None otherwise")
+        return {
+            "ridge": 1.0 if gcv else _validate.check_number(self.ridge, "ridge"),
+            "gcv": gcv,
+            "ridges": [] if self.ridges is None else _validate.check_ridges(self.ridges),
+            "standardize": bool(self.standardize),
+            "products": _validate.product_dtype(self.dtype),
+            "intercept": bool(self.fit_intercept),
+            "device": str(self.device),
+            "threads": thread_count(self.n_jobs),
+        }
+
+    def _start(self, X, rows):
+        """The feature map of a new model, fitted, and the names of the columns; nothing of self changes."""
+        names = _validate.column_names(X)
+        fitted = None if self.feature_map is None else fit_map(self.feature_map, rows, self.random_state)
+        return fitted, names
+
+    def _adopt(self, model, fitted_map, names):
+        """Replaces the model by a complete one."""
+        self._model = model
+        self._fitted_map = fitted_map
+        self.n_features_in_ = model.n_inputs
+        self._set_feature_names(names)
+
+    def _compiled(self):
+        """The compiled model, its threads as the parameters say."""
+        model = self.__dict__.get("_model")
+        if model is None:
+            self._raise_not_fitted()
+        threads = thread_count(self.n_jobs)
+        if threads != self._threads:
+            model.set_threads(threads)
+            self._threads = threads
+        return model
+
+    def _trainable(self):
+        model = self._compiled()
+        if not model.has_state:
+            raise NotImplementedError(
+                "this model was loaded from a file of weights only (save(..., what='weights')), which holds no sums: "
+                "it predicts, but cannot learn, forget or merge"
+            )
+        return model
+
+    def _checked_rows(self, X):
+        _validate.check_column_names(X, self)
+        rows = _validate.check_rows(X, type(self).__name__)
+        _validate.check_width(rows, self.n_features_in_, type(self).__name__)
+        return rows
+
+    def _say(self, verb, rows, began):
+        if self.verbose:
+            seconds = time.perf_counter() - began
+            print(
+                f"[{type(self).__name__}] {verb} {rows.shape[0]} rows in {seconds:.2f} s, "
+                f"{self.n_samples_seen_} in the model",
+                file=sys.stderr,
+            )
+
+    # What was learnt.
+
+    @property
+    def feature_map_(self):
+        """The fitted copy of `feature_map`, or None."""
+        self._compiled()
+        return self._fitted_map
+
+    @property
+    def n_samples_seen_(self):
+        """Rows of positive weight that the model is made of."""
+        return self._trainable().n_rows
+
+    @property
+    def report_(self):
+        """How the weights were solved (SolveReport)."""
+        return report_of(self._compiled().solution()[2])
+
+    @property
+    def ridge_(self):
+        """The ridge in use."""
+        return self._compiled().ridge_used
+
+    @property
+    def state_(self):
+        """A copy of the sums behind the model (GramState)."""
+        return GramState._wrap(self._trainable().state(), str(self.device), self.n_jobs)
+
+    @property
+    def nbytes(self):
+        """Bytes of the sums; they do not depend on the number of rows seen."""
+        return self._trainable().state_nbytes
+
+    def __sklearn_is_fitted__(self):
+        model = self.__dict__.get("_model")
+        return model is not None and (not model.has_state or model.n_rows > 0)
+
+    # Models among themselves and in files.
+
+    def merge(self, other):
+        """Adds everything another model has learnt, as if this one had seen its rows too.
+
+        Parameters
+        ----------
+        other : estimator of the same class
+            Fitted, with an equal feature map. It is not changed.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Different widths, feature maps or outputs; the model is then unchanged.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"a {type(self).__name__} is needed, got {type(other).__name__}")
+        source = other._trainable()
+        if "_model" in self.__dict__:
+            target = self._trainable()
+            self._check_mergeable(other)
+            target.merge(source)
+            self._merged_with(other)
+        else:
+            target = self._empty_like(other)
+            target.merge(source)
+            self._adopt(target, other._fitted_map, getattr(other, "feature_names_in_", None))
+            self._take_form(other)
+        return self
+
+    def save(self, path, what="full"):
+        """Writes the model to one file, in the safetensors container.
+
+        Parameters
+        ----------
+        path : path-like
+            It holds the old file or the whole new one, never a part.
+        what : {"full", "weights"}, default="full"
+            "full" keeps the sums, so training can go on after `gramian.load`; "weights" is smaller and predicts only.
+        """
+        if what not in ("full", "weights"):
+            raise ValueError(f"what must be 'full' or 'weights', got {what!r}")
+        model = self._compiled() if what == "weights" else self._trainable()
+        model.save(os.fspath(path), what == "weights", params_to_json(self))
+
+    def __getstate__(self):
+        state = dict(self.__dict__)
+        model = state.pop("_model", None)
+        if model is not None:
+            state["_bytes"] = model.save_bytes(not model.has_state, "")
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        data = state.pop("_bytes", None)
+        self.__dict__.update(state)
+        if data is not None:
+            self._model = _core.load_model_bytes(data, str(self.device), self._threads)[1]
+
+
+class AnalyticClassifier(_Analytic):
+    """Exact class-incremental classifier: ridge regression on one-hot targets, from a stream, with no stored rows.
+
+    After any sequence of ``partial_fit``, ``forget`` and ``merge`` the weights are those of one ridge regression on
+    all rows that are in. New classes may appear in any batch, mixed with old ones.
+
+    Parameters
+    ----------
+    feature_map : RandomFeatures, RBFFeatures or FeatureChain, default=None
+        Fixed map in front of the regression. It is not changed: the model works with a fitted copy.
+    ridge : float or "gcv", default=1.0
+        Penalty of the squared weights (scikit-learn's ``alpha``); "gcv" chooses one from ``ridges`` by generalised
+        cross-validation, from the sums alone, whenever the weights are solved. 0 needs full rank.
+    ridges : array-like of float, default=None
+        The grid of "gcv"; None stands for 10^-6 .. 10^6 times the mean variance of a feature.
+    standardize : bool, default=False
+        Penalise the weights of features scaled to unit variance.
+    class_weight : dict, "balanced" or None, default=None
+        Weight per label. "balanced" gives all classes the same total weight; it needs all rows, so ``fit`` only.
+    fit_intercept : bool, default=True
+    dtype : {None, "float64", "float32"}, default=None
+        Type of the products; None is "float64". "float32" is about twice as fast, but forgetting is then exact only
+        up to ``report_.removal_bound``.
+    device : str, default="cpu"
+        "cpu", "cuda" or "cuda:1".
+    n_jobs : int, default=None
+        Threads; None for the library's default, -1 for all processors.
+    random_state : int, RandomState, Generator or None, default=0
+        Seeds the feature map, where that has ``random_state=None``.
+    verbose : int, default=0
+        1 writes a line to stderr after each call that learns.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen, sorted; a class whose last row is forgotten leaves. For multi-label targets the column numbers.
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        One row for two classes, as in scikit-learn: positive scores mean ``classes_[1]``.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    class_count_ : ndarray of shape (n_classes,)
+        Rows per class (not for multi-label targets).
+    temperature_ : float
+        Of ``predict_proba`` (not for multi-label targets).
+    ridge_ : float
+        The ridge in use.
+    report_ : SolveReport
+    n_samples_seen_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only where ``X`` has column names that are all strings.
+    feature_map_ : the fitted map, or None
+    state_ : GramState
+        A copy of the sums.
+
+    Notes
+    -----
+    Adding n rows costs n d^2 flops for d features, reading the weights d^3 / 3 once after a change; memory is 4 d^2
+    bytes. Nothing depends on the number of rows seen. That forgotten rows were once added cannot be checked beyond the
+    count of their class. A model may be shared by threads: one that learns waits for those that predict.
+
+    References: "G-ACIL: Analytic Learning for Exemplar-Free Generalized Class Incremental Learning"; "ACIL: Analytic
+    Class-Incremental Learning with Absolute Memorization and Privacy Protection".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import AnalyticClassifier
+    >>> model = AnalyticClassifier(ridge=0.1)
+    >>> model.partial_fit(np.array([[0.0, 0.0], [0.1, 0.0], [1.0, 0.0], [1.1, 0.1]]), ["a", "a", "b", "b"]).classes_
+    array(['a', 'b'], dtype='<U1')
+    >>> model.partial_fit(np.array([[0.0, 1.0], [0.1, 1.1]]), ["c", "c"]).predict([[0.0, 0.9]])
+    array(['c'], dtype='<U1')
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self,
+        feature_map=None,
+        ridge=1.0,
+        ridges=None,
+        standardize=False,
+        class_weight=None,
+        fit_intercept=True,
+        dtype=None,
+        device="cpu",
+        n_jobs=None,
+        random_state=0,
+        verbose=0,
+    ):
+        self.feature_map = feature_map
+        self.ridge = ridge
+        self.ridges = ridges
+        self.standardize = standardize
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.dtype = dtype
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # Learning.
+
+    def fit(self, X, y, sample_weight=None):
+        """Learns from these rows alone. The old model is kept until the new one is complete.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
+        y : array-like of shape (n,) or indicator of shape (n, n_labels)
+            Labels: bool, int, float (whole numbers), str or bytes. Two columns or more of 0 and 1 are multi-label
+            targets.
+        sample_weight : array-like of shape (n,), default=None
+            Weights >= 0. Rows of weight 0 are as if they were not there.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, NaN or infinity (names the row), labels of a kind that is not read.
+        """
+        began = time.perf_counter()
+        y = _labels.as_array(y, type(self).__name__)
+        rows = _validate.check_rows(X, type(self).__name__)
+        _validate.check_length(rows, y)
+        weight = _validate.check_weight(sample_weight, rows.shape[0])
+        if weight is not None and not weight.any():
+            raise ValueError("sample_weight is zero for all rows")
+        multi = _labels.is_indicator(y)
+        config = self._config()
+        fitted_map, names = self._start(X, rows)
+        model = self._new_model(rows.shape[1], fitted_map, config, y.shape[1] if multi else None)
+        if multi:
+            self._refuse_class_weight()
+            model.partial_fit(rows, _validate.readable(y, "y"), weight, False)
+            dtype = y.dtype
+        else:
+            labels = _labels.encode(y)
+            weight = self._weigh(labels, weight, rows.shape[0], whole=True)
+            model.partial_fit(rows, labels.kind, labels.listed(), labels.codes, weight, False)
+            dtype = labels.dtype
+        self._threads = config["threads"]
+        self._adopt(model, fitted_map, names)
+        self._multi, self._label_dtype, self._declared = multi, dtype, None
+        self._say("fitted", rows, began)
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None, atomic=True):
+        """Adds rows. Classes that were never seen become classes of the model.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that may ever come. Not needed; where given, any other label is a ValueError from then on.
+        atomic : bool, default=True
+            On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
+            model is then that of its first `n_samples_seen_` rows.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} needs the counts of all classes first, so it works with fit only"
+            )
+        fresh = "_model" not in self.__dict__
+        model = None if fresh else self._trainable()
+        y = _labels.as_array(y, type(self).__name__)
+        rows = _validate.check_rows(X, type(self).__name__) if fresh else self._checked_rows(X)
+        _validate.check_length(rows, y)
+        weight = _validate.check_weight(sample_weight, rows.shape[0])
+        multi = _labels.is_indicator(y)
+        labels = None if multi else _labels.encode(y)
+        declared = None if multi else self._declare(classes, None if fresh else self._declared)
+        if labels is not None and declared is not None:
+            self._check_declared(labels, declared)
+        if fresh:
+            config = self._config()
+            fitted_map, names = self._start(X, rows)
+            model = self._new_model(rows.shape[1], fitted_map, config, y.shape[1] if multi else None)
+            dtype = y.dtype if multi else labels.dtype
+
+            def adopt():
+                self._threads = config["threads"]
+                self._adopt(model, fitted_map, names)
+                self._multi, self._label_dtype, self._declared = multi, dtype, declared
+
+            if atomic:
+                self._feed(model, "partial_fit", rows, y, labels, weight, False)
+                adopt()
+            else:
+                adopt()
+                self._feed(model, "partial_fit", rows, y, labels, weight, False)
+        else:
+            self._check_form(multi, y)
+            self._feed(model, "partial_fit", rows, y, labels, weight, bool(atomic))
+            self._declared = declared
+        self._say("added", rows, began)
+        return self
+
+    def forget(self, X, y, sample_weight=None, atomic=True):
+        """Takes rows out again, exactly: the model is then that of the rows that are left.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Rows that were added before, with the labels and weights they were added with. That they were cannot be
+            checked; fewer rows in a class than asked for, or a class never seen, is a ValueError.
+        atomic : bool, default=True
+            As in `partial_fit`.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        model = self._trainable()
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"rows fitted with class_weight={self.class_weight!r} cannot be forgotten: their weights depended on "
+                "the counts of all rows of fit"
+            )
+        y = _labels.as_array(y, type(self).__name__)
+        rows = self._checked_rows(X)
+        _validate.check_length(rows, y)
+        weight = _validate.check_weight(sample_weight, rows.shape[0])
+        multi = _labels.is_indicator(y)
+        self._check_form(multi, y)
+        self._feed(model, "forget", rows, y, None if multi else _labels.encode(y), weight, bool(atomic))
+        self._say("forgot", rows, began)
+        return self
+
+    def calibrate(self, X, y):
+        """Fits the temperature of `predict_proba` to held-out rows, by maximum likelihood. The scores stay.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+        y : array-like of shape (n,)
+
+        Returns
+        -------
+        self
+        """
+        model = self._compiled()
+        if self._multi:
+            raise ValueError("a multi-label model has no temperature to calibrate")
+        rows = self._checked_rows(X)
+        y = _labels.as_array(y, type(self).__name__)
+        _validate.check_length(rows, y)
+        labels = _labels.match_kind(_labels.encode(y), model.classes()[0])
+        model.calibrate(rows, labels.kind, labels.listed(), labels.codes)
+        return self
+
+    # Answers.
+
+    def decision_function(self, X):
+        """Scores.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            One column for two classes, positive for ``classes_[1]``. For multi-label targets the predicted target less
+            0.5, positive where the label is predicted.
+        """
+        model = self._compiled()
+        scores = model.scores(self._checked_rows(X))
+        if self._multi:
+            return scores - 0.5
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X):
+        """The class of the highest score for each row, the first of equals; an indicator for multi-label targets.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_labels)
+        """
+        model = self._compiled()
+        rows = self._checked_rows(X)
+        if self._multi:
+            return (model.scores(rows) > 0.5).astype(np.int64)
+        places, kind, values = model.predict(rows)
+        return _labels.from_core(kind, values, self._label_dtype)[places]
+
+    def predict_proba(self, X):
+        """Probabilities: softmax of the scores over a temperature.
+
+        The default temperature is the noise variance of the scores as the sums know it; `calibrate` fits another. For
+        multi-label targets each label has its own probability, by the same variance.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        model = self._compiled()
+        rows = self._checked_rows(X)
+        if not self._multi:
+            return model.predict_proba(rows)
+        # Targets 0 and 1 with normal noise: the log odds are (score - 1/2) / variance. tanh does not overflow.
+        return 0.5 + 0.5 * np.tanh((model.scores(rows) - 0.5) / (2 * model.noise_variance))
+
+    def score(self, X, y, sample_weight=None):
+        """Mean accuracy; for multi-label targets the share of rows with all labels right.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+        y : array-like of shape (n,) or (n, n_labels)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y = _labels.as_array(y, type(self).__name__)
+        predicted = self.predict(X)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y.ravel()
+        if y.shape != predicted.shape:
+            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
+        right = predicted == y
+        right = right.all(axis=1) if right.ndim == 2 else right
+        return float(np.average(right, weights=_validate.check_weight(sample_weight, len(y))))
+
+    @property
+    def classes_(self):
+        """Labels seen, sorted."""
+        model = self._compiled()
+        if self._multi:
+            return np.arange(model.n_outputs)
+        kind, values, _ = model.classes()
+        return _labels.from_core(kind, values, self._label_dtype)
+
+    @property
+    def class_count_(self):
+        """Rows per class."""
+        model = self._compiled()
+        if self._multi:
+            raise AttributeError("a multi-label model has no class_count_")
+        return model.classes()[2]
+
+    @property
+    def temperature_(self):
+        """Temperature of `predict_proba`."""
+        model = self._compiled()
+        if self._multi:
+            raise AttributeError("a multi-label model has no temperature_")
+        return model.temperature
+
+    def _solution(self):
+        coef, intercept, _ = self._compiled().solution()
+        if not self._multi and len(coef) == 2:
+            return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        return coef, intercept
+
+    @property
+    def coef_(self):
+        """Weights of the features."""
+        return self._solution()[0]
+
+    @property
+    def intercept_(self):
+        """Intercepts."""
+        return self._solution()[1] - (0.5 if self._multi else 0.0)
+
+    # How it is done.
+
+    @staticmethod
+    def _new_model(n_inputs, fitted_map, config, n_labels):
+        handle = None if fitted_map is None else fitted_map._handle()
+        if n_labels is None:
+            return _core.Classifier(n_inputs=n_inputs, feature_map=handle, **config)
+        return _core.Regressor(n_inputs=n_inputs, n_outputs=n_labels, feature_map=handle, **config)
+
+    def _feed(self, model, verb, rows, y, labels, weight, atomic):
+        """Calls partial_fit or forget of the compiled model."""
+        call = getattr(model, verb)
+        if labels is None:
+            self._refuse_class_weight()
+            call(rows, _validate.readable(y, "y"), weight, atomic)
+        else:
+            labels = _labels.match_kind(labels, model.classes()[0])
+            weight = self._weigh(labels, weight, rows.shape[0], whole=False)
+            call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic)
+
+    def _refuse_class_weight(self):
+        if self.class_weight is not None:
+            raise ValueError("class_weight is not for multi-label targets")
+
+    def _weigh(self, labels, weight, n_rows, whole):
+        """sample_weight times class_weight, one per row."""
+        if self.class_weight is None:
+            return weight
+        if isinstance(self.class_weight, str):
+            if self.class_weight != "balanced" or not whole:
+                raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+            totals = np.bincount(labels.codes, weights=weight, minlength=len(labels.values)).astype(np.float64)
+            present = totals > 0
+            factors = np.ones(len(totals))
+            factors[present] = totals.sum() / (present.sum() * totals[present])
+        elif isinstance(self.class_weight, dict):
+            factors = [
+                _validate.check_number(self.class_weight.get(label, 1.0), f"class_weight[{label!r}]")
+                for label in labels.values.tolist()
+            ]
+        else:
+            raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+        per_row = np.asarray(factors, dtype=np.float64)[labels.codes]
+        return per_row if weight is None else per_row * weight
+
+    @staticmethod
+    def _declare(classes, declared):
+        """The labels that may come, after this call."""
+        if classes is None:
+            return declared
+        given = np.unique(np.asarray(classes))
+        if declared is not None and not np.array_equal(given, declared):
+            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {declared!r}")
+        return given
+
+    @staticmethod
+    def _check_declared(labels, declared):
+        unknown = labels.values[~np.isin(labels.values, declared)]
+        if unknown.size:
+            raise ValueError(f"y has labels that are not in classes: {unknown.tolist()!r}; classes are {declared.tolist()!r}")
+
+    def _check_form(self, multi, y):
+        """The targets must be of the form that the model was begun with."""
+        if multi != self._multi:
+            forms = {True: "multi-label targets", False: "one label per row"}
+            raise ValueError(f"the model holds {forms[self._multi]}, y has {forms[multi]}")
+        if multi and y.shape[1] != self._model.n_outputs:
+            raise ValueError(f"y has {y.shape[1]} labels, but the model has {self._model.n_outputs}")
+
+    def _check_mergeable(self, other):
+        if self._multi != other._multi:
+            raise ValueError("a multi-label model and one with a label per row cannot be merged")
+
+    def _merged_with(self, other):
+        if other._declared is not None and self._declared is not None:
+            self._declared = np.union1d(self._declared, other._declared)
+
+    def _empty_like(self, other):
+        config = self._config()
+        self._threads = config["threads"]
+        n_labels = other._model.n_outputs if other._multi else None
+        return self._new_model(other.n_features_in_, other._fitted_map, config, n_labels)
+
+    def _take_form(self, other):
+        self._multi, self._label_dtype, self._declared = other._multi, other._label_dtype, other._declared
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags
+
+        tags = self._tags("classifier", target_required=True)
+        tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=True)
+        return tags
+
+
+class AnalyticRegressor(_Analytic):
+    """Ridge regression on a stream: rows can be added, forgotten and merged exactly.
+
+    After any sequence of ``partial_fit``, ``forget`` and ``merge`` the weights are those of one fit on the rows that
+    are in.
+
+    Parameters
+    ----------
+    feature_map : RandomFeatures, RBFFeatures or FeatureChain, default=None
+        Fixed map in front of the regression. It is not changed: the model works with a fitted copy.
+    ridge : float or "gcv", default=1.0
+        Penalty of the squared weights (scikit-learn's ``alpha``); "gcv" chooses one from ``ridges`` by generalised
+        cross-validation, from the sums alone, whenever the weights are solved. 0 needs full rank.
+    ridges : array-like of float, default=None
+        The grid of "gcv"; None stands for 10^-6 .. 10^6 times the mean variance of a feature.
+    standardize : bool, default=False
+        Penalise the weights of features scaled to unit variance.
+    fit_intercept : bool, default=True
+    dtype : {None, "float64", "float32"}, default=None
+        Type of the products; None is "float64". "float32" is about twice as fast, but forgetting is then exact only
+        up to ``report_.removal_bound``.
+    device : str, default="cpu"
+        "cpu", "cuda" or "cuda:1".
+    n_jobs : int, default=None
+        Threads; None for the library's default, -1 for all processors.
+    random_state : int, RandomState, Generator or None, default=0
+        Seeds the feature map, where that has ``random_state=None``.
+    verbose : int, default=0
+        1 writes a line to stderr after each call that learns.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+    intercept_ : float or ndarray of shape (n_outputs,)
+    ridge_ : float
+        The ridge in use.
+    report_ : SolveReport
+    n_samples_seen_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only where ``X`` has column names that are all strings.
+    feature_map_ : the fitted map, or None
+    state_ : GramState
+        A copy of the sums.
+
+    Notes
+    -----
+    Adding n rows costs n d^2 + 2 n d k flops for d features and k outputs, reading the weights d^3 / 3 once after a
+    change; memory is 4 d^2 bytes. Nothing depends on the number of rows seen. That forgotten rows were once added
+    cannot be checked beyond their number. Reference: "Ridge Regression: Biased Estimation for Nonorthogonal Problems".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import AnalyticRegressor
+    >>> X = np.arange(8.0).reshape(4, 2) ** 2
+    >>> model = AnalyticRegressor(ridge=1e-9).partial_fit(X[:2], X[:2, 0] + 1).partial_fit(X[2:], X[2:, 0] + 1)
+    >>> model.predict([[5.0, 7.0]]).round(4)
+    array([6.])
+    """
+
+    _estimator_type = "regressor"
+
+    def __init__(
+        self,
+        feature_map=None,
+        ridge=1.0,
+        ridges=None,
+        standardize=False,
+        fit_intercept=True,
+        dtype=None,
+        device="cpu",
+        n_jobs=None,
+        random_state=0,
+        verbose=0,
+    ):
+        self.feature_map = feature_map
+        self.ridge = ridge
+        self.ridges = ridges
+        self.standardize = standardize
+        self.fit_intercept = fit_intercept
+        self.dtype = dtype
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None):
+        """Learns from these rows alone. The old model is kept until the new one is complete.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
+        y : array-like of shape (n,) or (n, k)
+        sample_weight : array-like of shape (n,), default=None
+            Weights >= 0. Rows of weight 0 are as if they were not there.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        y = _validate.check_targets(y, type(self).__name__)
+        rows = _validate.check_rows(X, type(self).__name__)
+        _validate.check_length(rows, y)
+        weight = _validate.check_weight(sample_weight, rows.shape[0])
+        if weight is not None and not weight.any():
+            raise ValueError("sample_weight is zero for all rows")
+        model, adopt = self._begin(X, rows, y)
+        model.partial_fit(rows, _validate.as_columns(y), weight, False)
+        adopt()
+        self._say("fitted", rows, began)
+        return self
+
+    def partial_fit(self, X, y, sample_weight=None, atomic=True):
+        """Adds rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        atomic : bool, default=True
+            On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
+            model is then that of its first `n_samples_seen_` rows.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        y = _validate.check_targets(y, type(self).__name__)
+        if "_model" in self.__dict__:
+            model = self._trainable()
+            rows = self._checked_rows(X)
+            weight = self._checked_pair(rows, y, sample_weight)
+            model.partial_fit(rows, _validate.as_columns(y), weight, bool(atomic))
+        else:
+            rows = _validate.check_rows(X, type(self).__name__)
+            _validate.check_length(rows, y)
+            weight = _validate.check_weight(sample_weight, rows.shape[0])
+            model, adopt = self._begin(X, rows, y)
+            if not atomic:
+                adopt()
+            model.partial_fit(rows, _validate.as_columns(y), weight, False)
+            if atomic:
+                adopt()
+        self._say("added", rows, began)
+        return self
+
+    def forget(self, X, y, sample_weight=None, atomic=True):
+        """Takes rows out again, exactly: the model is then that of the rows that are left.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Rows that were added before, with the targets and weights they were added with. That they were cannot be
+            checked; more rows than there are is a ValueError.
+        atomic : bool, default=True
+            As in `partial_fit`.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        model = self._trainable()
+        y = _validate.check_targets(y, type(self).__name__)
+        rows = self._checked_rows(X)
+        weight = self._checked_pair(rows, y, sample_weight)
+        model.forget(rows, _validate.as_columns(y), weight, bool(atomic))
+        self._say("forgot", rows, began)
+        return self
+
+    def predict(self, X):
+        """Predicted targets.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, k), as the ``y`` of the fit
+        """
+        model = self._compiled()
+        scores = model.scores(self._checked_rows(X))
+        return scores[:, 0] if self._flat else scores
+
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination R^2, averaged over outputs.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+        y : array-like of shape (n,) or (n, k)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y = _validate.as_columns(_validate.check_targets(y, type(self).__name__)).astype(np.float64)
+        predicted = _validate.as_columns(self.predict(X))
+        if y.shape != predicted.shape:
+            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
+        weight = _validate.check_weight(sample_weight, len(y))
+        residual = np.average((y - predicted) ** 2, axis=0, weights=weight)
+        spread = np.average((y - np.average(y, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+        # A constant target is explained fully or not at all.
+        constant = spread == 0
+        r2 = np.where(constant, np.where(residual == 0, 1.0, 0.0), 1 - residual / np.where(constant, 1, spread))
+        return float(r2.mean())
+
+    @property
+    def coef_(self):
+        """Weights of the features."""
+        coef = self._compiled().solution()[0]
+        return coef[0] if self._flat else coef
+
+    @property
+    def intercept_(self):
+        """Intercepts."""
+        intercept = self._compiled().solution()[1]
+        return float(intercept[0]) if self._flat else intercept
+
+    def _begin(self, X, rows, y):
+        """A new compiled model, and what makes it the model of self."""
+        config = self._config()
+        fitted_map, names = self._start(X, rows)
+        handle = None if fitted_map is None else fitted_map._handle()
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        model = _core.Regressor(n_inputs=rows.shape[1], n_outputs=n_outputs, feature_map=handle, **config)
+
+        def adopt():
+            self._threads = config["threads"]
+            self._adopt(model, fitted_map, names)
+            self._flat = y.ndim == 1
+
+        return model, adopt
+
+    def _checked_pair(self, rows, y, sample_weight):
+        _validate.check_length(rows, y)
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if n_outputs != self._model.n_outputs:
+            raise ValueError(f"y has {n_outputs} outputs, but the model has {self._model.n_outputs}")
+        return _validate.check_weight(sample_weight, rows.shape[0])
+
+    def _check_mergeable(self, other):
+        if self._model.n_outputs != other._model.n_outputs:
+            raise ValueError(f"models of {self._model.n_outputs} and {other._model.n_outputs} outputs cannot be merged")
+
+    def _merged_with(self, other):
+        pass
+
+    def _empty_like(self, other):
+        config = self._config()
+        self._threads = config["threads"]
+        handle = None if other._fitted_map is None else other._fitted_map._handle()
+        return _core.Regressor(
+            n_inputs=other.n_features_in_, n_outputs=other._model.n_outputs, feature_map=handle, **config
+        )
+
+    def _take_form(self, other):
+        self._flat = other._flat
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import RegressorTags
+
+        tags = self._tags("regressor", target_required=True)
+        tags.target_tags.multi_output = True
+        tags.regressor_tags = RegressorTags()
+        return tags
+
+
+def load(path, *, device="cpu", n_jobs=None):
+    """Reads a model file: an estimator with the parameters it was saved with, or a GramState.
+
+    Parameters
+    ----------
+    path : path-like
+    device : str, default="cpu"
+        Where the model shall work, whatever it was made on.
+    n_jobs : int, default=None
+        Threads.
+
+    Returns
+    -------
+    AnalyticClassifier, AnalyticRegressor or GramState
+        From a file that a C++ program wrote, with the parameters that the model knows of.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    FormatError
+        It is no model file, damaged, or from a newer version.
+    """
+    with open(path, "rb"):  # the system's own error for a file that is not there
+        pass
+    threads = thread_count(n_jobs)
+    kind, model, config, version = _core.load_model(os.fspath(path), str(device), threads)
+    if kind == "gram_state":
+        return GramState.load(path, device=device, n_jobs=n_jobs)
+    if model is None:
+        raise _core.FormatError(f"{os.fspath(path)}: this version of gramian knows no model of kind {kind!r} ({version})")
+    estimator = params_from_json(
+        {"AnalyticClassifier": AnalyticClassifier, "AnalyticRegressor": AnalyticRegressor}, model, config
+    )
+    estimator.device, estimator.n_jobs, estimator._threads = str(device), n_jobs, threads
+    return estimator

@@ -1,0 +1,154 @@
+"""What every estimator shares: parameters, representation and scikit-learn's conventions, without scikit-learn.
+
+Importing scikit-learn takes over a second, so it is imported only inside the methods that only scikit-learn calls, and
+for the one exception and the one warning that its users expect.
+"""
+
+import inspect
+import os
+import warnings
+
+import numpy as np
+
+
+class _NotFittedError(ValueError, AttributeError):
+    """The estimator has seen no rows (used where scikit-learn is not installed)."""
+
+
+def not_fitted_error():
+    """The class of "not fitted" errors: scikit-learn's own where it is installed."""
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return _NotFittedError
+    return NotFittedError
+
+
+def warn_data_conversion(message):
+    """Warns with scikit-learn's DataConversionWarning where it is installed, else with UserWarning."""
+    try:
+        from sklearn.exceptions import DataConversionWarning as category
+    except ImportError:
+        category = UserWarning
+    warnings.warn(message, category, stacklevel=4)
+
+
+def thread_count(n_jobs):
+    """Threads for the compiled library from an ``n_jobs`` of scikit-learn's kind; 0 means the library's default."""
+    if n_jobs is None:
+        return 0
+    if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be None, a positive integer, or a negative one to count from all; got {n_jobs!r}")
+    if n_jobs > 0:
+        return int(n_jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores + 1 + int(n_jobs))
+
+
+def draw_seed(random_state):
+    """A 64-bit seed from a ``random_state``: an integer is taken as it is, a generator draws one, None draws anew."""
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, (bool, np.bool_)):
+        if not 0 <= random_state < 2**64:
+            raise ValueError(f"random_state must be in [0, 2**64), got {random_state}")
+        return int(random_state)
+    if random_state is None:
+        return int(np.random.randint(0, 2**31 - 1))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(0, 2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(0, 2**63))
+    raise ValueError(f"{random_state!r} cannot be used to seed a generator; pass an integer, a generator or None")
+
+
+class Estimator:
+    """Parameters as scikit-learn sees them: the arguments of ``__init__``, stored under their own names."""
+
+    @classmethod
+    def _parameter_names(cls):
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return sorted(p.name for p in parameters if p.name != "self")
+
+    def get_params(self, deep=True):
+        """Parameters of this estimator by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also the parameters of estimators among them, as ``name__parameter``.
+
+        Returns
+        -------
+        dict
+        """
+        out = {}
+        for name in self._parameter_names():
+            value = getattr(self, name)
+            out[name] = value
+            if deep and hasattr(value, "get_params") and not isinstance(value, type):
+                out.update((f"{name}__{key}", part) for key, part in value.get_params().items())
+        return out
+
+    def set_params(self, **params):
+        """Sets parameters by name (``name__parameter`` reaches into an estimator among them).
+
+        A fitted model keeps the parameters it was made with; the new ones hold from the next ``fit``.
+
+        Returns
+        -------
+        self
+        """
+        names = self._parameter_names()
+        nested = {}
+        for key, value in params.items():
+            name, _, rest = key.partition("__")
+            if name not in names:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {self!r}. Valid parameters are: {names!r}."
+                )
+            if rest:
+                nested.setdefault(name, {})[rest] = value
+            else:
+                setattr(self, name, value)
+        for name, part in nested.items():
+            getattr(self, name).set_params(**part)
+        return self
+
+    def __repr__(self):
+        parameters = inspect.signature(type(self).__init__).parameters
+        changed = []
+        for name in parameters:
+            if name == "self":
+                continue
+            value = getattr(self, name)
+            default = parameters[name].default
+            if isinstance(value, np.ndarray):
+                changed.append(f"{name}=array of shape {value.shape}")
+            elif value is not default and repr(value) != repr(default):
+                changed.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _raise_not_fitted(self):
+        raise not_fitted_error()(
+            f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+            "using this estimator."
+        )
+
+    def _set_feature_names(self, names):
+        """Records the column names of the rows of a fit, or that there are none."""
+        if names is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _tags(self, estimator_type, target_required):
+        """The part of ``__sklearn_tags__`` that all estimators share."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=estimator_type,
+            target_tags=TargetTags(required=target_required),
+            transformer_tags=None,
+            classifier_tags=None,
+            regressor_tags=None,
+            input_tags=InputTags(sparse=True),
+        )

@@ -1,0 +1,243 @@
+/* The harness of the op conformance list: one list of cases, run over every table.
+ *
+ * How to add an op
+ *   1. Write its cases: `void cases_<entry>(Harness&)` in the cases_*.cc file it belongs to.
+ *   2. Add one line, `X(<entry>)`, to GRAMIAN_CONFORMANCE_OPS below, in the order of the struct.
+ *   The run then fails until faults.cc holds at least one wrong variant of the entry that the new cases catch, and
+ *   (for an op that computes) until bench.cc holds a size.
+ *
+ * What a case is. `Harness::run` opens a case, hands its body a Case and closes it. The body allocates its operands
+ * through the table (so the same case runs on a device), calls the entry once or more and compares. When the body
+ * ends, the harness checks by itself that
+ *   - the entry under test of *this* table was called (every entry is wrapped in a counting thunk that forwards to
+ *     the table's own pointer; a body that computed elsewhere leaves the count at zero and fails),
+ *   - every input still holds its bytes,
+ *   - the guard zones before and after each output, and the gap between cols and ld of its rows, hold their pattern.
+ *
+ * Tolerances are elementwise error bounds computed beside the reference (reference.h); a case never names a number
+ * that does not follow from the unit roundoff, the length of a sum and the magnitude of its terms.
+ */
+#ifndef GRAMIAN_CONFORMANCE_CASE_H
+#define GRAMIAN_CONFORMANCE_CASE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/op_table.h"
+#include "reference.h"
+
+/* Every function pointer of gramian_op_table, in order. A slot of the struct that is missing here fails the run. */
+#define GRAMIAN_CONFORMANCE_OPS(X) \
+  X(open)                          \
+  X(close)                         \
+  X(error_text)                    \
+  X(alloc)                         \
+  X(free)                          \
+  X(upload)                        \
+  X(download)                      \
+  X(sync)                          \
+  X(load_rows)                     \
+  X(load_csr)                      \
+  X(axpby)                         \
+  X(add_diagonal)                  \
+  X(symmetrize)                    \
+  X(scale_columns)                 \
+  X(scale_rows)                    \
+  X(gemm)                          \
+  X(gram)                          \
+  X(csr_gemm)                      \
+  X(potrf)                         \
+  X(trsm)                          \
+  X(syevd)                         \
+  X(map)                           \
+  X(rbf)                           \
+  X(row_sumsq)                     \
+  X(column_sums)                   \
+  X(class_sums)                    \
+  X(fill_random)                   \
+  X(fill_signs)                    \
+  X(fill_uniform)                  \
+  X(fwht)
+
+namespace conformance {
+
+using Table = gramian_op_table;
+
+/* Sizes that straddle every register, vector and block edge in use. */
+std::vector<int64_t> edge_sizes(int64_t largest);
+
+/* Reproducible test data, unrelated to the random law under test. */
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t bits();
+  double uniform(double low, double high);
+  int64_t index(int64_t count);
+
+ private:
+  uint64_t state_;
+};
+
+/* Entries uniform in [-1, 1), already rounded to dtype. */
+Matrix random_matrix(Random& random, int dtype, int64_t rows, int64_t cols);
+
+/* The device state and the table calls a buffer needs. */
+struct Machine {
+  const Table* table = nullptr;
+  gramian_context context{nullptr};
+  gramian_context* ctx() { return &context; }
+};
+
+/* One guarded block of rows in table memory. The image on the host remembers what was uploaded, guards included. */
+class Buffer {
+ public:
+  Buffer(Machine& machine, bool is_input, int64_t rows, size_t row_bytes, size_t stride, size_t offset,
+         const void* packed_rows);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return base_ + before_; }
+  bool is_input() const { return is_input_; }
+  /* Bytes of row r as they are in table memory now, and as they were uploaded. */
+  const unsigned char* now(int64_t r);
+  const unsigned char* was(int64_t r) const { return original_.data() + before_ + stride_ * static_cast<size_t>(r); }
+  /* Empty when the guards (and for an input the content) are intact, else what was overwritten. */
+  std::string damage();
+  int64_t rows() const { return rows_; }
+  size_t row_bytes() const { return row_bytes_; }
+
+  int dtype = -1;      /* set for matrices */
+  int64_t ld = 0;
+  int64_t cols = 0;
+
+ private:
+  void refresh();
+  Machine& machine_;
+  bool is_input_;
+  int64_t rows_;
+  size_t row_bytes_, stride_, before_;
+  std::vector<unsigned char> original_, current_;
+  unsigned char* base_ = nullptr;
+  bool fresh_ = false;
+};
+
+struct CaseFailed {};   /* thrown to leave a case that cannot go on */
+struct RunStopped {};   /* thrown by a harness that was asked to stop at the first failure */
+
+/* One running case: owns its buffers, collects its failures. */
+class Case {
+ public:
+  Case(Machine& machine, uint64_t number) : machine_(machine), number_(number) {}
+
+  const Table& table() const { return *machine_.table; }
+  gramian_context* ctx() { return machine_.ctx(); }
+
+  /* Matrices with a row pitch of cols plus 0, 1, 3 or 16 elements, by turns; outputs are also the in-place operands. */
+  Buffer& input(const Matrix& matrix) { return place(matrix, true); }
+  Buffer& output(const Matrix& matrix) { return place(matrix, false); }
+  /* Plain arrays. */
+  template <class T>
+  Buffer& array(const std::vector<T>& values, bool is_input = true) {
+    return raw(is_input, values.data(), values.size() * sizeof(T), 0);
+  }
+  /* Bytes at `offset` from a 64-byte boundary. */
+  Buffer& raw(bool is_input, const void* bytes, size_t count, size_t offset);
+
+  /* What the table left behind. */
+  Matrix fetch(Buffer& buffer);
+  template <class T>
+  std::vector<T> fetch_array(Buffer& buffer) {
+    std::vector<T> values(buffer.row_bytes() / sizeof(T));
+    if (!values.empty()) std::memcpy(values.data(), buffer.now(0), values.size() * sizeof(T));
+    return values;
+  }
+
+  void expect_status(int got, int want = GRAMIAN_STATUS_OK);
+  void expect(bool holds, const char* format, ...) __attribute__((format(printf, 3, 4)));
+  void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
+  /* |got - want| <= bound for every element; a NaN must be a NaN, an infinity the same infinity. */
+  void close(const Matrix& got, const Estimate& want);
+  /* The same values, signs of zero included; any NaN equals any NaN. */
+  void same(const Matrix& got, const Matrix& want);
+  /* The strict upper triangle holds the bytes it was given. */
+  void upper_untouched(Buffer& buffer);
+
+  void check_guards();
+  bool failed() const { return !failure_.empty(); }
+  const std::string& failure() const { return failure_; }
+
+ private:
+  Buffer& place(const Matrix& matrix, bool is_input);
+  Machine& machine_;
+  uint64_t number_;
+  uint64_t placed_ = 0;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  std::string failure_;
+};
+
+struct Tally {
+  int64_t passed = 0;
+  int64_t failed = 0;
+};
+
+class Harness;
+
+/* One entry of the table as the list knows it. */
+struct Op {
+  const char* name;
+  size_t offset;                    /* of its slot in gramian_op_table */
+  bool (*present)(const Table&);
+  void (*wrap)(Table&);             /* puts the counting thunk in front of the entry */
+  int64_t (*calls)();               /* through the thunk since wrap */
+  void (*cases)(Harness&);
+};
+
+const std::vector<Op>& all_ops();
+const Op* find_op(const std::string& name);
+/* Empty when the list covers every function-pointer slot of the struct exactly once, else what is wrong. */
+std::string list_defect();
+
+/* Runs the cases of one table. One harness at a time: the counting thunks are per process. */
+class Harness {
+ public:
+  Harness(const Table& table, bool stop_at_first_failure);
+  ~Harness();
+
+  /* All cases of one op. A null entry and an op that ran no case are failures. */
+  Tally run_op(const Op& op);
+  void run(const std::string& what, const std::function<void(Case&)>& body);
+
+  const Table& table() const { return counted_; }
+  bool on_device() const { return counted_.memory == GRAMIAN_DEVICE_MEMORY; }
+  Random& random() { return random_; }
+
+ private:
+  void note(const std::string& what, const std::string& why);
+  Table counted_;
+  Machine machine_;
+  bool stop_at_first_failure_;
+  bool open_ = false;
+  const Op* op_ = nullptr;
+  Tally tally_;
+  uint64_t number_ = 0;
+  Random random_;
+};
+
+std::string text(const char* format, ...) __attribute__((format(printf, 1, 2)));
+const char* dtype_name(int dtype);
+
+/* Every case list; generated from the one list above. */
+#define GRAMIAN_DECLARE_CASES(entry) void cases_##entry(Harness& harness);
+GRAMIAN_CONFORMANCE_OPS(GRAMIAN_DECLARE_CASES)
+#undef GRAMIAN_DECLARE_CASES
+
+}  // namespace conformance
+
+#endif

@@ -1,0 +1,445 @@
+#include "faults.h"
+
+#include <algorithm>
+
+namespace conformance {
+
+namespace {
+
+Table real;
+
+/* --- spoiling results in table memory ------------------------------------------------------------------------ */
+
+void poke(gramian_context* x, void* base, int64_t index, size_t size, void (*change)(unsigned char*, size_t)) {
+  unsigned char bytes[8] = {};
+  auto* place = static_cast<unsigned char*>(base) + index * static_cast<int64_t>(size);
+  const auto stride = static_cast<int64_t>(size);
+  if (real.download(x, 1, size, place, stride, bytes, stride) != 0) return;
+  change(bytes, size);
+  real.upload(x, 1, size, bytes, stride, place, stride);
+}
+
+/* A relative error of 1e-3, or 1e-3 where the value is zero. */
+void disturb(gramian_context* x, int dtype, void* base, int64_t index) {
+  poke(x, base, index, size_of(dtype), [](unsigned char* bytes, size_t size) {
+    if (size == sizeof(float)) {
+      float value;
+      std::memcpy(&value, bytes, size);
+      value = value == 0.0f ? 1e-3f : value * 1.001f;
+      std::memcpy(bytes, &value, size);
+    } else {
+      double value;
+      std::memcpy(&value, bytes, size);
+      value = value == 0.0 ? 1e-3 : value * 1.001;
+      std::memcpy(bytes, &value, size);
+    }
+  });
+}
+
+/* One unit in the last place. */
+void flip_last_bit(gramian_context* x, int dtype, void* base, int64_t index) {
+  poke(x, base, index, size_of(dtype), [](unsigned char* bytes, size_t) { bytes[0] ^= 1; });
+}
+
+/* 1000 units in the last place: far above rounding in either type, far below what an eye would see. */
+void nudge(gramian_context* x, int dtype, void* base, int64_t index) {
+  poke(x, base, index, size_of(dtype), [](unsigned char* bytes, size_t size) {
+    if (size == sizeof(float)) {
+      float value;
+      std::memcpy(&value, bytes, size);
+      value *= 1.0f + 1000.0f * 0x1p-23f;
+      std::memcpy(bytes, &value, size);
+    } else {
+      double value;
+      std::memcpy(&value, bytes, size);
+      value *= 1.0 + 1000.0 * 0x1p-52;
+      std::memcpy(bytes, &value, size);
+    }
+  });
+}
+
+/* --- memory -------------------------------------------------------------------------------------------------- */
+
+bool close_failed = false;
+
+int open_without_state(int, void**) { return 0; }
+void close_with_error(void* state) {
+  real.close(state);
+  close_failed = true;
+}
+const char* error_text_of_close() { return close_failed ? "close failed" : real.error_text(); }
+const char* error_text_empty() { return ""; }
+const char* error_text_null() { return nullptr; }
+int alloc_without_memory(gramian_context*, size_t, void** out) {
+  *out = nullptr;
+  return 0;
+}
+/* Hands out addresses 8 bytes late; the matching free takes them back. */
+int alloc_misaligned(gramian_context* x, size_t bytes, void** out) {
+  const int status = real.alloc(x, bytes + 64, out);
+  if (status == 0) *out = static_cast<unsigned char*>(*out) + 8;
+  return status;
+}
+void free_misaligned(gramian_context* x, void* pointer) {
+  real.free(x, pointer == nullptr ? nullptr : static_cast<unsigned char*>(pointer) - 8);
+}
+void free_large_never(gramian_context* x, void* pointer) {
+  static std::vector<void*> kept;  // 16 MiB blocks of the case that watches; small ones go back
+  kept.push_back(pointer);
+  if (kept.size() > 1024) {
+    real.free(x, kept.front());
+    kept.erase(kept.begin());
+  }
+}
+int upload_packed(gramian_context* x, int64_t rows, size_t row_bytes, const void* host, int64_t, void* dst,
+                  int64_t dst_stride) {
+  return real.upload(x, rows, row_bytes, host, static_cast<int64_t>(row_bytes), dst, dst_stride);
+}
+int upload_one_less(gramian_context* x, int64_t rows, size_t row_bytes, const void* host, int64_t host_stride,
+                    void* dst, int64_t dst_stride) {
+  return real.upload(x, rows > 1 ? rows - 1 : rows, row_bytes, host, host_stride, dst, dst_stride);
+}
+int download_packed(gramian_context* x, int64_t rows, size_t row_bytes, const void* src, int64_t src_stride,
+                    void* host, int64_t) {
+  return real.download(x, rows, row_bytes, src, src_stride, host, static_cast<int64_t>(row_bytes));
+}
+int sync_fails(gramian_context*) { return GRAMIAN_STATUS_BACKEND; }
+
+/* --- rows ---------------------------------------------------------------------------------------------------- */
+
+template <int kKind>
+int load_rows_wrong(gramian_context* x, int src_dtype, const void* src, int64_t row_stride, int64_t col_stride,
+                    const int64_t* row_index, int64_t rows, int64_t cols, int dst_dtype, void* dst, int64_t ld_dst,
+                    const double* shift, const double* row_scale, int64_t* first_bad) {
+  if (kKind == 0) shift = nullptr;
+  if (kKind == 1) row_index = nullptr;
+  const int status = real.load_rows(x, src_dtype, src, row_stride, col_stride, row_index, rows, cols, dst_dtype, dst,
+                                    ld_dst, shift, row_scale, first_bad);
+  if (kKind == 2 && *first_bad >= 0) ++*first_bad;
+  if (kKind == 3 && rows > 0 && cols > 0) flip_last_bit(x, dst_dtype, dst, (rows - 1) * ld_dst + cols - 1);
+  if (kKind == 4 && rows > 0) flip_last_bit(x, dst_dtype, dst, (rows - 1) * ld_dst + cols);
+  return status;
+}
+
+template <int kKind>
+int load_csr_wrong(gramian_context* x, int src_dtype, int index_dtype, const void* indptr, const void* indices,
+                   const void* values, const int64_t* row_index, int64_t rows, int64_t cols, int dst_dtype, void* dst,
+                   int64_t ld_dst, const double* shift, const double* row_scale, int64_t* first_bad) {
+  if (kKind == 0) row_scale = nullptr;
+  const int status = real.load_csr(x, src_dtype, index_dtype, indptr, indices, values, row_index, rows, cols,
+                                   dst_dtype, dst, ld_dst, shift, row_scale, first_bad);
+  if (kKind == 1) *first_bad = -1;
+  if (kKind == 2 && rows > 0 && cols > 0) flip_last_bit(x, dst_dtype, dst, cols - 1);
+  if (kKind == 3 && rows > 0) flip_last_bit(x, dst_dtype, dst, cols);
+  return status;
+}
+
+template <int kKind>
+int axpby_wrong(gramian_context* x, int src_dtype, int64_t rows, int64_t cols, double alpha, const void* src,
+                int64_t ld_src, double beta, int dst_dtype, void* dst, int64_t ld_dst) {
+  if (kKind == 0) beta = 0.0;
+  const int status = real.axpby(x, src_dtype, rows, cols, alpha, src, ld_src, beta, dst_dtype, dst, ld_dst);
+  if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dst_dtype, dst, cols - 1);
+  if (kKind == 2 && rows > 0) nudge(x, dst_dtype, dst, cols);
+  return status;
+}
+
+template <int kKind>
+int add_diagonal_wrong(gramian_context* x, int dtype, int64_t n, double value, void* a, int64_t lda) {
+  if (kKind == 0) return real.add_diagonal(x, dtype, n > 1 ? n - 1 : n, value, a, lda);
+  const int status = real.add_diagonal(x, dtype, n, value, a, lda);
+  if (n > 1) nudge(x, dtype, a, kKind == 1 ? 1 : lda + 1);
+  return status;
+}
+
+template <int kKind>
+int symmetrize_wrong(gramian_context* x, int dtype, int64_t n, void* a, int64_t lda) {
+  if (kKind == 0) return real.symmetrize(x, dtype, n > 0 ? n - 1 : 0, a, lda);
+  const int status = real.symmetrize(x, dtype, n, a, lda);
+  if (n > 1) flip_last_bit(x, dtype, a, kKind == 1 ? 1 : n);
+  return status;
+}
+
+template <int kKind>
+int scale_columns_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* v, void* m,
+                        int64_t ldx) {
+  if (kKind == 0) return real.scale_columns(x, dtype, rows, cols > 1 ? cols - 1 : cols, v, m, ldx);
+  const int status = real.scale_columns(x, dtype, rows, cols, v, m, ldx);
+  if (rows > 0) flip_last_bit(x, dtype, m, kKind == 1 && cols > 0 ? cols - 1 : cols);
+  return status;
+}
+
+template <int kKind>
+int scale_rows_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* v, void* m, int64_t ldx) {
+  if (kKind == 0) return real.scale_columns(x, dtype, rows, std::min(rows, cols), v, m, ldx);
+  const int status = real.scale_rows(x, dtype, rows, cols, v, m, ldx);
+  if (rows > 0) flip_last_bit(x, dtype, m, kKind == 1 && cols > 0 ? cols - 1 : cols);
+  return status;
+}
+
+/* --- products and factorisations ----------------------------------------------------------------------------- */
+
+template <int kKind>
+int gemm_wrong(gramian_context* x, int dtype, int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, double alpha,
+               const void* a, int64_t lda, const void* b, int64_t ldb, double beta, void* c, int64_t ldc) {
+  if (kKind == 0) beta = 0.0;
+  if (kKind == 1 && k > 0) --k;
+  const int status = real.gemm(x, dtype, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  if (kKind == 2 && m > 0 && n > 0) disturb(x, dtype, c, (m - 1) * ldc + n - 1);
+  if (kKind == 3 && m > 0) disturb(x, dtype, c, (m - 1) * ldc + n);
+  if (kKind == 4 && k == 1 && m > 0 && n > 0) nudge(x, dtype, c, 0);
+  return status;
+}
+
+template <int kKind>
+int gram_wrong(gramian_context* x, int dtype, int trans, int64_t n, int64_t k, double alpha, const void* a,
+               int64_t lda, double beta, void* c, int64_t ldc) {
+  if (kKind == 0) beta = 0.0;
+  const int status = real.gram(x, dtype, trans, n, k, alpha, a, lda, beta, c, ldc);
+  if (kKind == 1 && n > 0) disturb(x, dtype, c, (n - 1) * ldc);
+  if (kKind == 2 && n > 1) poke(x, c, 1, size_of(dtype), [](unsigned char* bytes, size_t) { bytes[0] ^= 1; });
+  return status;
+}
+
+template <int kKind>
+int csr_gemm_wrong(gramian_context* x, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
+                   double alpha, const void* indptr, const void* indices, const void* values, const void* b,
+                   int64_t ldb, double beta, void* c, int64_t ldc) {
+  if (kKind == 0) beta = 0.0;
+  const int status = real.csr_gemm(x, dtype, value_dtype, index_dtype, m, n, k, alpha, indptr, indices, values, b,
+                                   ldb, beta, c, ldc);
+  if (kKind == 1 && m > 0 && n > 0) disturb(x, dtype, c, n - 1);
+  if (kKind == 2 && m > 0) disturb(x, dtype, c, n);
+  return status;
+}
+
+template <int kKind>
+int potrf_wrong(gramian_context* x, int dtype, int64_t n, void* a, int64_t lda) {
+  const int status = real.potrf(x, dtype, n, a, lda);
+  if (kKind == 0 && status == 0 && n > 0) disturb(x, dtype, a, (n - 1) * lda + n - 1);
+  if (kKind == 1 && status > 0) return status + 1;
+  if (kKind == 2 && status == 0 && n > 1) {
+    poke(x, a, 1, size_of(dtype), [](unsigned char* bytes, size_t) { bytes[0] ^= 1; });
+  }
+  return kKind == 3 && status > 0 ? 0 : status;
+}
+
+template <int kKind>
+int trsm_wrong(gramian_context* x, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl,
+               void* b, int64_t ldb) {
+  if (kKind == 0) trans = 0;
+  const int status = real.trsm(x, dtype, side, trans, m, n, l, ldl, b, ldb);
+  if (kKind == 1 && m > 0 && n > 0) disturb(x, dtype, b, (m - 1) * ldb);
+  if (kKind == 2 && m > 0) disturb(x, dtype, b, n);
+  return status;
+}
+
+template <int kKind>
+int syevd_wrong(gramian_context* x, int dtype, int64_t n, void* a, int64_t lda, void* w) {
+  const int status = real.syevd(x, dtype, n, a, lda, w);
+  if (status != 0 || n == 0) return status;
+  if (kKind == 0) disturb(x, dtype, w, n - 1);
+  if (kKind == 1) disturb(x, dtype, a, 0);
+  if (kKind == 2 && n > 1) disturb(x, dtype, a, n);
+  return status;
+}
+
+/* --- elementwise --------------------------------------------------------------------------------------------- */
+
+template <int kKind>
+int map_wrong(gramian_context* x, int dtype, int kind, int64_t rows, int64_t cols, const void* shift, double scale,
+              void* m, int64_t ldx) {
+  if (kKind == 0) shift = nullptr;
+  if (kKind == 1) scale = 1.0;
+  const int status = real.map(x, dtype, kind, rows, cols, shift, scale, m, ldx);
+  if (kKind == 2 && rows > 0 && cols > 0) nudge(x, dtype, m, cols - 1);
+  if (kKind == 3 && rows > 0) nudge(x, dtype, m, cols);
+  return status;
+}
+
+template <int kKind>
+int rbf_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const double* row_sq, const double* col_sq,
+              double gamma, void* m, int64_t ldx) {
+  const int status = real.rbf(x, dtype, rows, cols, row_sq, col_sq, kKind == 0 ? gamma * 1.001 : gamma, m, ldx);
+  if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dtype, m, cols - 1);
+  if (kKind == 2 && rows > 0) nudge(x, dtype, m, cols);
+  return status;
+}
+
+template <int kKind>
+int row_sumsq_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* m, int64_t ldx,
+                    double* out) {
+  const int status = real.row_sumsq(x, dtype, rows, cols > 0 && kKind == 0 ? cols - 1 : cols, m, ldx, out);
+  if (kKind == 1 && rows > 0) nudge(x, GRAMIAN_F64, out, rows - 1);
+  if (kKind == 2) nudge(x, GRAMIAN_F64, out, rows);
+  return status;
+}
+
+template <int kKind>
+int column_sums_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* m, int64_t ldx,
+                      const double* weight, double* out) {
+  const int status = real.column_sums(x, dtype, rows, cols, m, ldx, kKind == 0 ? nullptr : weight, out);
+  if (kKind == 1 && cols > 0) nudge(x, GRAMIAN_F64, out, cols - 1);
+  if (kKind == 2) nudge(x, GRAMIAN_F64, out, cols);
+  return status;
+}
+
+template <int kKind>
+int class_sums_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* m, int64_t ldx,
+                     const int64_t* code, const double* weight, int64_t n_codes, double* out, int64_t ld_out) {
+  const int status =
+      real.class_sums(x, dtype, rows, cols, m, ldx, code, kKind == 0 ? nullptr : weight, n_codes, out, ld_out);
+  if (kKind == 1 && cols > 0) nudge(x, GRAMIAN_F64, out, cols - 1);
+  if (kKind == 2) nudge(x, GRAMIAN_F64, out, cols);
+  return status;
+}
+
+/* --- randomness and the transform ---------------------------------------------------------------------------- */
+
+template <int kKind>
+int fill_random_wrong(gramian_context* x, int dtype, int distribution, gramian_stream stream, int64_t j0,
+                      int64_t rows, int64_t i0, int64_t cols, double scale, void* out, int64_t ld_out) {
+  if (kKind == 0) stream.generation = 0;
+  if (kKind == 1) j0 &= 0xFFFFFFFF;
+  const int status = real.fill_random(x, dtype, distribution, stream, j0, rows, i0, cols, scale, out, ld_out);
+  if (kKind == 2 && rows > 0 && cols > 0) flip_last_bit(x, dtype, out, cols - 1);
+  if (kKind == 3 && rows > 0) flip_last_bit(x, dtype, out, cols);
+  return status;
+}
+
+template <int kKind>
+int fill_signs_wrong(gramian_context* x, int dtype, gramian_stream stream, int64_t j0, int64_t count, void* out) {
+  const int status = real.fill_signs(x, dtype, stream, kKind == 0 ? j0 + 1 : j0, count, out);
+  if (kKind == 1 && count > 0) flip_last_bit(x, dtype, out, count - 1);
+  if (kKind == 2) flip_last_bit(x, dtype, out, count);
+  return status;
+}
+
+template <int kKind>
+int fill_uniform_wrong(gramian_context* x, int dtype, gramian_stream stream, int64_t i0, int64_t count, double low,
+                       double high, void* out) {
+  const int status = real.fill_uniform(x, dtype, stream, kKind == 0 ? i0 + 1 : i0, count, low, high, out);
+  if (kKind == 1 && count > 0) flip_last_bit(x, dtype, out, count - 1);
+  if (kKind == 2) flip_last_bit(x, dtype, out, count);
+  return status;
+}
+
+template <int kKind>
+int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double scale, void* m, int64_t ldx) {
+  const int status = real.fwht(x, dtype, rows, n, kKind == 0 ? 1.0 : scale, m, ldx);
+  if (kKind == 1 && rows > 0) disturb(x, dtype, m, n - 1);
+  if (kKind == 2 && rows > 0) disturb(x, dtype, m, n);
+  return status;
+}
+
+#define GRAMIAN_FAULT(entry, wrong, what) {#entry, what, [](Table& table) { table.entry = &wrong; }, false}
+
+}  // namespace
+
+const std::vector<Fault>& all_faults() {
+  static const std::vector<Fault> faults = {
+      GRAMIAN_FAULT(open, open_without_state, "leaves the state unset"),
+      {"close", "fails",
+       [](Table& table) {
+         close_failed = false;
+         table.close = &close_with_error;
+         table.error_text = &error_text_of_close;
+       },
+       false},
+      {"error_text", "is empty after a failure", [](Table& table) { table.error_text = &error_text_empty; }, true},
+      GRAMIAN_FAULT(error_text, error_text_null, "is null"),
+      GRAMIAN_FAULT(alloc, alloc_without_memory, "succeeds without memory"),
+      {"alloc", "is misaligned",
+       [](Table& table) {
+         table.alloc = &alloc_misaligned;
+         table.free = &free_misaligned;
+       },
+       false},
+      GRAMIAN_FAULT(free, free_large_never, "keeps the memory"),
+      GRAMIAN_FAULT(upload, upload_packed, "ignores the host stride"),
+      GRAMIAN_FAULT(upload, upload_one_less, "leaves out the last row"),
+      GRAMIAN_FAULT(download, download_packed, "ignores the host stride"),
+      GRAMIAN_FAULT(sync, sync_fails, "fails"),
+      GRAMIAN_FAULT(load_rows, load_rows_wrong<0>, "ignores shift"),
+      GRAMIAN_FAULT(load_rows, load_rows_wrong<1>, "ignores row_index"),
+      GRAMIAN_FAULT(load_rows, load_rows_wrong<2>, "names the row after the bad one"),
+      GRAMIAN_FAULT(load_rows, load_rows_wrong<3>, "one ulp off in one element"),
+      GRAMIAN_FAULT(load_rows, load_rows_wrong<4>, "writes one element past a row"),
+      GRAMIAN_FAULT(load_csr, load_csr_wrong<0>, "ignores row_scale"),
+      GRAMIAN_FAULT(load_csr, load_csr_wrong<1>, "never names a bad row"),
+      GRAMIAN_FAULT(load_csr, load_csr_wrong<2>, "one ulp off in one element"),
+      GRAMIAN_FAULT(load_csr, load_csr_wrong<3>, "writes one element past a row"),
+      GRAMIAN_FAULT(axpby, axpby_wrong<0>, "ignores beta"),
+      GRAMIAN_FAULT(axpby, axpby_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(axpby, axpby_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(add_diagonal, add_diagonal_wrong<0>, "leaves out the last element"),
+      GRAMIAN_FAULT(add_diagonal, add_diagonal_wrong<1>, "changes an element off the diagonal"),
+      GRAMIAN_FAULT(add_diagonal, add_diagonal_wrong<2>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(symmetrize, symmetrize_wrong<0>, "leaves out the last column"),
+      GRAMIAN_FAULT(symmetrize, symmetrize_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(symmetrize, symmetrize_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(scale_columns, scale_columns_wrong<0>, "leaves out the last column"),
+      GRAMIAN_FAULT(scale_columns, scale_columns_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(scale_columns, scale_columns_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(scale_rows, scale_rows_wrong<0>, "scales columns"),
+      GRAMIAN_FAULT(scale_rows, scale_rows_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(scale_rows, scale_rows_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(gemm, gemm_wrong<0>, "ignores beta"),
+      GRAMIAN_FAULT(gemm, gemm_wrong<1>, "drops the last term"),
+      GRAMIAN_FAULT(gemm, gemm_wrong<2>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(gemm, gemm_wrong<3>, "writes one element past a row"),
+      GRAMIAN_FAULT(gemm, gemm_wrong<4>, "1000 ulp off for k = 1"),
+      GRAMIAN_FAULT(gram, gram_wrong<0>, "ignores beta"),
+      GRAMIAN_FAULT(gram, gram_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(gram, gram_wrong<2>, "writes the upper triangle"),
+      GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<0>, "ignores beta"),
+      GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(potrf, potrf_wrong<0>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(potrf, potrf_wrong<1>, "names the pivot after the failing one"),
+      GRAMIAN_FAULT(potrf, potrf_wrong<2>, "writes the upper triangle"),
+      GRAMIAN_FAULT(potrf, potrf_wrong<3>, "hides the failing pivot"),
+      GRAMIAN_FAULT(trsm, trsm_wrong<0>, "ignores trans"),
+      GRAMIAN_FAULT(trsm, trsm_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(trsm, trsm_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(syevd, syevd_wrong<0>, "1e-3 off in one eigenvalue"),
+      GRAMIAN_FAULT(syevd, syevd_wrong<1>, "1e-3 off in one eigenvector"),
+      GRAMIAN_FAULT(syevd, syevd_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(map, map_wrong<0>, "ignores shift"),
+      GRAMIAN_FAULT(map, map_wrong<1>, "ignores scale"),
+      GRAMIAN_FAULT(map, map_wrong<2>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(map, map_wrong<3>, "writes one element past a row"),
+      GRAMIAN_FAULT(rbf, rbf_wrong<0>, "gamma 1e-3 off"),
+      GRAMIAN_FAULT(rbf, rbf_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(rbf, rbf_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(row_sumsq, row_sumsq_wrong<0>, "leaves out the last column"),
+      GRAMIAN_FAULT(row_sumsq, row_sumsq_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(row_sumsq, row_sumsq_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(column_sums, column_sums_wrong<0>, "ignores weight"),
+      GRAMIAN_FAULT(column_sums, column_sums_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(column_sums, column_sums_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(class_sums, class_sums_wrong<0>, "ignores weight"),
+      GRAMIAN_FAULT(class_sums, class_sums_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(class_sums, class_sums_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(fill_random, fill_random_wrong<0>, "ignores the generation"),
+      GRAMIAN_FAULT(fill_random, fill_random_wrong<1>, "drops the high word of the index"),
+      GRAMIAN_FAULT(fill_random, fill_random_wrong<2>, "one ulp off in one element"),
+      GRAMIAN_FAULT(fill_random, fill_random_wrong<3>, "writes one element past a row"),
+      GRAMIAN_FAULT(fill_signs, fill_signs_wrong<0>, "begins one index late"),
+      GRAMIAN_FAULT(fill_signs, fill_signs_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(fill_signs, fill_signs_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(fill_uniform, fill_uniform_wrong<0>, "begins one index late"),
+      GRAMIAN_FAULT(fill_uniform, fill_uniform_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(fill_uniform, fill_uniform_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(fwht, fwht_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(fwht, fwht_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(fwht, fwht_wrong<2>, "writes one element past a row"),
+  };
+  return faults;
+}
+
+#undef GRAMIAN_FAULT
+
+void set_true_table(const Table& table) { real = table; }
+
+}  // namespace conformance

@@ -1,0 +1,35 @@
+"""Shared fixtures. Run with ``pytest tests/python``; GRAMIAN_DATA names a folder of real data sets, where there is one."""
+
+import os
+import pathlib
+
+import gramian
+import numpy as np
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that need a device say so where there is none."""
+    if gramian.cuda_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="skipped: no device"))
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of the real data sets."""
+    folder = os.environ.get("GRAMIAN_DATA")
+    if not folder:
+        pytest.skip("GRAMIAN_DATA names no folder of data sets")
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        pytest.skip(f"GRAMIAN_DATA={folder} is no folder")
+    return path
+
+
+@pytest.fixture
+def rng():
+    """A generator with a fixed seed."""
+    return np.random.default_rng(20240611)

@@ -1,0 +1,143 @@
+"""scikit-learn's own checks of an estimator, and the parts of its contract they do not cover."""
+
+import gramian
+import numpy as np
+import pytest
+from gramian import AnalyticClassifier, AnalyticRegressor, FeatureChain, RandomFeatures, RBFFeatures
+
+sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+from sklearn.base import clone  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+ESTIMATORS = [
+    AnalyticClassifier(),
+    AnalyticClassifier(RandomFeatures(64, activation="tanh"), ridge="gcv"),
+    AnalyticRegressor(),
+    AnalyticRegressor(dtype="float32", standardize=True),
+    RandomFeatures(n_features=20),
+    RandomFeatures(n_features=20, kind="hadamard", activation="cos"),
+    RBFFeatures(centers=10),
+    FeatureChain([RandomFeatures(20), RandomFeatures(10, activation="tanh", random_state=1)]),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_clone_and_params(estimator):
+    copy = clone(estimator)
+    assert copy is not estimator
+    assert repr(copy) == repr(estimator)
+    assert copy.get_params().keys() == estimator.get_params().keys()
+
+
+def test_nested_params():
+    model = AnalyticClassifier(RandomFeatures(8), ridge=2.0)
+    assert model.get_params()["feature_map__n_features"] == 8
+    model.set_params(feature_map__n_features=16, ridge=3.0)
+    assert model.feature_map.n_features == 16
+    assert model.ridge == 3.0
+    with pytest.raises(ValueError, match="Invalid parameter 'alpha'"):
+        model.set_params(alpha=1.0)
+    assert repr(model) == "AnalyticClassifier(feature_map=RandomFeatures(n_features=16), ridge=3.0)"
+
+
+def test_no_base_class_of_scikit_learn():
+    for kind in (AnalyticClassifier, AnalyticRegressor, RandomFeatures, RBFFeatures, FeatureChain):
+        assert all(not base.__module__.startswith("sklearn") for base in kind.__mro__)
+
+
+def test_not_fitted():
+    from sklearn.exceptions import NotFittedError
+
+    X = np.zeros((2, 3))
+    for call in (
+        lambda: AnalyticClassifier().predict(X),
+        lambda: AnalyticRegressor().predict(X),
+        lambda: AnalyticClassifier().forget(X, [0, 1]),
+        lambda: AnalyticClassifier().state_,
+        lambda: RandomFeatures().transform(X),
+        lambda: gramian.GramState(3, 1).gcv([1.0]),
+    ):
+        with pytest.raises(NotFittedError):
+            call()
+    assert not hasattr(AnalyticClassifier(), "coef_")
+
+
+def test_forgetting_everything_is_not_fitted(rng):
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    X, y = rng.normal(size=(20, 3)), np.arange(20) % 2
+    model = AnalyticClassifier().fit(X, y)
+    check_is_fitted(model)
+    model.forget(X, y)
+    assert model.n_samples_seen_ == 0
+    assert model.classes_.shape == (0,)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+    model.partial_fit(X, y)
+    assert np.array_equal(model.predict(X), AnalyticClassifier().fit(X, y).predict(X))
+
+
+def test_pipeline_and_grid_search(rng):
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+
+    X = rng.normal(size=(120, 5))
+    y = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+    search = GridSearchCV(
+        make_pipeline(RandomFeatures(100), AnalyticClassifier()),
+        {"randomfeatures__n_features": [20, 200], "analyticclassifier__ridge": [0.1, 10.0]},
+        cv=3,
+        n_jobs=2,
+    ).fit(X, y)
+    assert search.best_score_ > 0.6
+    assert set(search.predict(X)) <= {"same", "other"}
+
+
+def test_same_answers_as_scikit_learn(rng):
+    from sklearn.linear_model import Ridge, RidgeClassifier
+
+    X = rng.normal(size=(200, 6)) + 3.0
+    y = rng.integers(0, 2, size=200)
+    ours, theirs = AnalyticClassifier(ridge=0.7).fit(X, y), RidgeClassifier(alpha=0.7).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), rtol=1e-8, atol=1e-10)
+    Y = rng.normal(size=(200, 3))
+    ours, theirs = AnalyticRegressor(ridge=0.7).fit(X, Y), Ridge(alpha=0.7).fit(X, Y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-8, atol=1e-10)
+    assert ours.score(X, Y) == pytest.approx(theirs.score(X, Y))
+
+
+def test_data_frames(rng):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(rng.normal(size=(40, 3)), columns=["a", "b", "c"])
+    y = pandas.Series(np.where(frame["a"] > 0, "up", "down"), dtype=object)
+    model = AnalyticClassifier().fit(frame, y)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="in the same order as they were in fit"):
+        model.predict(frame[["b", "a", "c"]])
+    with pytest.raises(ValueError, match="unseen at fit time"):
+        model.partial_fit(frame.rename(columns={"a": "z"}), y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        model.predict(frame.to_numpy())
+
+
+def test_unfitted_model_takes_the_form_of_what_it_merges(rng):
+    X, y = rng.normal(size=(60, 4)), np.arange(60) % 3
+    parts = [AnalyticClassifier(ridge=0.5).fit(X[k::2], y[k::2]) for k in range(2)]
+    total = AnalyticClassifier(ridge=0.5)
+    for part in parts:
+        total.merge(part)
+    whole = AnalyticClassifier(ridge=0.5).fit(X, y)
+    np.testing.assert_allclose(total.coef_, whole.coef_, rtol=1e-9, atol=1e-12)
+    assert total.n_samples_seen_ == 60

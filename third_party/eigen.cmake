@@ -1,0 +1,65 @@
+# Finds the headers of Eigen 3.4: sets GRAMIAN_EIGEN_INCLUDE_DIR. Headers only, so a folder is all that is needed.
+# Order: GRAMIAN_EIGEN_DIR (variable or environment), the cmeel-eigen wheel of a pip build, an installed Eigen,
+# a download where GRAMIAN_FETCH_DEPS=ON.
+set(GRAMIAN_EIGEN_DIR "" CACHE PATH "Folder that holds Eigen/Core")
+if(NOT GRAMIAN_EIGEN_DIR)
+  set(GRAMIAN_EIGEN_DIR "$ENV{GRAMIAN_EIGEN_DIR}")
+endif()
+
+function(_gramian_try_eigen folder)
+  set(macros "${folder}/Eigen/src/Core/util/Macros.h")
+  if(GRAMIAN_EIGEN_INCLUDE_DIR OR NOT EXISTS "${macros}")
+    return()
+  endif()
+  file(STRINGS "${macros}" lines REGEX "#define EIGEN_(WORLD|MAJOR|MINOR)_VERSION +[0-9]+")
+  string(REGEX REPLACE ".*WORLD_VERSION +([0-9]+).*MAJOR_VERSION +([0-9]+).*MINOR_VERSION +([0-9]+).*" "\\1.\\2.\\3"
+    version "${lines}")
+  if(version VERSION_GREATER_EQUAL 3.4 AND version VERSION_LESS 3.5)
+    set(GRAMIAN_EIGEN_INCLUDE_DIR "${folder}" PARENT_SCOPE)
+    set(GRAMIAN_EIGEN_VERSION "${version}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+unset(GRAMIAN_EIGEN_INCLUDE_DIR)
+if(GRAMIAN_EIGEN_DIR)
+  _gramian_try_eigen("${GRAMIAN_EIGEN_DIR}")
+  _gramian_try_eigen("${GRAMIAN_EIGEN_DIR}/eigen3")
+  _gramian_try_eigen("${GRAMIAN_EIGEN_DIR}/include/eigen3")
+  if(NOT GRAMIAN_EIGEN_INCLUDE_DIR)
+    message(FATAL_ERROR "GRAMIAN_EIGEN_DIR=${GRAMIAN_EIGEN_DIR} holds no Eigen 3.4")
+  endif()
+endif()
+if(NOT GRAMIAN_EIGEN_INCLUDE_DIR AND GRAMIAN_BUILD_PYTHON)
+  # Build isolation moves the wheel; only this Python knows where it is.
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" "${CMAKE_CURRENT_LIST_DIR}/eigen_wheel.py"
+    OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  _gramian_try_eigen("${folder}")
+endif()
+if(NOT GRAMIAN_EIGEN_INCLUDE_DIR)
+  find_package(Eigen3 3.4 QUIET NO_MODULE)
+  if(TARGET Eigen3::Eigen)
+    get_target_property(folder Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
+    _gramian_try_eigen("${folder}")
+  endif()
+endif()
+if(NOT GRAMIAN_EIGEN_INCLUDE_DIR)
+  find_path(GRAMIAN_EIGEN_HEADERS Eigen/Core PATH_SUFFIXES eigen3)
+  mark_as_advanced(GRAMIAN_EIGEN_HEADERS)
+  _gramian_try_eigen("${GRAMIAN_EIGEN_HEADERS}")
+endif()
+if(NOT GRAMIAN_EIGEN_INCLUDE_DIR AND GRAMIAN_FETCH_DEPS)
+  include(FetchContent)
+  # SOURCE_SUBDIR names no folder: the headers are wanted, not Eigen's own build.
+  FetchContent_Declare(gramian_eigen
+    URL https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.gz
+    URL_HASH SHA256=8586084f71f9bde545ee7fa6d00288b264a2b7ac3607b974e54d13e7162c1c72
+    DOWNLOAD_EXTRACT_TIMESTAMP OFF
+    SOURCE_SUBDIR headers_only)
+  FetchContent_MakeAvailable(gramian_eigen)
+  _gramian_try_eigen("${gramian_eigen_SOURCE_DIR}")
+endif()
+if(NOT GRAMIAN_EIGEN_INCLUDE_DIR)
+  message(FATAL_ERROR "gramian needs the headers of Eigen 3.4 (Debian package: libeigen3-dev)")
+endif()
+message(STATUS "gramian: Eigen ${GRAMIAN_EIGEN_VERSION} in ${GRAMIAN_EIGEN_INCLUDE_DIR}")
