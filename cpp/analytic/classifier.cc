@@ -23,9 +23,13 @@ constexpr double kTemperatureFloor = 1e-12;
 constexpr double kCoolest = 1e-6;
 constexpr double kHottest = 1e3;
 
-std::size_t at(std::int64_t k) { return static_cast<std::size_t>(k); }
+std::size_t at(std::int64_t k) {
+  return static_cast<std::size_t>(k);
+}
 
-std::string rows_text(std::int64_t count) { return std::to_string(count) + (count == 1 ? " row" : " rows"); }
+std::string rows_text(std::int64_t count) {
+  return std::to_string(count) + (count == 1 ? " row" : " rows");
+}
 
 // Rows per entry of y.labels. Rows of weight 0 are as if they were not there; a weight that is no weight at all counts,
 // and the state refuses it with its own message.
@@ -35,9 +39,9 @@ Places rows_per_label(const ClassTargets& y, std::int64_t rows, const double* we
   const std::int64_t size = y.labels->size();
   Places counts(at(size), 0);
   for (std::int64_t r = 0; r < rows; ++r) {
-    GRAMIAN_REQUIRE(y.codes[r] >= 0 && y.codes[r] < size, invalid_argument,
-                    "row " + std::to_string(r) + " has label code " + std::to_string(y.codes[r]) + " of " +
-                        std::to_string(size));
+    GRAMIAN_REQUIRE(
+        y.codes[r] >= 0 && y.codes[r] < size, invalid_argument,
+        "row " + std::to_string(r) + " has label code " + std::to_string(y.codes[r]) + " of " + std::to_string(size));
     if (!weight || weight[r] != 0) ++counts[at(y.codes[r])];
   }
   return counts;
@@ -218,9 +222,9 @@ Places read_counts(const Json& json, std::int64_t size) {
     GRAMIAN_REQUIRE(item.integer() >= 0, file_format, "a class count of the file is negative");
     counts.push_back(item.integer());
   }
-  GRAMIAN_REQUIRE(static_cast<std::int64_t>(counts.size()) == size, file_format,
-                  "the file has " + std::to_string(counts.size()) + " class counts for " + std::to_string(size) +
-                      " classes");
+  GRAMIAN_REQUIRE(
+      static_cast<std::int64_t>(counts.size()) == size, file_format,
+      "the file has " + std::to_string(counts.size()) + " class counts for " + std::to_string(size) + " classes");
   return counts;
 }
 
@@ -239,15 +243,14 @@ void AnalyticClassifier::partial_fit(const RowsView& x, const ClassTargets& y, c
   const Places rows = rows_per_label(y, x.rows, weight);
   LabelMap grown = labels_;
   const Places source = grown.insert(carried(*y.labels, rows));
-  if (grown.size() == 0) return;  // no class yet and no row that counts
+  if (x.rows == 0 || grown.size() == 0) return;  // no row, or none that counts before the first class
   const Places codes = codes_in(grown, y, x.rows);
   Columns columns{head_, labels_, counts_};
   columns.adopt(std::move(grown), source);
   columns.change([&] { head_.add(x, Targets::of_codes(codes.data()), weight, atomic); });
 }
 
-void AnalyticClassifier::partial_fit(const RowsView& x, const std::int64_t* labels, const double* weight,
-                                     bool atomic) {
+void AnalyticClassifier::partial_fit(const RowsView& x, const std::int64_t* labels, const double* weight, bool atomic) {
   partial_fit(x, integer_targets(labels, x.rows).targets(), weight, atomic);
 }
 
@@ -266,7 +269,7 @@ void AnalyticClassifier::forget(const RowsView& x, const ClassTargets& y, const 
     GRAMIAN_REQUIRE(asked[at(places[k])] <= held, invalid_argument,
                     "cannot forget " + of_class + "': the model holds " + std::to_string(held));
   }
-  if (labels_.size() == 0) return;
+  if (x.rows == 0 || labels_.size() == 0) return;
   const Places codes = codes_in(labels_, y, x.rows);
   Columns columns{head_, labels_, counts_};
   columns.change([&] { head_.remove(x, Targets::of_codes(codes.data()), weight, atomic); });
@@ -295,10 +298,18 @@ void AnalyticClassifier::merge(const AnalyticClassifier& other) {
   columns.change([&] { head_.merge(copy); });
 }
 
-const Labels& AnalyticClassifier::classes() const { return labels_.labels(); }
-const std::vector<std::int64_t>& AnalyticClassifier::class_counts() const { return counts_; }
-const RidgeHead& AnalyticClassifier::head() const { return head_; }
-RidgeHead& AnalyticClassifier::head() { return head_; }
+const Labels& AnalyticClassifier::classes() const {
+  return labels_.labels();
+}
+const std::vector<std::int64_t>& AnalyticClassifier::class_counts() const {
+  return counts_;
+}
+const RidgeHead& AnalyticClassifier::head() const {
+  return head_;
+}
+RidgeHead& AnalyticClassifier::head() {
+  return head_;
+}
 
 void AnalyticClassifier::decision_function(const RowsView& x, MatrixView<double> out) const {
   GRAMIAN_REQUIRE(labels_.size() > 0, not_fitted, "the model has seen no rows yet");
@@ -369,8 +380,8 @@ AnalyticClassifier AnalyticClassifier::load(const Exec& exec, const ModelReader&
   RidgeHead head = analytic::load_head(kModel, exec, reader);
   LabelMap labels = read_labels(reader.config().at("labels"));
   GRAMIAN_REQUIRE(labels.size() == head.n_outputs(), file_format,
-                  "the file has " + std::to_string(labels.size()) + " labels for " +
-                      std::to_string(head.n_outputs()) + " columns of scores");
+                  "the file has " + std::to_string(labels.size()) + " labels for " + std::to_string(head.n_outputs()) +
+                      " columns of scores");
   Places counts = read_counts(reader.config().at("class_counts"), labels.size());
   GRAMIAN_REQUIRE(!head.has_state() || counts == head.state().counts(), file_format,
                   "the class counts of the file are not those of its sums");

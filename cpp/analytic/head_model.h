@@ -15,9 +15,9 @@ namespace gramian::analytic {
 constexpr char kHeadPrefix[] = "head.";
 
 inline void check_width(const RowsView& x, const RidgeHead& head) {
-  GRAMIAN_REQUIRE(x.cols == head.n_inputs(), shape_mismatch,
-                  "X has " + std::to_string(x.cols) + " features, but " +
-                      std::to_string(head.n_inputs()) + " are expected");
+  GRAMIAN_REQUIRE(
+      x.cols == head.n_inputs(), shape_mismatch,
+      "X has " + std::to_string(x.cols) + " features, but " + std::to_string(head.n_inputs()) + " are expected");
 }
 
 // A head of its own with the same sums. The weights are solved again when they are needed.

@@ -39,8 +39,12 @@ void AnalyticRegressor::merge(const AnalyticRegressor& other) {
   }
 }
 
-const RidgeHead& AnalyticRegressor::head() const { return head_; }
-RidgeHead& AnalyticRegressor::head() { return head_; }
+const RidgeHead& AnalyticRegressor::head() const {
+  return head_;
+}
+RidgeHead& AnalyticRegressor::head() {
+  return head_;
+}
 
 void AnalyticRegressor::predict(const RowsView& x, MatrixView<double> out) const {
   head_.scores(x, out);

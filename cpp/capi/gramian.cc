@@ -39,18 +39,28 @@ int result_of(ErrorCode code) noexcept {
   switch (code) {
     case ErrorCode::invalid_argument:
     case ErrorCode::shape_mismatch:
-    case ErrorCode::non_finite: return GRAMIAN_ERROR_INVALID;
-    case ErrorCode::wrong_dtype: return GRAMIAN_ERROR_DTYPE;
-    case ErrorCode::not_fitted: return GRAMIAN_ERROR_NOT_FITTED;
+    case ErrorCode::non_finite:
+      return GRAMIAN_ERROR_INVALID;
+    case ErrorCode::wrong_dtype:
+      return GRAMIAN_ERROR_DTYPE;
+    case ErrorCode::not_fitted:
+      return GRAMIAN_ERROR_NOT_FITTED;
     case ErrorCode::not_positive_definite:
-    case ErrorCode::no_convergence: return GRAMIAN_ERROR_NUMERICAL;
-    case ErrorCode::out_of_memory: return GRAMIAN_ERROR_MEMORY;
-    case ErrorCode::unsupported: return GRAMIAN_ERROR_UNSUPPORTED;
-    case ErrorCode::backend: return GRAMIAN_ERROR_BACKEND;
+    case ErrorCode::no_convergence:
+      return GRAMIAN_ERROR_NUMERICAL;
+    case ErrorCode::out_of_memory:
+      return GRAMIAN_ERROR_MEMORY;
+    case ErrorCode::unsupported:
+      return GRAMIAN_ERROR_UNSUPPORTED;
+    case ErrorCode::backend:
+      return GRAMIAN_ERROR_BACKEND;
     case ErrorCode::file_format:
-    case ErrorCode::io: return GRAMIAN_ERROR_FILE;
-    case ErrorCode::cancelled: return GRAMIAN_ERROR_CANCELLED;
-    case ErrorCode::internal: break;
+    case ErrorCode::io:
+      return GRAMIAN_ERROR_FILE;
+    case ErrorCode::cancelled:
+      return GRAMIAN_ERROR_CANCELLED;
+    case ErrorCode::internal:
+      break;
   }
   return GRAMIAN_ERROR_INTERNAL;
 }
@@ -125,10 +135,17 @@ gramian::FeatureMapPtr map_of(std::int64_t n_inputs, const gramian_classifier_op
   if (options.map_kind == GRAMIAN_MAP_NONE) return nullptr;
   gramian::RandomFeaturesConfig config;
   switch (options.map_kind) {
-    case GRAMIAN_MAP_GAUSSIAN: config.kind = gramian::RandomKind::gaussian; break;
-    case GRAMIAN_MAP_RADEMACHER: config.kind = gramian::RandomKind::rademacher; break;
-    case GRAMIAN_MAP_HADAMARD: config.kind = gramian::RandomKind::hadamard; break;
-    default: throw Error(ErrorCode::invalid_argument, "options.map_kind is no gramian_map_kind");
+    case GRAMIAN_MAP_GAUSSIAN:
+      config.kind = gramian::RandomKind::gaussian;
+      break;
+    case GRAMIAN_MAP_RADEMACHER:
+      config.kind = gramian::RandomKind::rademacher;
+      break;
+    case GRAMIAN_MAP_HADAMARD:
+      config.kind = gramian::RandomKind::hadamard;
+      break;
+    default:
+      throw Error(ErrorCode::invalid_argument, "options.map_kind is no gramian_map_kind");
   }
   GRAMIAN_REQUIRE(options.map_activation >= GRAMIAN_MAP_IDENTITY && options.map_activation <= GRAMIAN_MAP_SIGN,
                   invalid_argument, "options.map_activation is no gramian_map_activation");
@@ -179,18 +196,22 @@ const std::vector<std::int64_t>& integer_labels(const gramian::AnalyticClassifie
 }
 
 void check_capacity(std::int64_t capacity, std::int64_t needed) {
-  GRAMIAN_REQUIRE(capacity >= needed, invalid_argument,
-                  "the capacity is " + std::to_string(capacity) + ", but " + std::to_string(needed) +
-                      " values must fit");
+  GRAMIAN_REQUIRE(
+      capacity >= needed, invalid_argument,
+      "the capacity is " + std::to_string(capacity) + ", but " + std::to_string(needed) + " values must fit");
 }
 
 }  // namespace
 
 extern "C" {
 
-const char* gramian_version(void) { return gramian::version(); }
+const char* gramian_version(void) {
+  return gramian::version();
+}
 
-const char* gramian_last_error(void) { return last_error; }
+const char* gramian_last_error(void) {
+  return last_error;
+}
 
 int gramian_classifier_options_init(gramian_classifier_options* options, size_t struct_size) {
   return guarded([&] {
@@ -220,7 +241,9 @@ int gramian_classifier_create(int64_t n_inputs, const gramian_classifier_options
   });
 }
 
-void gramian_classifier_free(gramian_classifier* classifier) { delete classifier; }
+void gramian_classifier_free(gramian_classifier* classifier) {
+  delete classifier;
+}
 
 int gramian_classifier_set_cancel_hook(gramian_classifier* classifier, gramian_cancel_hook hook, void* user) {
   return with_model(classifier, [&](gramian::AnalyticClassifier& model) {
@@ -302,8 +325,7 @@ int gramian_classifier_class_text(gramian_classifier* classifier, int64_t place,
     const std::size_t bytes = label.size() + 1;
     if (needed) *needed = bytes;
     GRAMIAN_REQUIRE(capacity >= bytes, invalid_argument,
-                    "the text takes " + std::to_string(bytes) + " bytes, the capacity is " +
-                        std::to_string(capacity));
+                    "the text takes " + std::to_string(bytes) + " bytes, the capacity is " + std::to_string(capacity));
     require_pointer(text, "text");
     std::memcpy(text, label.c_str(), bytes);
   });

@@ -17,12 +17,18 @@ using Texts = std::vector<std::string>;
 
 const char* name_of(Labels::Kind kind) {
   switch (kind) {
-    case Labels::Kind::none: return "none";
-    case Labels::Kind::boolean: return "boolean";
-    case Labels::Kind::integer: return "integer";
-    case Labels::Kind::real: return "real";
-    case Labels::Kind::text: return "text";
-    case Labels::Kind::bytes: return "bytes";
+    case Labels::Kind::none:
+      return "none";
+    case Labels::Kind::boolean:
+      return "boolean";
+    case Labels::Kind::integer:
+      return "integer";
+    case Labels::Kind::real:
+      return "real";
+    case Labels::Kind::text:
+      return "text";
+    case Labels::Kind::bytes:
+      return "bytes";
   }
   return "unknown";
 }
@@ -118,9 +124,15 @@ void check_labels(const Labels& labels) {
 }
 
 // One spelling for equal labels: -0.0 is 0.0.
-std::int64_t canonical(std::int64_t value) { return value; }
-double canonical(double value) { return value + 0.0; }
-const std::string& canonical(const std::string& value) { return value; }
+std::int64_t canonical(std::int64_t value) {
+  return value;
+}
+double canonical(double value) {
+  return value + 0.0;
+}
+const std::string& canonical(const std::string& value) {
+  return value;
+}
 
 template <class T>
 std::vector<T> sorted_set(const std::vector<T>& values) {
@@ -154,7 +166,9 @@ std::vector<std::int64_t> identity(std::int64_t size) {
 Json value_to_json(Labels::Kind kind, std::int64_t value) {
   return kind == Labels::Kind::boolean ? Json(value != 0) : Json(value);
 }
-Json value_to_json(Labels::Kind, double value) { return Json(value); }
+Json value_to_json(Labels::Kind, double value) {
+  return Json(value);
+}
 Json value_to_json(Labels::Kind kind, const std::string& value) {
   return Json(kind == Labels::Kind::bytes ? to_hex(value) : value);
 }
@@ -191,12 +205,18 @@ std::string Labels::text(std::int64_t k) const {
                   "there is no label " + std::to_string(k) + " of " + std::to_string(size()));
   const auto i = static_cast<std::size_t>(k);
   switch (kind) {
-    case Kind::boolean: return std::get<Integers>(values)[i] != 0 ? "True" : "False";
-    case Kind::integer: return std::to_string(std::get<Integers>(values)[i]);
-    case Kind::real: return Json(std::get<Reals>(values)[i]).dump();
-    case Kind::text: return std::get<Texts>(values)[i];
-    case Kind::bytes: return printable(std::get<Texts>(values)[i]);
-    case Kind::none: break;
+    case Kind::boolean:
+      return std::get<Integers>(values)[i] != 0 ? "True" : "False";
+    case Kind::integer:
+      return std::to_string(std::get<Integers>(values)[i]);
+    case Kind::real:
+      return Json(std::get<Reals>(values)[i]).dump();
+    case Kind::text:
+      return std::get<Texts>(values)[i];
+    case Kind::bytes:
+      return printable(std::get<Texts>(values)[i]);
+    case Kind::none:
+      break;
   }
   throw Error(ErrorCode::internal, "labels without a kind have values");
 }

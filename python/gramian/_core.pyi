@@ -1,6 +1,7 @@
 """The compiled module. Arguments arrive checked; the public face is the package."""
 
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt

@@ -183,6 +183,27 @@ def check_rows(X, who, *, min_rows=1, name="X"):
     return rows
 
 
+def for_products(rows, products):
+    """Rows or targets as they can be read for products of this type: wide integers do not become float32 unasked."""
+    if products == "float32" and rows is not None and rows.dtype.name in ("int32", "int64"):
+        return rows.astype(np.float64)
+    return rows
+
+
+def check_finite(rows, name="X"):
+    """ValueError naming the first row with NaN or infinity; looks at some thousand rows at a time."""
+    if isinstance(rows, CSRRows):
+        finite = np.isfinite(rows.data[rows.indptr[0] : rows.indptr[-1]])
+        if not finite.all():
+            row = np.searchsorted(rows.indptr, rows.indptr[0] + np.argmin(finite), "right") - 1
+            raise ValueError(f"Input {name} contains NaN or infinity in row {row}.")
+    elif rows.dtype.kind == "f":
+        for begin in range(0, rows.shape[0], 4096):
+            finite = np.isfinite(rows[begin : begin + 4096]).all(axis=1)
+            if not finite.all():
+                raise ValueError(f"Input {name} contains NaN or infinity in row {begin + np.argmin(finite)}.")
+
+
 def check_width(rows, n_features, who):
     """The rows must be as wide as those of the fit."""
     if rows.shape[1] != n_features:

@@ -45,6 +45,7 @@ class _Analytic(Estimator):
     def _adopt(self, model, fitted_map, names):
         """Replaces the model by a complete one."""
         self._model = model
+        self._products = model.config["products"]
         self._fitted_map = fitted_map
         self.n_features_in_ = model.n_inputs
         self._set_feature_names(names)
@@ -69,11 +70,17 @@ class _Analytic(Estimator):
             )
         return model
 
+    def _first_rows(self, X):
+        """Rows for a new model."""
+        rows = _validate.check_rows(X, type(self).__name__)
+        return _validate.for_products(rows, _validate.product_dtype(self.dtype))
+
     def _checked_rows(self, X):
+        """Rows for the model there is."""
         _validate.check_column_names(X, self)
         rows = _validate.check_rows(X, type(self).__name__)
         _validate.check_width(rows, self.n_features_in_, type(self).__name__)
-        return rows
+        return _validate.for_products(rows, self._products)
 
     def _say(self, verb, rows, began):
         if self.verbose:
@@ -106,6 +113,11 @@ class _Analytic(Estimator):
     def ridge_(self):
         """The ridge in use."""
         return self._compiled().ridge_used
+
+    @property
+    def gcv_at_edge_(self):
+        """Whether ``ridge="gcv"`` chose the first or the last of its grid, so that a wider one may do better."""
+        return self._compiled().gcv_at_edge
 
     @property
     def state_(self):
@@ -230,6 +242,8 @@ class AnalyticClassifier(_Analytic):
         Of ``predict_proba`` (not for multi-label targets).
     ridge_ : float
         The ridge in use.
+    gcv_at_edge_ : bool
+        Whether "gcv" chose an end of its grid.
     report_ : SolveReport
     n_samples_seen_ : int
     n_features_in_ : int
@@ -313,7 +327,7 @@ class AnalyticClassifier(_Analytic):
         """
         began = time.perf_counter()
         y = _labels.as_array(y, type(self).__name__)
-        rows = _validate.check_rows(X, type(self).__name__)
+        rows = self._first_rows(X)
         _validate.check_length(rows, y)
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         if weight is not None and not weight.any():
@@ -324,7 +338,7 @@ class AnalyticClassifier(_Analytic):
         model = self._new_model(rows.shape[1], fitted_map, config, y.shape[1] if multi else None)
         if multi:
             self._refuse_class_weight()
-            model.partial_fit(rows, _validate.readable(y, "y"), weight, False)
+            model.partial_fit(rows, y.astype(np.uint8), weight, False)
             dtype = y.dtype
         else:
             labels = _labels.encode(y)
@@ -362,7 +376,7 @@ class AnalyticClassifier(_Analytic):
         fresh = "_model" not in self.__dict__
         model = None if fresh else self._trainable()
         y = _labels.as_array(y, type(self).__name__)
-        rows = _validate.check_rows(X, type(self).__name__) if fresh else self._checked_rows(X)
+        rows = self._first_rows(X) if fresh else self._checked_rows(X)
         _validate.check_length(rows, y)
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         multi = _labels.is_indicator(y)
@@ -586,7 +600,7 @@ class AnalyticClassifier(_Analytic):
         call = getattr(model, verb)
         if labels is None:
             self._refuse_class_weight()
-            call(rows, _validate.readable(y, "y"), weight, atomic)
+            call(rows, y.astype(np.uint8), weight, atomic)
         else:
             labels = _labels.match_kind(labels, model.classes()[0])
             weight = self._weigh(labels, weight, rows.shape[0], whole=False)
@@ -596,13 +610,16 @@ class AnalyticClassifier(_Analytic):
         if self.class_weight is not None:
             raise ValueError("class_weight is not for multi-label targets")
 
+    def _refuse_this_class_weight(self):
+        raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+
     def _weigh(self, labels, weight, n_rows, whole):
         """sample_weight times class_weight, one per row."""
         if self.class_weight is None:
             return weight
         if isinstance(self.class_weight, str):
             if self.class_weight != "balanced" or not whole:
-                raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+                self._refuse_this_class_weight()
             totals = np.bincount(labels.codes, weights=weight, minlength=len(labels.values)).astype(np.float64)
             present = totals > 0
             factors = np.ones(len(totals))
@@ -613,7 +630,7 @@ class AnalyticClassifier(_Analytic):
                 for label in labels.values.tolist()
             ]
         else:
-            raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+            self._refuse_this_class_weight()
         per_row = np.asarray(factors, dtype=np.float64)[labels.codes]
         return per_row if weight is None else per_row * weight
 
@@ -631,7 +648,9 @@ class AnalyticClassifier(_Analytic):
     def _check_declared(labels, declared):
         unknown = labels.values[~np.isin(labels.values, declared)]
         if unknown.size:
-            raise ValueError(f"y has labels that are not in classes: {unknown.tolist()!r}; classes are {declared.tolist()!r}")
+            raise ValueError(
+                f"y has labels that are not in classes: {unknown.tolist()!r}; classes are {declared.tolist()!r}"
+            )
 
     def _check_form(self, multi, y):
         """The targets must be of the form that the model was begun with."""
@@ -702,6 +721,8 @@ class AnalyticRegressor(_Analytic):
     intercept_ : float or ndarray of shape (n_outputs,)
     ridge_ : float
         The ridge in use.
+    gcv_at_edge_ : bool
+        Whether "gcv" chose an end of its grid.
     report_ : SolveReport
     n_samples_seen_ : int
     n_features_in_ : int
@@ -770,13 +791,13 @@ class AnalyticRegressor(_Analytic):
         """
         began = time.perf_counter()
         y = _validate.check_targets(y, type(self).__name__)
-        rows = _validate.check_rows(X, type(self).__name__)
+        rows = self._first_rows(X)
         _validate.check_length(rows, y)
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
         model, adopt = self._begin(X, rows, y)
-        model.partial_fit(rows, _validate.as_columns(y), weight, False)
+        model.partial_fit(rows, self._columns(model, y), weight, False)
         adopt()
         self._say("fitted", rows, began)
         return self
@@ -802,15 +823,15 @@ class AnalyticRegressor(_Analytic):
             model = self._trainable()
             rows = self._checked_rows(X)
             weight = self._checked_pair(rows, y, sample_weight)
-            model.partial_fit(rows, _validate.as_columns(y), weight, bool(atomic))
+            model.partial_fit(rows, self._columns(model, y), weight, bool(atomic))
         else:
-            rows = _validate.check_rows(X, type(self).__name__)
+            rows = self._first_rows(X)
             _validate.check_length(rows, y)
             weight = _validate.check_weight(sample_weight, rows.shape[0])
             model, adopt = self._begin(X, rows, y)
             if not atomic:
                 adopt()
-            model.partial_fit(rows, _validate.as_columns(y), weight, False)
+            model.partial_fit(rows, self._columns(model, y), weight, False)
             if atomic:
                 adopt()
         self._say("added", rows, began)
@@ -836,7 +857,7 @@ class AnalyticRegressor(_Analytic):
         y = _validate.check_targets(y, type(self).__name__)
         rows = self._checked_rows(X)
         weight = self._checked_pair(rows, y, sample_weight)
-        model.forget(rows, _validate.as_columns(y), weight, bool(atomic))
+        model.forget(rows, self._columns(model, y), weight, bool(atomic))
         self._say("forgot", rows, began)
         return self
 
@@ -907,6 +928,9 @@ class AnalyticRegressor(_Analytic):
 
         return model, adopt
 
+    def _columns(self, model, y):
+        return _validate.for_products(_validate.as_columns(y), model.config["products"])
+
     def _checked_pair(self, rows, y, sample_weight):
         _validate.check_length(rows, y)
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
@@ -971,7 +995,7 @@ def load(path, *, device="cpu", n_jobs=None):
     if kind == "gram_state":
         return GramState.load(path, device=device, n_jobs=n_jobs)
     if model is None:
-        raise _core.FormatError(f"{os.fspath(path)}: this version of gramian knows no model of kind {kind!r} ({version})")
+        raise _core.FormatError(f"{os.fspath(path)}: unknown kind of model {kind!r}, written by gramian {version}")
     estimator = params_from_json(
         {"AnalyticClassifier": AnalyticClassifier, "AnalyticRegressor": AnalyticRegressor}, model, config
     )

@@ -38,7 +38,7 @@ def thread_count(n_jobs):
     if n_jobs is None:
         return 0
     if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
-        raise ValueError(f"n_jobs must be None, a positive integer, or a negative one to count from all; got {n_jobs!r}")
+        raise ValueError(f"n_jobs must be None, a positive integer, or a negative one (-1: all), got {n_jobs!r}")
     if n_jobs > 0:
         return int(n_jobs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -39,6 +39,7 @@ class FeatureMap(Estimator):
         """
         names = _validate.column_names(X)
         rows = _validate.check_rows(X, type(self).__name__)
+        _validate.check_finite(rows)
         self._fit_rows(rows)
         self._set_feature_names(names)
         return self
@@ -312,9 +313,8 @@ class RBFFeatures(FeatureMap):
             if centers.shape[1] != rows.shape[1]:
                 raise ValueError(f"X has {rows.shape[1]} features, but the centers have {centers.shape[1]}")
         sample = _dense_rows(rows, _MEDIAN_ROWS)
-        for values, name in ((centers, "centers" if np.ndim(self.centers) else "X"), (sample, "X")):
-            if not np.isfinite(values).all():
-                raise ValueError(f"Input {name} contains NaN or infinity.")
+        _validate.check_finite(centers, "centers" if np.ndim(self.centers) else "X")
+        _validate.check_finite(sample)
         if isinstance(self.gamma, str):
             if self.gamma != "median":
                 raise ValueError(f"gamma must be a number > 0 or 'median', got {self.gamma!r}")
@@ -474,7 +474,8 @@ def with_params(description, fitted):
     if description is None:
         return None
     if description["type"] == "FeatureChain":
-        return FeatureChain([with_params(part, have) for part, have in zip(description["maps"], fitted.maps_)])
+        pairs = zip(description["maps"], fitted.maps_, strict=True)
+        return FeatureChain([with_params(part, have) for part, have in pairs])
     params = dict(description["params"])
     params["random_state"] = seed_from_json(params["random_state"])
     if description["type"] == "RBFFeatures" and params["centers"] is None:

@@ -241,7 +241,7 @@ class GramState:
         # No rows at all are as good as any number of them.
         rows = _validate.check_rows(X, "GramState", min_rows=0)
         _validate.check_width(rows, self.n_features, "GramState")
-        return rows
+        return _validate.for_products(rows, self.dtype)
 
     def _targets(self, Y, rows):
         if Y is None:
@@ -254,7 +254,7 @@ class GramState:
         _validate.check_length(rows, Y)
         if Y.shape[1] != self.n_outputs:
             raise ValueError(f"Y has {Y.shape[1]} columns, but the state has {self.n_outputs} outputs")
-        return Y
+        return _validate.for_products(Y, self.dtype)
 
     def _codes(self, codes, rows):
         codes = np.asarray(codes)

@@ -1,11 +1,12 @@
-"""Shared fixtures. Run with ``pytest tests/python``; GRAMIAN_DATA names a folder of real data sets, where there is one."""
+"""Shared fixtures. GRAMIAN_DATA names a folder of real data sets, where there is one."""
 
 import os
 import pathlib
 
-import gramian
 import numpy as np
 import pytest
+
+import gramian
 
 
 def pytest_collection_modifyitems(items):

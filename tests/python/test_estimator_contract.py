@@ -1,8 +1,11 @@
 """scikit-learn's own checks of an estimator, and the parts of its contract they do not cover."""
 
-import gramian
+import warnings
+
 import numpy as np
 import pytest
+
+import gramian
 from gramian import AnalyticClassifier, AnalyticRegressor, FeatureChain, RandomFeatures, RBFFeatures
 
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -12,7 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 ESTIMATORS = [
     AnalyticClassifier(),
-    AnalyticClassifier(RandomFeatures(64, activation="tanh"), ridge="gcv"),
+    AnalyticClassifier(RandomFeatures(64, activation="tanh"), ridge=0.5),
+    AnalyticClassifier(ridge="gcv", ridges=[0.1, 1.0, 10.0]),
     AnalyticRegressor(),
     AnalyticRegressor(dtype="float32", standardize=True),
     RandomFeatures(n_features=20),
@@ -22,7 +26,22 @@ ESTIMATORS = [
 ]
 
 
-@parametrize_with_checks(ESTIMATORS)
+def expected_failures(estimator):
+    """Checks that must fail, with reasons."""
+    if getattr(estimator, "dtype", None) != "float32":
+        return {}
+    reason = "float32 products of repeated rows and of weighted ones are rounded differently, beyond rtol=1e-7"
+    return {f"check_sample_weight_equivalence_on_{form}_data": reason for form in ("dense", "sparse")}
+
+
+def checks_of(estimators):
+    """The checks of scikit-learn; that our estimators do not inherit from its base class is meant so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not inherit from.*", category=UserWarning)
+        return parametrize_with_checks(estimators, expected_failed_checks=expected_failures)
+
+
+@checks_of(ESTIMATORS)
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -109,13 +128,24 @@ def test_same_answers_as_scikit_learn(rng):
     X = rng.normal(size=(200, 6)) + 3.0
     y = rng.integers(0, 2, size=200)
     ours, theirs = AnalyticClassifier(ridge=0.7).fit(X, y), RidgeClassifier(alpha=0.7).fit(X, y)
-    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(ours.coef_.ravel(), theirs.coef_.ravel(), rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), rtol=1e-8, atol=1e-10)
     Y = rng.normal(size=(200, 3))
     ours, theirs = AnalyticRegressor(ridge=0.7).fit(X, Y), Ridge(alpha=0.7).fit(X, Y)
     np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-8, atol=1e-10)
     assert ours.score(X, Y) == pytest.approx(theirs.score(X, Y))
+
+
+def test_gcv_chooses_from_its_grid(rng):
+    X = rng.normal(size=(200, 6))
+    y = X[:, 0] + rng.normal(size=200)
+    state = gramian.GramState(6, 1).add(X, y)
+    for grid, at_edge in (([1e-3, 1e-2], True), (np.logspace(-3, 5, 17), False)):
+        model = AnalyticRegressor(ridge="gcv", ridges=grid).fit(X, y)
+        assert model.ridge_ == model.report_.ridge == state.gcv(grid).ridge
+        assert model.gcv_at_edge_ is at_edge
+    assert AnalyticRegressor(ridge="gcv").fit(X, y).ridge_ > 0
 
 
 def test_data_frames(rng):

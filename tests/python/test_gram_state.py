@@ -5,8 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from gramian import GramState
 from oracle import one_hot, relative_error, ridge_weights
+
+from gramian import GramState
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_no_outputs(data):
 def test_path_gcv_and_standardize(data):
     X, Y = data
     state = GramState(7, 3).add(X, Y)
-    for ridge, solution in zip((0.01, 1.0, 100.0), state.path([0.01, 1.0, 100.0])):
+    for ridge, solution in zip((0.01, 1.0, 100.0), state.path([0.01, 1.0, 100.0]), strict=True):
         assert relative_error(solution.coef, ridge_weights(X, Y, ridge)[0]) < 1e-10
         assert solution.report.ridge == ridge
     scale = X.std(axis=0)
@@ -139,7 +140,7 @@ def test_path_gcv_and_standardize(data):
     grid = np.logspace(-3, 5, 17)
     curve = state.gcv(grid)
     Xc, Yc = X - X.mean(axis=0), Y - Y.mean(axis=0)
-    for ridge, score, freedom in zip(curve.ridges, curve.scores, curve.degrees_of_freedom):
+    for ridge, score, freedom in zip(curve.ridges, curve.scores, curve.degrees_of_freedom, strict=True):
         hat = Xc @ np.linalg.solve(Xc.T @ Xc + ridge * np.eye(7), Xc.T)
         residual = ((Yc - hat @ Yc) ** 2).sum()
         assert freedom == pytest.approx(1 + np.trace(hat))

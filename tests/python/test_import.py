@@ -7,8 +7,9 @@ import json
 import subprocess
 import sys
 
-import gramian
 import pytest
+
+import gramian
 
 
 def in_fresh_python(code):
@@ -36,6 +37,24 @@ def test_use_takes_no_heavy_package_along():
     assert found.strip() == "[]"
 
 
+def test_without_scikit_learn():
+    found = in_fresh_python(
+        "import sys, warnings; sys.modules['sklearn'] = None\n"
+        "import numpy as np, gramian\n"
+        "X = np.random.default_rng(0).normal(size=(50, 4)); y = np.arange(50) % 2\n"
+        "for call in (lambda m: m.predict(X), lambda m: m.fit(X, y).forget(X, y).predict(X)):\n"
+        "    try:\n"
+        "        call(gramian.AnalyticClassifier())\n"
+        "    except (ValueError, AttributeError) as error:\n"
+        "        print(isinstance(error, ValueError), isinstance(error, AttributeError))\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    gramian.AnalyticClassifier().fit(X, y[:, None])\n"
+        "print([str(w.category.__name__) for w in caught])"
+    )
+    assert found.split("\n")[:3] == ["True True", "True True", "['UserWarning']"]
+
+
 def test_public_names():
     assert set(gramian.__all__) <= set(dir(gramian))
     for name in gramian.__all__:
@@ -47,7 +66,7 @@ def test_public_names():
 def test_build_info():
     info = gramian.build_info()
     assert info["threads"] >= 1
-    assert info["kernel_isa"] in info["compiled_isas"].split(",")
+    assert info["kernel_isa"] in [isa.strip() for isa in info["compiled_isas"].split(",")]
     assert info["blas_provider"] in ("openblas", "eigen")
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from gramian import AnalyticClassifier, AnalyticRegressor, GramState, RandomFeatures, ridge_solve
 from oracle import relative_error, ridge_weights
+
+from gramian import AnalyticClassifier, AnalyticRegressor, GramState, RandomFeatures, ridge_solve
 
 ALL_MODELS = [AnalyticClassifier, AnalyticRegressor]
 

@@ -77,7 +77,9 @@ Matrix joint_weights(const Data& rows, const std::vector<double>& weight = {}) {
   return reference::ridge(rows.x, y, weight, kRidge);
 }
 
-Integers classes_of(const AnalyticClassifier& model) { return std::get<Integers>(model.classes().values); }
+Integers classes_of(const AnalyticClassifier& model) {
+  return std::get<Integers>(model.classes().values);
+}
 
 void expect_model_of(const AnalyticClassifier& model, const Data& rows) {
   EXPECT_EQ(classes_of(model), sorted_classes(rows.labels));
@@ -126,6 +128,8 @@ TEST(AnalyticClassifier, RowsOfWeightZeroAreNotThere) {
   const std::vector<double> nothing(80, 0.0);
   model.partial_fit(all.x.view(), labels.data(), nothing.data());
   model.forget(all.x.view(), labels.data(), nothing.data());
+  model.partial_fit(all.x.view().slice(0, 0), nullptr);
+  model.forget(all.x.view().slice(0, 0), nullptr);
   EXPECT_EQ(model.save_bytes(), before);
 }
 
@@ -236,12 +240,15 @@ TEST(AnalyticClassifier, ForgettingTooMuchIsRefusedByName) {
   AnalyticClassifier model = classifier();
   model.partial_fit(x.view().slice(0, 5), {&animals, three.data()});
   const auto before = model.save_bytes();
-  expect_error(ErrorCode::invalid_argument, "cannot forget 5 rows of class 'cat': the model holds 3",
-               [&] { model.forget(x.view().slice(0, 5), {&animals, five.data()}); });
-  expect_error(ErrorCode::invalid_argument, "cannot forget 1 row of class 'eel': the model never saw it",
-               [&] { model.forget(x.view().slice(0, 1), {&animals, strange.data()}); });
-  expect_error(ErrorCode::invalid_argument, "'eel'",
-               [&] { classifier().forget(x.view().slice(0, 1), {&animals, strange.data()}); });
+  expect_error(ErrorCode::invalid_argument, "cannot forget 5 rows of class 'cat': the model holds 3", [&] {
+    model.forget(x.view().slice(0, 5), {&animals, five.data()});
+  });
+  expect_error(ErrorCode::invalid_argument, "cannot forget 1 row of class 'eel': the model never saw it", [&] {
+    model.forget(x.view().slice(0, 1), {&animals, strange.data()});
+  });
+  expect_error(ErrorCode::invalid_argument, "'eel'", [&] {
+    classifier().forget(x.view().slice(0, 1), {&animals, strange.data()});
+  });
   const Integers numbers(5, 0);
   expect_error(ErrorCode::wrong_dtype, "integer", [&] { model.forget(x.view().slice(0, 5), numbers.data()); });
   EXPECT_EQ(model.save_bytes(), before);
@@ -389,11 +396,13 @@ TEST(AnalyticClassifier, CalibrationFindsTheBestTemperature) {
     EXPECT_LT(log_loss(model, held_out), log_loss_at(model, held_out, best * factor)) << factor;
   }
   const auto bytes = model.save_bytes();
-  EXPECT_EQ(AnalyticClassifier::load(Exec(), gramian::ModelReader::from_bytes(bytes.data(), bytes.size())).temperature(),
-            best);
+  EXPECT_EQ(
+      AnalyticClassifier::load(Exec(), gramian::ModelReader::from_bytes(bytes.data(), bytes.size())).temperature(),
+      best);
   const Labels strange = Labels::integers({0, 1, 2, 8});
-  expect_error(ErrorCode::invalid_argument, "'8'",
-               [&] { model.calibrate(held_out.x.view(), {&strange, held_out.labels.data()}); });
+  expect_error(ErrorCode::invalid_argument, "'8'", [&] {
+    model.calibrate(held_out.x.view(), {&strange, held_out.labels.data()});
+  });
   EXPECT_EQ(model.temperature(), best);
 }
 

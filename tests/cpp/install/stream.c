@@ -105,8 +105,8 @@ static int check_errors(gramian_classifier* model) {
                       "rows of another width are refused");
   rows.n_cols = kInputs;
   values[0] = (double)NAN;
-  good &= check_error(gramian_classifier_partial_fit(model, &rows, labels, NULL), GRAMIAN_ERROR_INVALID,
-                      "NaN is refused");
+  good &=
+      check_error(gramian_classifier_partial_fit(model, &rows, labels, NULL), GRAMIAN_ERROR_INVALID, "NaN is refused");
   rows.element = 99;
   good &= check_error(gramian_classifier_partial_fit(model, &rows, labels, NULL), GRAMIAN_ERROR_DTYPE,
                       "an unknown element type is refused");

@@ -111,8 +111,8 @@ int run(const std::string& model_path, const std::string& predictions_path) {
 
   double squares = 0;
   for (double weight : weights) squares += weight * weight;
-  std::printf("gramian %s: squares of the weights sum to %.12g, %d of %d test rows right\n", gramian::version(), squares,
-              right, static_cast<int>(kTestRows));
+  std::printf("gramian %s: squares of the weights sum to %.12g, %d of %d test rows right\n", gramian::version(),
+              squares, right, static_cast<int>(kTestRows));
   std::printf("relative difference: to one fit on all rows %.2g, after forgetting a phase %.2g\n", difference,
               forgotten);
   bool good = check(streamed.classes().size() == kClasses, "all classes were found");

@@ -1,0 +1,262 @@
+"""Tables of the command line: rows and labels from .npy, .npz and .csv files, and results into files."""
+
+import contextlib
+import csv
+import os
+import tempfile
+
+import numpy as np
+
+# Rows handed over at a time: a mapped file is never in memory as a whole.
+BLOCK_ROWS = 4096
+
+_LABEL_NAMES = ("label", "labels", "target", "class", "y")
+
+
+class InputError(ValueError):
+    """A file that does not hold what is asked of it."""
+
+
+class Table:
+    """Rows of one file, and their labels or targets where it has them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, d)
+        Memory-mapped for .npy.
+    y : ndarray of shape (n,) or (n, k), or None
+    name : str
+        Of the file, for messages.
+    """
+
+    def __init__(self, X, y, name):
+        if X.ndim != 2:
+            raise InputError(f"{name}: rows of shape (n, d) are needed, the array has shape {X.shape}")
+        if X.dtype.kind not in "fiub":
+            raise InputError(f"{name}: the rows have dtype {X.dtype}, numbers are needed")
+        if y is not None and len(y) != len(X):
+            raise InputError(f"{name}: {len(X)} rows, but {len(y)} labels")
+        if not len(X):
+            raise InputError(f"{name}: no rows")
+        self.X, self.y, self.name = X, y, name
+
+    def __len__(self):
+        return len(self.X)
+
+    def blocks(self):
+        """Pairs of (rows, labels or None), some thousand rows at a time, checked to be finite."""
+        for begin in range(0, len(self.X), BLOCK_ROWS):
+            rows = self.X[begin : begin + BLOCK_ROWS]
+            # Checked here too, since here the number of the row in the file is known.
+            if rows.dtype.kind == "f":
+                finite = np.isfinite(rows).all(axis=1)
+                if not finite.all():
+                    raise InputError(f"{self.name}: NaN or infinity in row {begin + int(np.argmin(finite))}")
+            yield rows, None if self.y is None else self.y[begin : begin + BLOCK_ROWS]
+
+
+def read_table(path, *, labels=None, x_key=None, y_key=None, target=None, header="auto", width=None, regress=False, text=False):
+    """A Table from a file.
+
+    Parameters
+    ----------
+    path : str
+        .npy, .npz or .csv.
+    labels : str, default=None
+        File with the labels of a .npy (or of an .npz without).
+    x_key, y_key : str, default=None
+        Arrays of an .npz; None takes X or x, y or Y.
+    target : str, default=None
+        Column of a .csv, by name or number, or several joined by commas (regression).
+    header : {"auto", "yes", "no"}, default="auto"
+        Whether the first line of a .csv is names.
+    width : int, default=None
+        Features that a model expects: a .csv of this width has no labels.
+    regress : bool, default=False
+        Whether the labels are numbers to regress on.
+    text : bool, default=False
+        Whether labels of a .csv stay text, where a model knows text, although all of them are whole numbers.
+
+    Raises
+    ------
+    InputError
+        The file does not hold such data.
+    OSError
+        It cannot be read.
+    """
+    name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
+    if suffix == ".csv":
+        X, y = _read_csv(path, name, target, header, width)
+    elif suffix == ".npy":
+        X, y = _load(path, name, mmap_mode="r"), None
+    elif suffix == ".npz":
+        X, y = _read_npz(path, name, x_key, y_key)
+    else:
+        raise InputError(f"{name}: .npy, .npz or .csv is needed, the suffix is {suffix!r}")
+    if labels is not None:
+        y = _read_labels(labels)
+    if y is not None:
+        y = _targets(y, name) if regress else _as_labels(y, text)
+    return Table(X, y, name)
+
+
+def _load(path, name, mmap_mode=None):
+    # A file that is not there or may not be read keeps the system's own error.
+    with open(path, "rb"):
+        pass
+    try:
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{name}: not a NumPy file of plain arrays ({error})") from error
+    except Exception as error:  # zipfile.BadZipFile and what else a damaged archive raises
+        raise InputError(f"{name}: damaged ({error})") from error
+
+
+def _read_npz(path, name, x_key, y_key):
+    with _load(path, name) as archive:
+
+        def pick(key, usual, needed):
+            for candidate in usual if key is None else (key,):
+                if candidate in archive.files:
+                    try:
+                        return archive[candidate]
+                    except Exception as error:  # pickles, damaged members
+                        raise InputError(f"{name}: the array {candidate!r} cannot be read ({error})") from error
+            if key is None and not needed:
+                return None
+            wanted = " or ".join(usual) if key is None else key
+            raise InputError(f"{name}: no array {wanted}; it has {', '.join(archive.files) or 'none'}")
+
+        X, y = pick(x_key, ("X", "x"), True), pick(y_key, ("y", "Y"), False)
+    # Images and the like: everything behind the first axis is one row.
+    return (X.reshape(len(X), -1) if X.ndim > 2 else X), y
+
+
+def _read_labels(path):
+    name = os.path.basename(path)
+    if path.lower().endswith(".npy"):
+        return _load(path, name)
+    cells = [row for _, row in _csv_lines(path)]
+    if any(len(row) != 1 for row in cells):
+        raise InputError(f"{name}: one label per line is needed")
+    return np.array([row[0] for row in cells], dtype=np.str_)
+
+
+def _csv_lines(path):
+    """(line number, cells) of the lines that are not empty."""
+    name = os.path.basename(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            delimiter = max(",;\t", key=first.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{name}: not a table of text ({error})") from error
+    return [(number, row) for number, row in lines if any(row)]
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_csv(path, name, target, header, width):
+    lines = _csv_lines(path)
+    if not lines:
+        raise InputError(f"{name}: empty")
+    first = lines[0][1]
+    named = header == "yes" or (header == "auto" and not any(_is_number(cell) for cell in first))
+    names = first if named else None
+    lines = lines[1:] if named else lines
+    n_columns = len(first)
+    for number, row in lines:
+        if len(row) != n_columns:
+            raise InputError(f"{name}, line {number}: {len(row)} cells, where the first line has {n_columns}")
+    targets = _target_columns(target, names, n_columns, name, width)
+    features = [column for column in range(n_columns) if column not in targets]
+    if not features:
+        raise InputError(f"{name}: no columns beside the label")
+    X = np.empty((len(lines), len(features)))
+    for place, (number, row) in enumerate(lines):
+        try:
+            X[place] = [row[column] for column in features]
+        except ValueError:
+            bad = next(column for column in features if not _is_number(row[column]))
+            where = names[bad] if names else bad
+            raise InputError(f"{name}, line {number}, column {where}: {row[bad]!r} is no number") from None
+    if not targets:
+        return X, None
+    y = np.array([[row[column] for column in targets] for _, row in lines], dtype=np.str_).reshape(len(lines), -1)
+    return X, y[:, 0] if len(targets) == 1 else y
+
+
+def _target_columns(target, names, n_columns, name, width):
+    """Columns of the labels: those asked for, else one with a usual name, else the last."""
+    if target is not None:
+        return [_column(part.strip(), names, n_columns, name) for part in target.split(",")]
+    if n_columns == width:
+        return []
+    for column, text in enumerate(names or ()):
+        if text.lower() in _LABEL_NAMES:
+            return [column]
+    return [n_columns - 1]
+
+
+def _column(text, names, n_columns, name):
+    if names and text in names:
+        return names.index(text)
+    try:
+        column = int(text)
+    except ValueError:
+        column = n_columns
+    if not -n_columns <= column < n_columns:
+        known = f"the columns are {', '.join(names)}" if names else f"the {n_columns} columns have no names"
+        raise InputError(f"{name}: no column {text!r}; {known}")
+    return column % n_columns
+
+
+def _as_labels(y, text):
+    """Labels of one dimension; text of a .csv that is whole numbers throughout becomes integers."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.dtype.kind == "U" and y.ndim == 1 and not text:
+        with contextlib.suppress(ValueError, OverflowError):
+            return y.astype(np.int64)
+    return y
+
+
+def _targets(y, name):
+    """Numbers to regress on."""
+    if y.dtype.kind not in "fiubU" or y.ndim not in (1, 2):
+        raise InputError(f"{name}: targets of dtype {y.dtype} and shape {y.shape} are no numbers to regress on")
+    try:
+        y = y.astype(np.float64)
+    except ValueError as error:
+        raise InputError(f"{name}: a target is no number ({error})") from None
+    bad = ~np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+    if bad.any():
+        raise InputError(f"{name}: NaN or infinity in the target of row {int(np.argmax(bad))}")
+    return y
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A temporary name beside ``path`` that takes its place when the block ends well, and is removed otherwise."""
+    folder = os.path.dirname(path) or "."
+    handle, temporary = tempfile.mkstemp(prefix=".gramian-", suffix=".tmp", dir=folder)
+    os.close(handle)
+    try:
+        yield temporary
+        # mkstemp gives 0600; a result file has the permissions of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,168 @@
+"""Devices and threads as parameters: what is not there is an error that says so, never another device."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import gramian
+from gramian import AnalyticClassifier, AnalyticRegressor, BackendError, GramState, RandomFeatures
+
+
+def test_missing_device_is_an_error(rng):
+    if gramian.cuda_available():
+        pytest.skip("a device answers")
+    X = rng.normal(size=(10, 3))
+    for call in (
+        lambda: AnalyticRegressor(device="cuda").fit(X, X[:, 0]),
+        lambda: GramState(3, device="cuda"),
+        lambda: gramian.ridge_solve(X, X[:, 0], device="cuda"),
+    ):
+        with pytest.raises((NotImplementedError, BackendError)):
+            call()
+
+
+@pytest.mark.gpu
+def test_device_gives_the_same_weights(rng):
+    X = rng.normal(size=(3000, 200))
+    y = np.arange(3000) % 5
+    host = AnalyticClassifier(RandomFeatures(300), ridge=0.5).fit(X, y)
+    device = AnalyticClassifier(RandomFeatures(300), ridge=0.5, device="cuda")
+    device.partial_fit(X[:1000], y[:1000]).partial_fit(X[1000:], y[1000:])
+    np.testing.assert_allclose(device.coef_, host.coef_, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(device.decision_function(X), host.decision_function(X), rtol=1e-7, atol=1e-9)
+    device.forget(X[:500], y[:500])
+    host.forget(X[:500], y[:500])
+    np.testing.assert_allclose(device.coef_, host.coef_, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.gpu
+def test_file_from_a_device_works_on_the_host(rng, tmp_path):
+    X = rng.normal(size=(100, 5))
+    model = AnalyticRegressor(device="cuda").fit(X, X[:, 0])
+    model.save(tmp_path / "model.gramian")
+    found = gramian.load(tmp_path / "model.gramian")
+    assert found.device == "cpu"
+    np.testing.assert_allclose(found.predict(X), model.predict(X), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3, -1, -1000])
+def test_threads_do_not_change_a_bit(rng, n_jobs):
+    X, y = rng.normal(size=(3000, 20)), np.arange(3000) % 4
+    expected = AnalyticClassifier(RandomFeatures(200), n_jobs=1).fit(X, y)
+    found = AnalyticClassifier(RandomFeatures(200), n_jobs=n_jobs).fit(X, y)
+    assert np.array_equal(found.coef_, expected.coef_)
+    found.set_params(n_jobs=2)
+    assert np.array_equal(found.decision_function(X), expected.decision_function(X))
+
+
+def test_predicting_and_learning_threads_share_a_model(rng):
+    X, y = rng.normal(size=(400, 10)), np.arange(400) % 3
+    model = AnalyticClassifier(RandomFeatures(50)).fit(X, y)
+    errors = []
+
+    def predict():
+        try:
+            for _ in range(20):
+                labels = model.predict(X)
+                assert set(labels) <= set(range(9))
+                assert model.predict_proba(X).shape[0] == 400
+        except BaseException as error:  # noqa: BLE001  handed to the test
+            errors.append(error)
+
+    def learn(offset):
+        try:
+            for _ in range(5):
+                model.partial_fit(X, y + offset)
+                model.forget(X, y + offset)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    threads += [threading.Thread(target=learn, args=(offset,)) for offset in (3, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert np.array_equal(model.class_count_, np.bincount(y))
+
+
+def test_merging_each_other_from_two_threads_ends(rng):
+    X, y = rng.normal(size=(50, 4)), np.arange(50.0)
+    one, two = AnalyticRegressor().fit(X, y), AnalyticRegressor().fit(X, y)
+    threads = [
+        threading.Thread(target=lambda a=a, b=b: [a.merge(b) for _ in range(5)]) for a, b in ((one, two), (two, one))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert one.merge(one).n_samples_seen_ % 100 == 0
+
+
+class TestInterrupt:
+    """Ctrl-C ends a call soon, and the model is what it was."""
+
+    @pytest.fixture
+    def long_job(self, rng):
+        X = rng.normal(size=(2000, 20)).astype(np.float32)
+        rows = np.broadcast_to(X, (2000, 2000, 20)).reshape(-1, 20)[:2_000_000]
+        return rows, np.arange(len(rows)) % 3
+
+    @pytest.fixture
+    def interrupt(self):
+        timers = []
+
+        def start(after):
+            timer = threading.Timer(after, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timers.append(timer)
+            timer.start()
+            return time.perf_counter() + after
+
+        yield start
+        for timer in timers:
+            timer.cancel()
+
+    @pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+    def test_model_is_kept(self, long_job, interrupt, rng, verb):
+        X, y = rng.normal(size=(100, 20)), np.arange(100) % 3
+        model = AnalyticClassifier(RandomFeatures(1500)).fit(X, y)
+        before = model.coef_
+        due = interrupt(1.0)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(model, verb)(*long_job)
+        assert time.perf_counter() - due < 2.0
+        assert model.n_samples_seen_ == 100
+        assert np.array_equal(model.coef_, before)
+
+    def test_in_place(self, long_job, interrupt):
+        rows, y = long_job
+        model = AnalyticClassifier(RandomFeatures(1500))
+        interrupt(1.0)
+        with pytest.raises(KeyboardInterrupt):
+            model.partial_fit(rows, y, atomic=False)
+        seen = model.n_samples_seen_
+        assert 0 < seen < len(rows)
+        expected = AnalyticClassifier(RandomFeatures(1500)).fit(rows[:seen], y[:seen])
+        np.testing.assert_allclose(model.decision_function(rows[:50]), expected.decision_function(rows[:50]), atol=1e-6)
+
+    def test_other_handlers_speak_for_themselves(self, long_job):
+        class Alarm(Exception):
+            pass
+
+        def ring(number, frame):
+            raise Alarm
+
+        old = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        try:
+            with pytest.raises(Alarm):
+                AnalyticClassifier(RandomFeatures(1500)).fit(*long_job)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)

@@ -1,0 +1,231 @@
+"""Labels of every kind, in any order of arrival; classes that come and go; several labels a row."""
+
+import numpy as np
+import pytest
+from oracle import one_hot, relative_error, ridge_weights
+
+from gramian import AnalyticClassifier
+
+
+@pytest.fixture
+def X(rng):
+    return rng.normal(size=(60, 4))
+
+
+CODES = np.arange(60) % 3
+LABELS = {
+    "bool": CODES > 0,
+    "int8": CODES.astype(np.int8),
+    "uint16": CODES.astype(np.uint16),
+    "int64": CODES * 10**12 - 5,
+    "float64": CODES * 2.0 - 1.0,
+    "float32": CODES.astype(np.float32),
+    "text": np.array(["beta", "alpha", "gamma"])[CODES],
+    "unicode": np.array(["été", "zwölf", "日本"])[CODES],
+    "bytes": np.array([b"b", b"a", b"\xff"])[CODES],
+    "objects of text": np.array(["beta", "alpha", "gamma"], dtype=object)[CODES],
+    "objects of int": np.array([3, 1, 2], dtype=object)[CODES],
+    "objects of bytes": np.array([b"b", b"a", b"c"], dtype=object)[CODES],
+    "objects of bool": np.array([True, False, True], dtype=object)[CODES],
+    "list": ["beta" if code else "alpha" for code in CODES],
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_kinds(X, kind):
+    y = LABELS[kind]
+    expected = np.unique(y)
+    model = AnalyticClassifier(ridge=0.3)
+    for rows in (slice(0, 1), slice(1, 20), slice(20, 60)):
+        model.partial_fit(X[rows], y[rows])
+    assert model.classes_.dtype == expected.dtype
+    assert np.array_equal(model.classes_, expected)
+    assert model.predict(X).dtype == expected.dtype
+    assert np.array_equal(model.class_count_, np.unique(y, return_counts=True)[1])
+    coef = ridge_weights(X, one_hot(y, expected), 0.3)[0]
+    coef = coef[1:] - coef[:1] if len(expected) == 2 else coef
+    assert relative_error(model.coef_, coef) < 1e-10
+    assert model.score(X, y) == np.mean(model.predict(X) == np.asarray(y))
+    assert model.forget(X, y).classes_.shape == (0,)
+
+
+def test_scores_follow_the_sorted_classes_whatever_the_order(X):
+    y = np.array(["c", "a", "b"])[CODES]
+    expected = AnalyticClassifier().fit(X, y)
+    for order in ("abc", "cab", "bca"):
+        model = AnalyticClassifier()
+        for label in order:
+            model.partial_fit(X[y == label], y[y == label])
+        assert list(model.classes_) == ["a", "b", "c"]
+        np.testing.assert_allclose(model.decision_function(X), expected.decision_function(X), rtol=1e-9, atol=1e-11)
+        assert np.array_equal(model.predict(X), expected.predict(X))
+
+
+def test_one_class_then_two_then_three(X):
+    model = AnalyticClassifier().partial_fit(X[:5], [7] * 5)
+    assert np.array_equal(model.predict(X), [7] * 60)
+    assert model.decision_function(X).shape == (60, 1)
+    assert model.predict_proba(X).shape == (60, 1)
+    model.partial_fit(X[5:9], [8] * 4)
+    assert model.coef_.shape == (1, 4)
+    scores = model.decision_function(X)
+    assert scores.shape == (60,)
+    assert np.array_equal(model.predict(X), np.where(scores > 0, 8, 7))
+    model.partial_fit(X[9:12], [-1] * 3)
+    assert list(model.classes_) == [-1, 7, 8]
+    assert model.coef_.shape == (3, 4)
+    assert list(model.class_count_) == [3, 5, 4]
+
+
+def test_a_forgotten_class_leaves(X):
+    y = CODES
+    model = AnalyticClassifier().fit(X, y).forget(X[y == 1], y[y == 1])
+    assert list(model.classes_) == [0, 2]
+    expected = AnalyticClassifier().fit(X[y != 1], y[y != 1])
+    assert relative_error(model.coef_, expected.coef_) < 1e-10
+    for bad in ([1], [9]):
+        with pytest.raises(ValueError, match="never saw"):
+            model.forget(X[:1], bad)
+    with pytest.raises(ValueError, match="holds 20"):
+        model.forget(np.vstack([X[y == 0]] * 2), [0] * 40)
+    assert model.n_samples_seen_ == 40
+
+
+def test_wider_labels_later(X):
+    model = AnalyticClassifier().partial_fit(X[:20], CODES[:20].astype(np.int8))
+    assert model.classes_.dtype == np.int8
+    model.partial_fit(X[:1], [1000])
+    assert list(model.classes_) == [0, 1, 2, 1000]
+    texts = AnalyticClassifier().partial_fit(X[:2], ["a", "b"]).partial_fit(X[:1], ["longer"])
+    assert list(texts.classes_) == ["a", "b", "longer"]
+
+
+def test_whole_numbers_are_the_same_label_as_int_and_float(X):
+    model = AnalyticClassifier().partial_fit(X, CODES).partial_fit(X, CODES.astype(np.float64))
+    assert model.classes_.dtype == np.int64
+    assert list(model.class_count_) == [40, 40, 40]
+
+
+def test_labels_that_are_refused(X):
+    model = AnalyticClassifier().fit(X, CODES)
+    with pytest.raises(TypeError, match="text.*integer|integer.*text"):
+        model.partial_fit(X, np.array(["a", "b", "c"])[CODES])
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        model.partial_fit(X, X[:, 0])
+    with pytest.raises(TypeError, match="labels of different kinds"):
+        model.partial_fit(X[:2], np.array(["a", b"b"], dtype=object))
+    with pytest.raises(TypeError, match="labels must be bool, int, float, str or bytes"):
+        model.partial_fit(X[:2], np.array([None, "b"], dtype=object))
+    with pytest.raises(ValueError, match="multiclass-multioutput"):
+        model.partial_fit(X, np.stack([CODES, CODES], axis=1))
+    with pytest.raises(ValueError, match=r"below 2\*\*63"):
+        model.partial_fit(X[:2], np.array([1, 2**63], dtype=np.uint64))
+    with pytest.raises(ValueError, match="y is None"):
+        model.partial_fit(X, None)
+    assert list(model.class_count_) == [20, 20, 20]
+
+
+def test_declared_classes(X):
+    model = AnalyticClassifier().partial_fit(X[:5], [0, 1, 0, 1, 0], classes=[0, 1, 2])
+    assert list(model.classes_) == [0, 1]
+    model.partial_fit(X[:2], [2, 2], classes=[2, 1, 0])
+    with pytest.raises(ValueError, match=r"not in classes: \[3\]"):
+        model.partial_fit(X[:1], [3])
+    with pytest.raises(ValueError, match="not the same as on last call"):
+        model.partial_fit(X[:1], [0], classes=[0, 1])
+    assert model.n_samples_seen_ == 7
+    with pytest.raises(ValueError, match="not in classes"):
+        AnalyticClassifier().partial_fit(X[:1], ["x"], classes=["a", "b"])
+
+
+def test_column_vector_warns(X):
+    sklearn = pytest.importorskip("sklearn.exceptions", reason="scikit-learn is not installed")
+    with pytest.warns(sklearn.DataConversionWarning, match="A column-vector y was passed"):
+        AnalyticClassifier().fit(X, CODES[:, np.newaxis])
+
+
+@pytest.mark.parametrize("as_dtype", [np.int64, np.float32, bool, object])
+def test_multi_label(X, rng, as_dtype):
+    Y = (X[:, :3] + 0.3 * rng.normal(size=(60, 3)) > 0).astype(as_dtype)
+    model = AnalyticClassifier(ridge=0.3)
+    for rows in (slice(0, 10), slice(10, 60)):
+        model.partial_fit(X[rows], Y[rows])
+    coef, intercept = ridge_weights(X, Y.astype(np.float64), 0.3)
+    assert relative_error(model.coef_, coef) < 1e-10
+    scores = model.decision_function(X)
+    np.testing.assert_allclose(scores, X @ model.coef_.T + model.intercept_, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(scores, X @ coef.T + intercept - 0.5, rtol=1e-9, atol=1e-11)
+    assert np.array_equal(model.predict(X), (scores > 0).astype(int))
+    assert np.array_equal(model.predict_proba(X) > 0.5, scores > 0)
+    assert list(model.classes_) == [0, 1, 2]
+    assert model.score(X, Y) > 0.4
+    assert relative_error(
+        model.forget(X[:9], Y[:9]).coef_, ridge_weights(X[9:], Y[9:].astype(np.float64), 0.3)[0]
+    ) < 1e-9
+    with pytest.raises(ValueError, match="multi-label"):
+        model.partial_fit(X, CODES)
+    with pytest.raises(ValueError, match="2 labels, but the model has 3"):
+        model.partial_fit(X, Y[:, :2])
+    with pytest.raises(ValueError, match="no temperature"):
+        model.calibrate(X, Y)
+    with pytest.raises(ValueError, match="class_weight"):
+        AnalyticClassifier(class_weight={0: 2.0}).fit(X, Y)
+    assert not hasattr(model, "class_count_")
+
+
+def test_class_weight(X, rng):
+    y = np.where(np.arange(60) < 50, "many", "few")
+    weight = rng.random(60)
+    factors = {"few": 4.0, "many": 0.5}
+    model = AnalyticClassifier(ridge=0.3, class_weight=factors).fit(X, y, sample_weight=weight)
+    total = weight * np.where(y == "few", 4.0, 0.5)
+    coef = ridge_weights(X, one_hot(y, ["few", "many"]), 0.3, total)[0]
+    assert relative_error(model.coef_, coef[1:] - coef[:1]) < 1e-10
+    parts = AnalyticClassifier(ridge=0.3, class_weight=factors)
+    parts.partial_fit(X[:55], y[:55], sample_weight=weight[:55]).partial_fit(X[55:], y[55:], sample_weight=weight[55:])
+    assert relative_error(parts.coef_, model.coef_) < 1e-10
+    parts.forget(X[55:], y[55:], sample_weight=weight[55:])
+    expected = AnalyticClassifier(ridge=0.3, class_weight=factors).fit(X[:55], y[:55], sample_weight=weight[:55])
+    assert relative_error(parts.coef_, expected.coef_) < 1e-9
+
+
+def test_balanced_class_weight(X):
+    y = np.where(np.arange(60) < 50, "many", "few")
+    model = AnalyticClassifier(ridge=0.3, class_weight="balanced").fit(X, y)
+    coef = ridge_weights(X, one_hot(y, ["few", "many"]), 0.3, np.where(y == "few", 60 / 20, 60 / 100))[0]
+    assert relative_error(model.coef_, coef[1:] - coef[:1]) < 1e-10
+    with pytest.raises(ValueError, match="fit only"):
+        AnalyticClassifier(class_weight="balanced").partial_fit(X, y)
+    with pytest.raises(ValueError, match="cannot be forgotten"):
+        model.forget(X[:1], y[:1])
+    with pytest.raises(ValueError, match="class_weight must be"):
+        AnalyticClassifier(class_weight="even").fit(X, y)
+
+
+def test_classes_of_weight_zero_are_not_there(X):
+    weight = np.where(CODES == 1, 0.0, 1.0)
+    model = AnalyticClassifier().fit(X, CODES, sample_weight=weight)
+    assert list(model.classes_) == [0, 2]
+
+
+def test_probabilities(X, rng):
+    y = np.argmax(X[:, :3] + rng.normal(size=(60, 3)), axis=1)
+    model = AnalyticClassifier().fit(X, y)
+    scores, found = model.decision_function(X), model.predict_proba(X)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    expected = np.exp(scores / model.temperature_)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), rtol=1e-9)
+    before = model.temperature_
+    other = rng.normal(size=(300, 4))
+    truth = np.argmax(other[:, :3] + rng.normal(size=(300, 3)), axis=1)
+
+    def loss():
+        return -np.log(model.predict_proba(other)[np.arange(300), truth]).mean()
+
+    uncalibrated = loss()
+    model.calibrate(other, truth)
+    assert model.temperature_ != before
+    assert loss() <= uncalibrated
+    assert np.array_equal(model.decision_function(X), scores)
+    with pytest.raises(ValueError):
+        model.calibrate(other[:1], [9])

@@ -1,0 +1,234 @@
+"""A model that was pickled, copied or saved is the same model, and files that are none are refused."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import gramian
+from gramian import (
+    AnalyticClassifier,
+    AnalyticRegressor,
+    FeatureChain,
+    FormatError,
+    GramState,
+    RandomFeatures,
+    RBFFeatures,
+)
+
+
+@pytest.fixture
+def data(rng):
+    X = rng.normal(size=(80, 4))
+    return X, np.array(["b", "a", "c"])[np.arange(80) % 3]
+
+
+CENTERS = np.random.default_rng(1).normal(size=(5, 4))
+MODELS = {
+    "plain": AnalyticClassifier(ridge=0.4),
+    "gcv": AnalyticClassifier(ridge="gcv", ridges=[0.1, 1.0, 10.0], standardize=True),
+    "float32": AnalyticClassifier(dtype="float32", fit_intercept=False),
+    "random features": AnalyticClassifier(RandomFeatures(30, activation="tanh", bias=0.2, random_state=2**63 + 7)),
+    "seed of the estimator": AnalyticClassifier(RandomFeatures(30, random_state=None), random_state=5),
+    "drawn centers": AnalyticClassifier(RBFFeatures(7)),
+    "given centers": AnalyticClassifier(RBFFeatures(CENTERS, gamma=0.5)),
+    "chain": AnalyticClassifier(FeatureChain([RandomFeatures(20, kind="hadamard"), RBFFeatures(6)])),
+    "class weight": AnalyticClassifier(class_weight={"a": 2.0, "b": 0.5}),
+}
+
+
+def assert_same(found, expected, X):
+    assert type(found) is type(expected)
+    assert repr(found) == repr(expected)
+    assert np.array_equal(found.decision_function(X), expected.decision_function(X))
+    assert np.array_equal(found.predict(X), expected.predict(X))
+    assert found.classes_.dtype == expected.classes_.dtype
+    assert np.array_equal(found.classes_, expected.classes_)
+    assert found.n_features_in_ == expected.n_features_in_
+    assert found.ridge_ == expected.ridge_
+    if expected.feature_map is not None:
+        np.testing.assert_allclose(found.feature_map_.transform(X), expected.feature_map_.transform(X))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_full_file(data, tmp_path, name):
+    X, y = data
+    model = MODELS[name].fit(X[:60], y[:60])
+    model.save(tmp_path / "model.gramian")
+    found = gramian.load(tmp_path / "model.gramian")
+    assert_same(found, model, X)
+    for one in (found, model):
+        one.partial_fit(X[60:], y[60:]).forget(X[:10], y[:10])
+    assert_same(found, model, X)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_only_file(data, tmp_path, name):
+    X, y = data
+    model = MODELS[name].fit(X, y)
+    model.save(tmp_path / "weights.gramian", what="weights")
+    found = gramian.load(tmp_path / "weights.gramian")
+    assert_same(found, model, X)
+    np.testing.assert_allclose(found.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+    assert_same(pickle.loads(pickle.dumps(found)), model, X)
+    for call in (
+        lambda: found.partial_fit(X, y),
+        lambda: found.forget(X, y),
+        lambda: found.merge(model),
+        lambda: found.save(tmp_path / "full.gramian"),
+        lambda: found.state_,
+    ):
+        with pytest.raises(NotImplementedError, match="weights only"):
+            call()
+    found.save(tmp_path / "again.gramian", what="weights")
+    assert_same(gramian.load(tmp_path / "again.gramian"), model, X)
+    found.fit(X, y)
+    assert_same(found, model, X)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_pickle_and_deepcopy(data, name, duplicate):
+    X, y = data
+    model = MODELS[name].fit(X[:60], y[:60])
+    found = duplicate(model)
+    assert_same(found, model, X)
+    before = model.n_samples_seen_
+    found.partial_fit(X[60:], y[60:])
+    assert model.n_samples_seen_ == before
+
+
+def test_regressor_files(data, tmp_path, rng):
+    X = data[0]
+    for Y in (rng.normal(size=80), rng.normal(size=(80, 1)), rng.normal(size=(80, 3))):
+        model = AnalyticRegressor(RandomFeatures(12), ridge=0.2).fit(X, Y)
+        for what in ("full", "weights"):
+            model.save(tmp_path / "model.gramian", what=what)
+            found = gramian.load(tmp_path / "model.gramian")
+            assert isinstance(found, AnalyticRegressor)
+            assert np.array_equal(found.predict(X), model.predict(X))
+            assert found.predict(X).shape == Y.shape
+            assert repr(found) == repr(model)
+
+
+def test_multi_label_files(data, tmp_path):
+    X = data[0]
+    model = AnalyticClassifier().fit(X, (X[:, :3] > 0).astype(int))
+    model.save(tmp_path / "model.gramian")
+    for found in (gramian.load(tmp_path / "model.gramian"), pickle.loads(pickle.dumps(model))):
+        assert isinstance(found, AnalyticClassifier)
+        assert np.array_equal(found.predict(X), model.predict(X))
+        assert np.array_equal(found.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.arange(80) % 2 == 0,
+        (np.arange(80) % 3).astype(np.int16),
+        (np.arange(80) % 3).astype(np.float32),
+        np.array([b"x", b"\xfe"])[np.arange(80) % 2],
+        np.array(["x", "y"], dtype=object)[np.arange(80) % 2],
+    ],
+    ids=lambda y: str(y.dtype),
+)
+def test_labels_in_files(data, tmp_path, y):
+    X = data[0]
+    model = AnalyticClassifier().partial_fit(X, y, classes=np.unique(y))
+    model.save(tmp_path / "model.gramian")
+    found = gramian.load(tmp_path / "model.gramian")
+    assert_same(found, model, X)
+    assert np.array_equal(found.class_count_, model.class_count_)
+    found.partial_fit(X, y)
+
+
+def test_calibration_and_column_names_in_files(data, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X, y = data
+    frame = pandas.DataFrame(X, columns=list("wxyz"))
+    model = AnalyticClassifier().fit(frame, y).calibrate(frame, y)
+    model.save(tmp_path / "model.gramian")
+    found = gramian.load(tmp_path / "model.gramian")
+    assert list(found.feature_names_in_) == list("wxyz")
+    assert found.temperature_ == model.temperature_
+    with pytest.raises(ValueError, match="feature names"):
+        found.predict(frame[list("zyxw")])
+
+
+def test_file_of_a_state(tmp_path, rng):
+    state = GramState(3, 1).add(rng.normal(size=(9, 3)), rng.normal(size=9))
+    state.save(tmp_path / "state.gramian")
+    found = gramian.load(tmp_path / "state.gramian")
+    assert isinstance(found, GramState)
+    assert found.to_bytes() == state.to_bytes()
+    AnalyticRegressor().fit(rng.normal(size=(9, 3)), rng.normal(size=9)).save(tmp_path / "model.gramian")
+    with pytest.raises(FormatError):
+        GramState.load(tmp_path / "model.gramian")
+
+
+def test_file_of_another_program(data, tmp_path):
+    """A model that no Python estimator described: the parameters come from the model."""
+    X, y = data
+    model = AnalyticClassifier(
+        FeatureChain([RandomFeatures(20, random_state=3), RBFFeatures(CENTERS @ np.ones((4, 20)), gamma=0.01)]),
+        ridge=0.3,
+        dtype="float32",
+    ).fit(X, y)
+    model._model.save(str(tmp_path / "model.gramian"), False, "")
+    found = gramian.load(tmp_path / "model.gramian")
+    assert isinstance(found, AnalyticClassifier)
+    assert (found.ridge, found.dtype) == (0.3, "float32")
+    assert found.feature_map.maps[0].random_state == 3
+    assert np.array_equal(found.decision_function(X), model.decision_function(X))
+    again = AnalyticClassifier(**found.get_params(deep=False)).fit(X, y)
+    np.testing.assert_allclose(again.decision_function(X), model.decision_function(X))
+
+
+def test_files_that_are_refused(data, tmp_path):
+    X, y = data
+    path = tmp_path / "model.gramian"
+    AnalyticClassifier(RandomFeatures(10)).fit(X, y).save(path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"not a model", whole[:100], whole[:-1], whole + b"\0", b"\xff" * 8 + whole[8:]):
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError):
+            gramian.load(path)
+    with pytest.raises(FileNotFoundError):
+        gramian.load(tmp_path / "missing.gramian")
+    with pytest.raises(IsADirectoryError):
+        gramian.load(tmp_path)
+    path.write_bytes(whole)
+    assert gramian.load(path).n_samples_seen_ == 80
+
+
+def test_description_that_is_damaged(data, tmp_path):
+    X, y = data
+    model = AnalyticClassifier().fit(X, y)
+    for extra in (
+        '{"estimator": "AnalyticClassifier"}',
+        '{"estimator": "AnalyticClassifier", "params": 3, "learnt": {}}',
+        '{"estimator": "AnalyticRegressor", "params": {"feature_map": null, "random_state": null}, "learnt": {}}',
+        '{"estimator": "AnalyticClassifier", "params": {"feature_map": null, "random_state": null, "evil": 1},'
+        ' "learnt": {}}',
+    ):
+        model._model.save(str(tmp_path / "model.gramian"), False, extra)
+        with pytest.raises(FormatError, match="description of the estimator"):
+            gramian.load(tmp_path / "model.gramian")
+
+
+def test_saving_nowhere(data, tmp_path):
+    model = AnalyticClassifier().fit(*data)
+    with pytest.raises(OSError):
+        model.save(tmp_path / "no such folder" / "model.gramian")
+    with pytest.raises(ValueError, match="what must be"):
+        model.save(tmp_path / "model.gramian", what="half")
+
+
+def test_size_does_not_depend_on_rows(rng):
+    sizes = set()
+    for n in (50, 500):
+        X = rng.normal(size=(n, 6))
+        sizes.add(AnalyticRegressor().fit(X, X[:, 0]).nbytes)
+    assert len(sizes) == 1
