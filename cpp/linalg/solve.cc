@@ -79,6 +79,9 @@ class Ladder {
   // Factor in float of the matrix scaled to unit diagonal, refine in double. False: the next rung must answer.
   bool solve_mixed() {
     const std::int64_t n = a_.size();
+    // Squares of the residuals must neither vanish nor overflow: refinement lives on their norms.
+    if (!(norm_b_ > 1e-130 && norm_b_ < 1e130))
+      return fall("the size of the right-hand side lies outside the range of float refinement");
     SymmetricMatrix<float> l(exec_, n);
     a_.build(exec_, l);
     const double norm_a = frobenius(exec_, l);
@@ -106,7 +109,9 @@ class Ladder {
       scale_rows(exec_, inverse_root, x);
     };
     estimate_condition(solve);
-    // Float refinement converges only while condition * eps(float) stays below one.
+    // Beyond eps(float) a float factor cannot tell a small eigenvalue from none, and refinement would hide the rank.
+    if (!(report_.condition * static_cast<double>(std::numeric_limits<float>::epsilon()) < 1))
+      return fall("the condition number of about " + number(report_.condition) + " is too large for a float factor");
     axpby<double, double>(exec_, 0.0, {}, 0.0, w_);
     axpby<double, double>(exec_, 1.0, b_, 0.0, residual_.view());
     double before = std::numeric_limits<double>::infinity();

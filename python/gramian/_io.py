@@ -55,7 +55,19 @@ class Table:
             yield rows, None if self.y is None else self.y[begin : begin + BLOCK_ROWS]
 
 
-def read_table(path, *, labels=None, x_key=None, y_key=None, target=None, header="auto", width=None, regress=False, text=False):
+def read_table(
+    path,
+    *,
+    labels=None,
+    x_key=None,
+    y_key=None,
+    target=None,
+    header="auto",
+    width=None,
+    regress=False,
+    text=False,
+    wanted=True,
+):
     """A Table from a file.
 
     Parameters
@@ -76,6 +88,8 @@ def read_table(path, *, labels=None, x_key=None, y_key=None, target=None, header
         Whether the labels are numbers to regress on.
     text : bool, default=False
         Whether labels of a .csv stay text, where a model knows text, although all of them are whole numbers.
+    wanted : bool, default=True
+        False: labels are left out, whatever they are.
 
     Raises
     ------
@@ -93,6 +107,8 @@ def read_table(path, *, labels=None, x_key=None, y_key=None, target=None, header
         X, y = _read_npz(path, name, x_key, y_key)
     else:
         raise InputError(f"{name}: .npy, .npz or .csv is needed, the suffix is {suffix!r}")
+    if not wanted:
+        return Table(X, None, name)
     if labels is not None:
         y = _read_labels(labels)
     if y is not None:
@@ -221,10 +237,10 @@ def _column(text, names, n_columns, name):
 
 
 def _as_labels(y, text):
-    """Labels of one dimension; text of a .csv that is whole numbers throughout becomes integers."""
+    """Labels, or an indicator; text of a .csv that is whole numbers throughout becomes integers."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype.kind == "U" and y.ndim == 1 and not text:
+    if y.dtype.kind == "U" and not text:
         with contextlib.suppress(ValueError, OverflowError):
             return y.astype(np.int64)
     return y

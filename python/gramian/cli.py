@@ -349,10 +349,10 @@ def _predict(arguments):
     classify = isinstance(model, AnalyticClassifier)
     if arguments.proba and not classify:
         raise _Failure(USAGE, "--proba is for classifiers, the model is a regressor")
-    suffix = os.path.splitext(arguments.output or ".csv")[1].lower()
-    if suffix not in (".npy", ".csv"):
+    suffix = None if arguments.output is None else os.path.splitext(arguments.output)[1].lower()
+    if suffix not in (None, ".npy", ".csv"):
         raise _Failure(USAGE, f"--output must end in .npy or .csv, got {arguments.output}")
-    table = _table(arguments, model)
+    table = _table(arguments, model, wanted=False)
     header = [_text(label) for label in model.classes_] if arguments.proba else None
     answer = model.predict_proba if arguments.proba else model.predict
     if suffix == ".npy":
@@ -361,7 +361,7 @@ def _predict(arguments):
             found = np.array(found.tolist())
         with _io.replacing(arguments.output) as temporary, open(temporary, "wb") as file:
             np.save(file, found, allow_pickle=False)
-    elif arguments.output:
+    elif suffix == ".csv":
         with _io.replacing(arguments.output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             _write_rows(file, header, _answers(answer, table, arguments))
     else:
@@ -532,8 +532,8 @@ def _save(model, path):
         raise _Failure(FAILED, f"{path}: {error.strerror or error}") from error
 
 
-def _table(arguments, model=None, regress=False):
-    """The rows of a command, in the form that its model expects."""
+def _table(arguments, model=None, regress=False, wanted=True):
+    """The rows of a command, with their labels if they are wanted, in the form that its model expects."""
     classifier = isinstance(model, AnalyticClassifier)
     try:
         return _io.read_table(
@@ -546,6 +546,7 @@ def _table(arguments, model=None, regress=False):
             width=None if model is None else model.n_features_in_,
             regress=regress or isinstance(model, AnalyticRegressor),
             text=classifier and model.classes_.dtype.kind == "U",
+            wanted=wanted,
         )
     except OSError as error:
         raise _Failure(BAD_INPUT, f"{error.filename or arguments.data}: {error.strerror or error}") from error
@@ -596,4 +597,4 @@ def _cell(value):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return str(value)

@@ -1,0 +1,339 @@
+"""The command line: files in, files out, exit codes, and models that survive every failure."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import gramian
+import numpy as np
+import pytest
+from gramian import _io, cli
+
+
+@pytest.fixture
+def data(tmp_path, rng, monkeypatch):
+    """Three classes in five dimensions, as all kinds of file; the current folder is the one they lie in."""
+    monkeypatch.chdir(tmp_path)
+    y = rng.integers(0, 3, 300)
+    X = rng.standard_normal((300, 5)) + 3 * np.eye(3, 5)[y]
+    np.savez("all.npz", X=X, y=y)
+    np.savez("first.npz", X=X[:200], y=y[:200])
+    np.savez("last.npz", X=X[200:], y=y[200:])
+    np.save("rows.npy", X)
+    np.save("labels.npy", y)
+    names = np.array(["ant", "bee", "cat"])[y]
+    lines = ["a,b,c,d,e,label"] + [",".join(map(repr, row)) + f",{name}" for row, name in zip(X.tolist(), names)]
+    (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "headless.csv").write_text("\n".join(lines[1:]) + "\n")
+    return X, y, names
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def reference(X, y, **kwargs):
+    return gramian.AnalyticClassifier(**kwargs).fit(X, y)
+
+
+def same_weights(path, model):
+    loaded = gramian.load(path)
+    np.testing.assert_array_equal(loaded.classes_, model.classes_)
+    np.testing.assert_allclose(loaded.coef_, model.coef_, rtol=1e-9, atol=1e-12)
+
+
+def test_fit_update_forget_are_the_library(data, capsys):
+    X, y, _ = data
+    assert run("fit", "m", "first.npz") == 0
+    same_weights("m", reference(X[:200], y[:200]))
+    assert run("update", "m", "last.npz") == 0
+    same_weights("m", reference(X, y))
+    assert run("forget", "m", "first.npz") == 0
+    same_weights("m", reference(X[200:], y[200:]))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "m: 100 rows, 3 classes" in err
+
+
+def test_npy_with_labels_in_blocks(data, monkeypatch):
+    X, y, _ = data
+    monkeypatch.setattr(_io, "BLOCK_ROWS", 64)
+    assert run("fit", "m", "rows.npy", "--labels", "labels.npy", "--ridge", 0.5) == 0
+    same_weights("m", reference(X, y, ridge=0.5))
+
+
+def test_npy_is_mapped(data):
+    table = _io.read_table("rows.npy")
+    assert isinstance(table.X, np.memmap)
+
+
+@pytest.mark.parametrize("file", ["all.csv", "headless.csv"])
+def test_csv(data, file):
+    X, _, names = data
+    assert run("fit", "m", file) == 0
+    same_weights("m", reference(X, names))
+
+
+def test_csv_target_and_labels_of_whole_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("kind;u;v\n1;0.5;2\n2;1.5;3\n2;2.5;3\n")
+    assert run("fit", "m", "t.csv", "--target", "kind") == 0
+    assert gramian.load("m").classes_.tolist() == [1, 2]
+    assert run("fit", "m", "t.csv", "--target", 0) == 0
+    assert gramian.load("m").classes_.tolist() == [1, 2]
+    assert run("fit", "m", "t.csv", "--target", "nothing") == 3
+
+
+def test_csv_whole_numbers_stay_text_for_a_model_of_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("0,1,x\n1,0,7\n")
+    (tmp_path / "b.csv").write_text("2,1,7\n1,3,8\n")
+    assert run("fit", "m", "a.csv") == 0
+    assert run("update", "m", "b.csv") == 0
+    assert gramian.load("m").classes_.tolist() == ["7", "8", "x"]
+
+
+def test_random_features_and_options(data):
+    X, y, _ = data
+    options = ["--features", 64, "--kind", "rademacher", "--activation", "tanh", "--scale", 0.3, "--seed", 5]
+    assert run("fit", "m", "all.npz", *options, "--dtype", "float32", "--no-intercept", "--n-jobs", 1) == 0
+    feature_map = gramian.RandomFeatures(64, kind="rademacher", activation="tanh", scale=0.3, random_state=5)
+    expected = reference(X, y, feature_map=feature_map, dtype="float32", fit_intercept=False)
+    np.testing.assert_array_equal(gramian.load("m").predict(X), expected.predict(X))
+    assert run("fit", "m", "all.npz", "--seed", 5) == 2
+
+
+def test_gcv(data):
+    X, y, _ = data
+    assert run("fit", "m", "all.npz", "--ridge", "gcv") == 0
+    assert gramian.load("m").ridge_ == pytest.approx(reference(X, y, ridge="gcv").ridge_)
+
+
+def test_predict(data, capsys):
+    X, y, _ = data
+    run("fit", "m", "all.npz")
+    expected = reference(X, y)
+    assert run("predict", "m", "rows.npy", "-o", "out.npy") == 0
+    np.testing.assert_array_equal(np.load("out.npy"), expected.predict(X))
+    assert run("predict", "m", "rows.npy", "--proba", "-o", "p.npy") == 0
+    np.testing.assert_allclose(np.load("p.npy"), expected.predict_proba(X), rtol=1e-6)
+    capsys.readouterr()
+    assert run("predict", "m", "rows.npy") == 0
+    assert capsys.readouterr().out.split() == [str(label) for label in expected.predict(X)]
+    assert run("predict", "m", "all.npz", "--proba", "-o", "p.csv") == 0
+    header, *rows = pathlib.Path("p.csv").read_text().splitlines()
+    assert header == "0,1,2"
+    np.testing.assert_allclose(np.loadtxt(rows, delimiter=","), expected.predict_proba(X), rtol=1e-6)
+    assert run("predict", "m", "rows.npy", "-o", "out.txt") == 2
+
+
+def test_predict_csv_with_and_without_labels(data, tmp_path, capsys):
+    X, _, names = data
+    run("fit", "m", "all.csv")
+    (tmp_path / "bare.csv").write_text("\n".join(",".join(map(repr, row)) for row in X.tolist()))
+    expected = reference(X, names).predict(X).tolist()
+    capsys.readouterr()
+    for file in ("bare.csv", "all.csv", "headless.csv"):
+        assert run("predict", "m", file) == 0
+        assert capsys.readouterr().out.split() == expected
+    run("predict", "m", "bare.csv", "-o", "out.npy")
+    assert np.load("out.npy").tolist() == expected
+
+
+def test_evaluate(data, capsys):
+    X, y, _ = data
+    run("fit", "m", "first.npz")
+    capsys.readouterr()
+    assert run("evaluate", "m", "last.npz", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    model = reference(X[:200], y[:200])
+    assert report["accuracy"] == pytest.approx(model.score(X[200:], y[200:]))
+    found = model.predict(X[200:])
+    for row in report["classes"]:
+        of_class = y[200:] == row["class"]
+        assert row["rows"] == of_class.sum()
+        assert row["recall"] == pytest.approx((found[of_class] == row["class"]).mean())
+    assert run("evaluate", "m", "last.npz") == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert run("evaluate", "m", "rows.npy") == 3
+
+
+def test_regression(tmp_path, monkeypatch, rng, capsys):
+    monkeypatch.chdir(tmp_path)
+    X = rng.standard_normal((50, 3))
+    y = X @ [1.0, 2.0, 3.0] + 4
+    np.savez("d.npz", X=X, y=y)
+    (tmp_path / "d.csv").write_text("".join(f"{','.join(map(repr, r))},{t!r}\n" for r, t in zip(X.tolist(), y.tolist())))
+    for file in ("d.npz", "d.csv"):
+        assert run("fit", "m", file, "--task", "regress", "--ridge", 1e-6) == 0
+        capsys.readouterr()
+        assert run("evaluate", "m", file, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["r2"] == pytest.approx(1.0)
+    assert run("predict", "m", "d.csv", "-o", "o.csv") == 0
+    np.testing.assert_allclose(np.loadtxt("o.csv"), y, rtol=1e-5)
+    assert run("predict", "m", "d.csv", "--proba") == 2
+
+
+def test_info(data, capsys):
+    run("fit", "m", "all.csv", "--features", 32)
+    capsys.readouterr()
+    assert run("info", "m", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["kind"] == "AnalyticClassifier"
+    assert report["written_by"] == f"gramian {gramian.__version__}"
+    assert (report["n_inputs"], report["n_features"], report["n_samples_seen"]) == (5, 32, 300)
+    assert report["file_bytes"] == os.path.getsize("m")
+    assert [row["class"] for row in report["classes"]] == ["ant", "bee", "cat"]
+    assert sum(row["rows"] for row in report["classes"]) == 300
+    assert run("info", "m") == 0
+    assert "RandomFeatures(n_features=32" in capsys.readouterr().out
+    gramian.load("m").save("w", what="weights")
+    assert run("info", "w") == 0
+    assert "weights only" in capsys.readouterr().out
+    gramian.GramState(3, 1).add(np.ones((2, 3)), np.ones(2)).save("s")
+    assert run("info", "s") == 0
+    assert "GramState" in capsys.readouterr().out
+
+
+BAD_DATA = {
+    "missing.npz": None,
+    "text.npz": b"no archive",
+    "text.npy": b"no array",
+    "empty.csv": b"",
+    "ragged.csv": b"1,2,0\n1,2\n",
+    "word.csv": b"a,b,label\n1,2,0\n1,two,0\n",
+    "wide.csv": b"1,2,3,4,5,6,7,0\n",
+    "nan.csv": b"1,2,3,4,5,0\n1,nan,3,4,5,0\n",
+    "binary.csv": b"\xff\xfe\x00",
+    "data.parquet": b"",
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_exit_3_and_leaves_the_model(data, tmp_path, capsys, name):
+    run("fit", "m", "all.npz")
+    before = pathlib.Path("m").read_bytes()
+    if BAD_DATA[name] is not None:
+        (tmp_path / name).write_bytes(BAD_DATA[name])
+    capsys.readouterr()
+    for command in ("update", "forget", "evaluate", "predict"):
+        assert run(command, "m", name) == 3
+        error = capsys.readouterr().err
+        assert error.startswith("gramian: ") and "Traceback" not in error
+    assert pathlib.Path("m").read_bytes() == before
+
+
+def test_messages_name_the_place(data, tmp_path, capsys, monkeypatch):
+    (tmp_path / "word.csv").write_bytes(BAD_DATA["word.csv"])
+    run("fit", "m", "word.csv")
+    assert "word.csv, line 3, column b: 'two' is no number" in capsys.readouterr().err
+    X = np.ones((100, 3))
+    X[70, 1] = np.inf
+    np.savez("inf.npz", X=X, y=np.arange(100) % 2)
+    monkeypatch.setattr(_io, "BLOCK_ROWS", 32)
+    assert run("fit", "m", "inf.npz") == 3
+    assert "row 70" in capsys.readouterr().err
+    np.savez("odd.npz", data=X)
+    assert run("fit", "m", "odd.npz") == 3
+    assert "no array X or x; it has data" in capsys.readouterr().err
+    np.savez("pickle.npz", X=np.array([[{}]], dtype=object), y=[1])
+    assert run("fit", "m", "pickle.npz") == 3
+    assert not os.path.exists("m")
+
+
+def test_bad_models(data, tmp_path):
+    run("fit", "m", "all.npz")
+    content = pathlib.Path("m").read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    (tmp_path / "foreign").write_bytes(b"x" * 1000)
+    for name in ("cut", "foreign", "missing"):
+        assert run("info", name) == 3
+        assert run("update", name, "all.npz") == 3
+    gramian.load("m").save("w", what="weights")
+    assert run("update", "w", "all.npz") == 1
+    assert run("predict", "w", "rows.npy", "-o", "o.npy") == 0
+
+
+def test_forgetting_too_much_leaves_the_model(data):
+    run("fit", "m", "first.npz")
+    before = pathlib.Path("m").read_bytes()
+    assert run("forget", "m", "all.npz") == 3
+    assert pathlib.Path("m").read_bytes() == before
+
+
+def test_failures_while_running(data, tmp_path):
+    assert run("fit", tmp_path / "no" / "folder", "all.npz") == 1
+    run("fit", "m", "all.npz")
+    assert run("predict", "m", "rows.npy", "-o", tmp_path / "no" / "out.npy") == 1
+    np.savez("flat.npz", X=np.ones((5, 3)), y=[0, 1, 0, 1, 0])
+    run("fit", "flat", "flat.npz", "--ridge", 0)
+    assert run("predict", "flat", "flat.npz") == 1  # no unique solution
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fit"], ["nonsense"], ["fit", "m", "d", "--ridge", "-1"], ["fit", "m", "d", "--features", "0"],
+     ["fit", "m", "d", "--ridge", "much"], ["fit", "m", "d", "--n-jobs", "0"], ["fit", "m", "d", "--seed", "-1"]],
+)  # fmt: skip
+def test_usage_is_exit_2(arguments, capsys):
+    assert run(*arguments) == 2
+    assert "usage: gramian" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_exit_codes(capsys):
+    for command in ("demo", "fit", "update", "forget", "predict", "evaluate", "info"):
+        assert run(command, "--help") == 0
+        text = capsys.readouterr().out
+        assert "examples:" in text and f"gramian {command}" in text and "exit codes:" in text
+    assert run("--version") == 0
+
+
+def test_progress_only_where_asked(data, capsys):
+    run("fit", "m", "all.npz")
+    assert "rows/s" not in capsys.readouterr().err
+    run("fit", "m", "all.npz", "--progress")
+    assert "fit: 300 of 300 rows (100 %)" in capsys.readouterr().err
+
+
+def test_temporary_files_are_gone(data, tmp_path):
+    run("fit", "m", "all.npz")
+    run("predict", "m", "rows.npy", "-o", "o.csv")
+    np.savez("inf.npz", X=np.full((2, 5), np.inf))
+    run("predict", "m", "inf.npz", "-o", "o.csv")
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    assert len(pathlib.Path("o.csv").read_text().splitlines()) == 300
+
+
+PROGRAM = [sys.executable, "-c", "import sys; from gramian.cli import main; sys.exit(main())"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupt_leaves_the_model(data, tmp_path, rng):
+    run("fit", "m", "all.npz", "--features", 4000)
+    before = pathlib.Path("m").read_bytes()
+    np.save("big.npy", rng.standard_normal((65536, 5), dtype=np.float32))
+    np.save("big-labels.npy", np.arange(65536) % 5)
+    update = ["update", "m", "big.npy", "--labels", "big-labels.npy", "--progress"]
+    process = subprocess.Popen([*PROGRAM, *update], stderr=subprocess.PIPE)
+    assert process.stderr.read(1)  # the first block is in
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in error and b"Traceback" not in error
+    assert pathlib.Path("m").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
+def test_closed_pipe_is_quiet(data):
+    run("fit", "m", "all.npz")
+    np.save("long.npy", np.ones((200_000, 5)))
+    command = [*PROGRAM, "predict", "m", "long.npy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
