@@ -20,6 +20,7 @@ constexpr std::uint32_t kSignTag = 1;
 constexpr std::uint32_t kPhaseTag = 8;
 constexpr std::uint32_t kBiasTag = 9;
 constexpr int kStages = 3;
+constexpr std::int64_t kLargestSide = (std::int64_t{1} << 31) - 1;  // sizes multiply without overflow below it
 
 std::int64_t next_power_of_two(std::int64_t n) {
   std::int64_t p = 1;
@@ -39,10 +40,10 @@ struct Drawn {
 class RandomFeatures final : public FeatureMap {
  public:
   explicit RandomFeatures(const RandomFeaturesConfig& config) : config_(config) {
-    GRAMIAN_REQUIRE(config.n_inputs >= 1, invalid_argument,
-                    "n_inputs must be at least 1, got " + std::to_string(config.n_inputs));
-    GRAMIAN_REQUIRE(config.n_features >= 1, invalid_argument,
-                    "n_features must be at least 1, got " + std::to_string(config.n_features));
+    GRAMIAN_REQUIRE(config.n_inputs >= 1 && config.n_inputs <= kLargestSide, invalid_argument,
+                    "n_inputs must be at least 1 and below 2^31, got " + std::to_string(config.n_inputs));
+    GRAMIAN_REQUIRE(config.n_features >= 1 && config.n_features <= kLargestSide, invalid_argument,
+                    "n_features must be at least 1 and below 2^31, got " + std::to_string(config.n_features));
     GRAMIAN_REQUIRE(std::isfinite(config.scale) && config.scale >= 0, invalid_argument,
                     "scale must be finite and not negative");
     GRAMIAN_REQUIRE(std::isfinite(config.bias) && config.bias >= 0, invalid_argument,

@@ -46,7 +46,7 @@ std::vector<double> weighted_mean(const Exec& exec, const RowsView& x, const std
   std::vector<double> mean = column_sums<double>(exec, rows.view(), weight);
   double total = 0;
   for (std::int64_t r = 0; r < x.rows; ++r) total += weight.empty() ? 1.0 : weight[static_cast<std::size_t>(r)];
-  for (double& value : mean) value /= total;
+  for (double& value : mean) value = total > 0 ? value / total : 0.0;
   return mean;
 }
 

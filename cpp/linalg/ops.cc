@@ -32,22 +32,22 @@ void throw_status(const Exec& exec, int status, const char* op) {
 
 namespace {
 
-// Edges of the tiles of C: large enough that packing the operands is a small part of the work, small enough that a
-// few threads share it evenly. Shape alone decides.
+// Edges of the tiles of C. Every tile packs its operands anew, which costs (1/rows + 1/cols) of its work, so tiles are
+// as large as leaves work for a few threads: four tiles of a middling product, eight of a large one. Shape alone decides.
 struct Grid {
   std::int64_t row_edge, col_edge, rows, cols;
 };
 
 Grid grid_of(const Exec& exec, std::int64_t m, std::int64_t n, std::int64_t largest) {
   if (exec.table().tile == 0) return {m, n, 1, 1};
-  const auto edge = [](std::int64_t size, std::int64_t largest) {
-    const std::int64_t parts = ceil_div(size, largest);
+  const auto edge = [](std::int64_t size, std::int64_t most) {
+    const std::int64_t parts = ceil_div(size, most);
     return ceil_div(ceil_div(size, parts), 16) * 16;
   };
-  // Aim at eight tiles or more, down to an edge of 128 for small outputs.
   std::int64_t row_edge = edge(m, largest);
   std::int64_t col_edge = edge(n, largest);
-  while (ceil_div(m, row_edge) * ceil_div(n, col_edge) < 8 && std::max(row_edge, col_edge) > 128) {
+  const std::int64_t wanted = m * n < (std::int64_t{5} << 20) ? 4 : 8;
+  while (ceil_div(m, row_edge) * ceil_div(n, col_edge) < wanted && std::max(row_edge, col_edge) > 128) {
     std::int64_t& longer = row_edge >= col_edge ? row_edge : col_edge;
     longer = edge(longer, (longer + 1) / 2);
   }
@@ -68,7 +68,7 @@ void gemm(const Exec& exec, Trans trans_a, Trans trans_b, double alpha, MatrixVi
                       (trans_b == Trans::yes ? b.rows : b.cols) == c.cols,
                   shape_mismatch, "gemm: the shapes of A, B and C do not fit");
   if (c.empty()) return;
-  const Grid grid = grid_of(exec, c.rows, c.cols, 1024);
+  const Grid grid = grid_of(exec, c.rows, c.cols, 2048);
   exec.parallel_for(grid.rows * grid.cols, [&](std::int64_t task) {
     const Range rows = part_of(c.rows, grid.row_edge, task / grid.cols);
     const Range cols = part_of(c.cols, grid.col_edge, task % grid.cols);
@@ -157,6 +157,13 @@ void load_rows(const Exec& exec, const RowsView& x, const double* shift, const d
                const char* name) {
   GRAMIAN_REQUIRE(dst.rows == x.rows && dst.cols == x.cols, shape_mismatch, "load_rows: the destination does not fit");
   if (x.rows == 0) return;
+  if (sizeof(T) == sizeof(float) && (x.dtype == DType::i32 || x.dtype == DType::i64)) {
+    // Whole numbers are read as doubles, which hold all that the sums can; only then are they rounded.
+    Array<double> wide(exec, x.rows, x.cols);
+    load_rows<double>(exec, x, shift, row_scale, wide.view(), name);
+    axpby<double, T>(exec, 1.0, wide.view(), 0.0, dst);
+    return;
+  }
   const bool host = exec.table().memory == GRAMIAN_HOST_MEMORY;
   // Rows are widened in host memory, where they are; a device then receives finished blocks.
   const Exec loader = host ? exec : Exec(Device::cpu);

@@ -77,39 +77,57 @@ void triangular_block(const Exec& exec, int side, Trans trans, MatrixView<const 
                static_cast<const void*>(l.data), l.stride, static_cast<void*>(b.data), b.stride);
 }
 
-// c = alpha X_i'X_j + beta c for the columns of two tiles.
-template <class P>
-void product_of_tile(const Exec& exec, double alpha, MatrixView<const P> x, Range rows, Range ci, Range cj, double beta,
-                     MatrixView<P> c) {
-  const auto xi = x.block(rows.begin, ci.begin, rows.size(), ci.size());
-  if (ci.begin == cj.begin) {
-    gram_block<P>(exec, Trans::yes, alpha, xi, beta, c);
-  } else {
-    const auto xj = x.block(rows.begin, cj.begin, rows.size(), cj.size());
-    multiply_block<P>(exec, Trans::yes, Trans::no, alpha, xi, xj, beta, c);
-  }
+// What one task of a Gram update makes: tiles [first, last) of block row i.
+struct TileRun {
+  std::int64_t i, first, last;
+  bool diagonal() const { return first == i; }
+};
+
+// Runs of two tiles (a wider product packs its operands less often), then the diagonal tiles, which are the smallest
+// pieces and even out the end.
+std::vector<TileRun> runs_of(std::int64_t tiles) {
+  std::vector<TileRun> runs;
+  for (std::int64_t i = 0; i < tiles; ++i)
+    for (std::int64_t j = 0; j < i; j += 2) runs.push_back({i, j, std::min(j + 2, i)});
+  for (std::int64_t i = 0; i < tiles; ++i) runs.push_back({i, i, i + 1});
+  return runs;
 }
 
-// One task's share of a Gram tile: dst = beta dst + alpha X_i'X_j over `rows`, in double; float products go through
-// a scratch tile 2048 rows at a time.
+// dst += alpha X_i'X_run over `rows`, in double; float products go through a scratch tile 2048 rows at a time.
 template <class P>
-struct TileProduct {
-  const Exec& exec;
-  ScratchPool<float>& scratch;
-  void operator()(double alpha, MatrixView<const P> x, Range rows, Range ci, Range cj, MatrixView<double> dst) const {
+class RunProduct {
+ public:
+  RunProduct(const Exec& exec, std::int64_t edge)
+      : exec_(exec), edge_(edge), scratch_(exec, sizeof(P) == sizeof(float) ? 2 * edge * edge : 0) {}
+
+  void operator()(double alpha, MatrixView<const P> x, Range rows, TileRun run, MatrixView<double> dst) {
+    const std::int64_t left = run.i * edge_, right = run.first * edge_;
+    const auto product = [&](Range part, double beta, MatrixView<P> out) {
+      const auto xi = x.block(part.begin, left, part.size(), dst.rows);
+      if (run.diagonal()) {
+        gram_block<P>(exec_, Trans::yes, alpha, xi, beta, out);
+      } else {
+        const auto xj = x.block(part.begin, right, part.size(), dst.cols);
+        multiply_block<P>(exec_, Trans::yes, Trans::no, alpha, xi, xj, beta, out);
+      }
+    };
     if constexpr (sizeof(P) == sizeof(double)) {
-      product_of_tile<P>(exec, alpha, x, rows, ci, cj, 1.0, dst);
+      product(rows, 1.0, dst);
     } else {
-      const auto lease = scratch.lease();
-      const MatrixView<float> tile(lease.data(), ci.size(), cj.size());
-      if (ci.begin == cj.begin) zero(exec, tile);  // gram leaves the upper triangle alone
+      const auto lease = scratch_.lease();
+      const MatrixView<float> tile(lease.data(), dst.rows, dst.cols);
+      if (run.diagonal()) zero(exec_, tile);  // gram leaves the upper triangle alone
       for (std::int64_t begin = rows.begin; begin < rows.end; begin += kFloatRows) {
-        const Range chunk{begin, std::min(begin + kFloatRows, rows.end)};
-        product_of_tile<P>(exec, alpha, x, chunk, ci, cj, 0.0, tile);
-        add_block<float, double>(exec, 1.0, tile, 1.0, dst);
+        product({begin, std::min(begin + kFloatRows, rows.end)}, 0.0, tile);
+        add_block<float, double>(exec_, 1.0, tile, 1.0, dst);
       }
     }
   }
+
+ private:
+  const Exec& exec_;
+  std::int64_t edge_;
+  ScratchPool<float> scratch_;
 };
 
 // Waits for tiles that other threads finish; a failure anywhere releases everybody.
@@ -137,23 +155,28 @@ class TileFlags {
 
 std::int64_t index_of(std::int64_t i, std::int64_t j) { return i * (i + 1) / 2 + j; }
 
+// Where block row i begins: after rows of (1 .. i) edges and their padding.
+std::int64_t panel_offset(std::int64_t i, std::int64_t edge, std::int64_t pad) {
+  return edge * (edge * i * (i + 1) / 2 + pad * i);
+}
+
 }  // namespace
 
 template <class T>
 SymmetricMatrix<T>::SymmetricMatrix(const Exec& exec, std::int64_t n) : n_(n) {
   if (n == 0) return;
   edge_ = edge_for(exec, n);
-  // Off a power of two, so that the rows of a tile do not compete for the same cache sets.
-  stride_ = exec.table().tile != 0 && edge_ >= 128 ? edge_ + 8 : edge_;
-  const std::int64_t count = tiles() * (tiles() + 1) / 2;
-  data_ = Buffer(exec, static_cast<std::size_t>(count * edge_ * stride_) * sizeof(T));
+  // Off powers of two, so that the rows of a tile do not compete for the same cache sets.
+  pad_ = exec.table().tile != 0 && edge_ >= 128 ? 8 : 0;
+  data_ = Buffer(exec, static_cast<std::size_t>(panel_offset(tiles(), edge_, pad_)) * sizeof(T));
   set_zero(exec);
 }
 
 template <class T>
-MatrixView<T> SymmetricMatrix<T>::tile(std::int64_t i, std::int64_t j) const {
-  const Range rows = part_of(n_, edge_, i), cols = part_of(n_, edge_, j);
-  return {static_cast<T*>(data_.data()) + index_of(i, j) * edge_ * stride_, rows.size(), cols.size(), stride_};
+MatrixView<T> SymmetricMatrix<T>::tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const {
+  const std::int64_t end = std::min(last * edge_, n_);
+  return {static_cast<T*>(data_.data()) + panel_offset(i, edge_, pad_) + first * edge_, part_of(n_, edge_, i).size(),
+          end - first * edge_, (i + 1) * edge_ + pad_};
 }
 
 template <class T>
@@ -258,40 +281,31 @@ template <class P>
 void gram_update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
   GRAMIAN_REQUIRE(x.cols == g.size(), shape_mismatch, "gram_update: X and G differ in width");
   if (x.empty()) return;
-  const auto order = columns_first(g.tiles());
-  const auto n_tiles = static_cast<std::int64_t>(order.size());
-  const std::int64_t edge = g.tile_edge();
-  ScratchPool<float> scratch(exec, sizeof(P) == sizeof(float) ? edge * edge : 0);
-  const TileProduct<P> product{exec, scratch};
-  const auto columns = [&](std::int64_t part) { return part_of(x.cols, edge, part); };
+  const std::vector<TileRun> runs = runs_of(g.tiles());
+  const auto n_runs = static_cast<std::int64_t>(runs.size());
+  RunProduct<P> product(exec, g.tile_edge());
+  const auto run_at = [&](std::int64_t k) { return runs[static_cast<std::size_t>(k)]; };
+  const auto target = [&](std::int64_t k) { return g.tiles_of_row(run_at(k).i, run_at(k).first, run_at(k).last); };
 
-  // Few tiles: the rows are cut as well, into groups that the shape alone decides, and their sums are added in order.
-  std::int64_t groups = n_tiles >= 10 || exec.table().tile == 0 ? 1 : ceil_div(10, n_tiles);
+  // Few tasks: the rows are cut as well, into groups that the shape alone decides, and their sums are added in order.
+  std::int64_t groups = n_runs >= 6 || exec.table().tile == 0 ? 1 : ceil_div(8, n_runs);
   const std::int64_t group_rows = std::max<std::int64_t>(512, ceil_div(x.rows, groups));
   groups = ceil_div(x.rows, group_rows);
   if (groups == 1) {
-    exec.parallel_for(n_tiles, [&](std::int64_t task) {
-      const TileIndex at = order[static_cast<std::size_t>(task)];
-      product(alpha, x, {0, x.rows}, columns(at.i), columns(at.j), g.tile(at.i, at.j));
-    });
+    exec.parallel_for(n_runs, [&](std::int64_t k) { product(alpha, x, {0, x.rows}, run_at(k), target(k)); });
     return;
   }
-  Array<double> partial(exec, n_tiles * groups, edge * edge);
-  const auto partial_tile = [&](std::int64_t task) {
-    const MatrixView<double> t = g.tile(order[static_cast<std::size_t>(task / groups)].i,
-                                        order[static_cast<std::size_t>(task / groups)].j);
-    return MatrixView<double>(partial.view().row(task), t.rows, t.cols);
+  Array<double> partial(exec, n_runs * groups, 2 * g.tile_edge() * g.tile_edge());
+  const auto partial_sum = [&](std::int64_t task) {
+    return MatrixView<double>(partial.view().row(task), target(task / groups).rows, target(task / groups).cols);
   };
-  exec.parallel_for(n_tiles * groups, [&](std::int64_t task) {
-    const TileIndex at = order[static_cast<std::size_t>(task / groups)];
-    zero(exec, partial_tile(task));
-    product(alpha, x, part_of(x.rows, group_rows, task % groups), columns(at.i), columns(at.j), partial_tile(task));
+  exec.parallel_for(n_runs * groups, [&](std::int64_t task) {
+    zero(exec, partial_sum(task));
+    product(alpha, x, part_of(x.rows, group_rows, task % groups), run_at(task / groups), partial_sum(task));
   });
-  exec.parallel_for(n_tiles, [&](std::int64_t k) {
-    const TileIndex at = order[static_cast<std::size_t>(k)];
-    for (std::int64_t group = 0; group < groups; ++group) {
-      add_block<double, double>(exec, 1.0, partial_tile(k * groups + group), 1.0, g.tile(at.i, at.j));
-    }
+  exec.parallel_for(n_runs, [&](std::int64_t k) {
+    for (std::int64_t group = 0; group < groups; ++group)
+      add_block<double, double>(exec, 1.0, partial_sum(k * groups + group), 1.0, target(k));
   });
 }
 
@@ -329,13 +343,15 @@ void symmetric_multiply(const Exec& exec, double alpha, const SymmetricMatrix<do
     add_block<double, double>(exec, 1.0, a.tile(i, i), 0.0, diagonal);
     GRAMIAN_CALL(exec, symmetrize, code_of<double>(), diagonal.rows, static_cast<void*>(diagonal.data),
                  diagonal.stride);
-    for (std::int64_t j = 0; j < a.tiles(); ++j) {
-      const Range other = part_of(a.size(), edge, j);
-      const auto part = w.block(other.begin, cols.begin, other.size(), cols.size());
-      const MatrixView<const double> tile = i == j ? MatrixView<const double>(diagonal) : j < i ? a.tile(i, j) : a.tile(j, i);
-      multiply_block<double>(exec, j > i ? Trans::yes : Trans::no, Trans::no, alpha, tile, part, j == 0 ? beta : 1.0,
-                             target);
-    }
+    const auto part = [&](std::int64_t first, std::int64_t last) {
+      const std::int64_t end = std::min(last * edge, a.size());
+      return w.block(first * edge, cols.begin, end - first * edge, cols.size());
+    };
+    multiply_block<double>(exec, Trans::no, Trans::no, alpha, diagonal, part(i, i + 1), beta, target);
+    if (i > 0)
+      multiply_block<double>(exec, Trans::no, Trans::no, alpha, a.tiles_of_row(i, 0, i), part(0, i), 1.0, target);
+    for (std::int64_t j = i + 1; j < a.tiles(); ++j)
+      multiply_block<double>(exec, Trans::yes, Trans::no, alpha, a.tile(j, i), part(j, j + 1), 1.0, target);
   });
 }
 
@@ -348,12 +364,16 @@ std::int64_t cholesky(const Exec& exec, SymmetricMatrix<T>& a) {
   std::atomic<std::int64_t> pivot{0};
   const auto make_tile = [&](TileIndex at) {
     const MatrixView<T> c = a.tile(at.i, at.j);
-    for (std::int64_t k = 0; k < at.j; ++k) {
-      if (!flags.wait(index_of(at.i, k)) || !flags.wait(index_of(at.j, k))) return;
+    // The last tiles of the two block rows are the ones most likely to be still in work, so they come alone.
+    for (const Range part : {Range{0, at.j - 1}, Range{std::max<std::int64_t>(0, at.j - 1), at.j}}) {
+      if (part.size() <= 0) continue;
+      for (std::int64_t k = part.begin; k < part.end; ++k)
+        if (!flags.wait(index_of(at.i, k)) || !flags.wait(index_of(at.j, k))) return;
+      const MatrixView<const T> left = a.tiles_of_row(at.i, part.begin, part.end);
       if (at.i == at.j) {
-        gram_block<T>(exec, Trans::no, -1.0, a.tile(at.i, k), 1.0, c);
+        gram_block<T>(exec, Trans::no, -1.0, left, 1.0, c);
       } else {
-        multiply_block<T>(exec, Trans::no, Trans::yes, -1.0, a.tile(at.i, k), a.tile(at.j, k), 1.0, c);
+        multiply_block<T>(exec, Trans::no, Trans::yes, -1.0, left, a.tiles_of_row(at.j, part.begin, part.end), 1.0, c);
       }
     }
     if (at.i == at.j) {
@@ -394,8 +414,9 @@ void solve_strip(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, Mat
   for (std::int64_t step = first; step < tiles; ++step) {
     const std::int64_t i = trans == Trans::no ? step : tiles - 1 - (step - first);
     if (trans == Trans::no) {
-      for (std::int64_t j = first; j < i; ++j)
-        multiply_block<T>(exec, Trans::no, Trans::no, -1.0, l.tile(i, j), strip(j), 1.0, strip(i));
+      if (i > first)
+        multiply_block<T>(exec, Trans::no, Trans::no, -1.0, l.tiles_of_row(i, first, i),
+                          b.block(first * edge, 0, (i - first) * edge, b.cols), 1.0, strip(i));
     } else {
       for (std::int64_t j = i + 1; j < tiles; ++j)
         multiply_block<T>(exec, Trans::yes, Trans::no, -1.0, l.tile(j, i), strip(j), 1.0, strip(i));

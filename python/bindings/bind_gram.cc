@@ -122,14 +122,12 @@ py::tuple feature_moments(const GramBox& self) {
   return py::make_tuple(vector_out(mean), vector_out(variance));
 }
 
-// The description of a state is known only when its tensors have been handed out, and a writer wants it first.
 template <class Body>
 void with_writer(const GramState& state, const Body& body) {
-  ModelWriter draft(kModelName, Json::object());
+  ModelWriter writer(kModelName, Json::object());
   Json config = Json::object();
-  config["state"] = state.save(draft, "state.");
-  ModelWriter writer(kModelName, config);
-  state.save(writer, "state.");
+  config["state"] = state.save(writer, "state.");
+  writer.set_config(std::move(config));
   body(writer);
 }
 

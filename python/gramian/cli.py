@@ -160,7 +160,9 @@ def _parser():
     demo = _command(commands, "demo", _demo, "stream real data through an exact incremental learner", data=False)
     demo.add_argument("--full", action="store_true", help="8192 features, and joint training after every phase")
     demo.add_argument(
-        "--data", metavar="DIR", help="folder with fashion_mnist.npz and text_clinc150_minilm.npz; default: GRAMIAN_DATA"
+        "--data",
+        metavar="DIR",
+        help="folder with fashion_mnist.npz and text_clinc150_minilm.npz; default: GRAMIAN_DATA",
     )
     demo.add_argument("--out", metavar="DIR", help="keep the models and the picture here")
     demo.add_argument("--no-plot", action="store_true", help="draw no picture")
@@ -216,7 +218,10 @@ def _add_data(parser, labels=True):
     group.add_argument("--x-key", metavar="NAME", help="array of rows in an .npz (default: X or x)")
     group.add_argument("--target", metavar="COLUMN", help="label column of a .csv: name or number, from 0")
     group.add_argument(
-        "--header", choices=("auto", "yes", "no"), default="auto", help="is the first line of a .csv names? (default: auto)"
+        "--header",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="is the first line of a .csv names? (default: auto)",
     )
 
 
@@ -244,41 +249,30 @@ def _add_fit(parser):
     _add_machine(parser)
 
 
-def _ridge(text):
-    if text == "gcv":
-        return text
-    value = float(text)
-    if not (np.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"a number >= 0 or gcv is needed, got {text}")
-    return value
+def _argument(parse, accepts, wanted):
+    """Converter of one argument, with a message that says what is wanted."""
+
+    def convert(text):
+        try:
+            value = parse(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{wanted} is needed, got {text}")
+        return value
+
+    return convert
 
 
-def _above_zero(text):
-    value = float(text)
-    if not (np.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"a number > 0 is needed, got {text}")
-    return value
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a whole number >= 1 is needed, got {text}")
-    return value
-
-
-def _threads(text):
-    value = int(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 threads cannot work")
-    return value
-
-
-def _seed(text):
-    value = int(text)
-    if not 0 <= value < 2**64:
-        raise argparse.ArgumentTypeError(f"a whole number in [0, 2^64) is needed, got {text}")
-    return value
+_ridge = _argument(
+    lambda text: text if text == "gcv" else float(text),
+    lambda value: value == "gcv" or (np.isfinite(value) and value >= 0),
+    "a number >= 0 or gcv",
+)
+_above_zero = _argument(float, lambda value: np.isfinite(value) and value > 0, "a number > 0")
+_positive = _argument(int, lambda value: value >= 1, "a whole number >= 1")
+_threads = _argument(int, lambda value: value != 0, "a whole number that is not 0")
+_seed = _argument(int, lambda value: 0 <= value < 2**64, "a whole number in [0, 2^64)")
 
 
 # What the commands do.
@@ -365,6 +359,8 @@ def _predict(arguments):
         with _io.replacing(arguments.output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             _write_rows(file, header, _answers(answer, table, arguments))
     else:
+        if arguments.progress is None and sys.stdout.isatty():
+            arguments.progress = False  # it would stand among the answers
         _write_rows(sys.stdout, header, _answers(answer, table, arguments))
 
 
@@ -446,7 +442,10 @@ def _regression_report(table, found):
     residual, spread = ((y - found) ** 2).mean(axis=0), y.var(axis=0)
     constant = spread == 0
     r2 = np.where(constant, np.where(residual == 0, 1.0, 0.0), 1 - residual / np.where(constant, 1.0, spread))
-    outputs = [{"output": k, "r2": float(a), "rmse": float(b)} for k, (a, b) in enumerate(zip(r2, np.sqrt(residual)))]
+    outputs = [
+        {"output": k, "r2": float(a), "rmse": float(b)}
+        for k, (a, b) in enumerate(zip(r2, np.sqrt(residual), strict=True))
+    ]
     return {"rows": len(y), "r2": float(r2.mean()), "rmse": float(np.sqrt(residual.mean())), "outputs": outputs}
 
 
@@ -503,7 +502,7 @@ def _estimator_info(model):
         counts = model.class_count_ if full else [None] * len(model.classes_)
         report["classes"] = [
             {"class": _plain(label), **({} if count is None else {"rows": int(count)})}
-            for label, count in zip(model.classes_, counts)
+            for label, count in zip(model.classes_, counts, strict=True)
         ]
     return report
 
@@ -585,7 +584,7 @@ def _show(report, as_json):
         cells = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows[:_SHOWN_ROWS]]
         widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
         for row in cells:
-            print("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)))
+            print("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
         if len(rows) > _SHOWN_ROWS:
             print(f"... and {len(rows) - _SHOWN_ROWS} more (--json has all)")
 

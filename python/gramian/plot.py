@@ -24,12 +24,12 @@ def accuracy_curves(curves, path):
         return False
     figure = Figure(figsize=(3.6 * len(curves) + 0.4, 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    for panel, (title, streamed, joint) in zip(panels, curves):
+    for panel, (title, streamed, joint) in zip(panels, curves, strict=True):
         phases = range(1, len(streamed) + 1)
         panel.plot(phases, streamed, "-", color="tab:blue", label="stream, no stored rows")
-        known = [(phase, value) for phase, value in zip(phases, joint) if value is not None]
+        known = [(phase, value) for phase, value in zip(phases, joint, strict=True) if value is not None]
         if known:
-            panel.plot(*zip(*known), "o", mfc="none", color="tab:orange", label="joint training, NumPy")
+            panel.plot(*zip(*known, strict=True), "o", mfc="none", color="tab:orange", label="joint training, NumPy")
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("phase")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

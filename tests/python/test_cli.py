@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 
-import gramian
 import numpy as np
 import pytest
+
+import gramian
 from gramian import _io, cli
 
 
@@ -25,7 +26,9 @@ def data(tmp_path, rng, monkeypatch):
     np.save("rows.npy", X)
     np.save("labels.npy", y)
     names = np.array(["ant", "bee", "cat"])[y]
-    lines = ["a,b,c,d,e,label"] + [",".join(map(repr, row)) + f",{name}" for row, name in zip(X.tolist(), names)]
+    lines = ["a,b,c,d,e,label"] + [
+        ",".join(map(repr, row)) + f",{name}" for row, name in zip(X.tolist(), names, strict=True)
+    ]
     (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "headless.csv").write_text("\n".join(lines[1:]) + "\n")
     return X, y, names
@@ -166,7 +169,9 @@ def test_regression(tmp_path, monkeypatch, rng, capsys):
     X = rng.standard_normal((50, 3))
     y = X @ [1.0, 2.0, 3.0] + 4
     np.savez("d.npz", X=X, y=y)
-    (tmp_path / "d.csv").write_text("".join(f"{','.join(map(repr, r))},{t!r}\n" for r, t in zip(X.tolist(), y.tolist())))
+    (tmp_path / "d.csv").write_text(
+        "".join(f"{','.join(map(repr, r))},{t!r}\n" for r, t in zip(X.tolist(), y.tolist(), strict=True))
+    )
     for file in ("d.npz", "d.csv"):
         assert run("fit", "m", file, "--task", "regress", "--ridge", 1e-6) == 0
         capsys.readouterr()

@@ -2,9 +2,10 @@
 
 import sys
 
-import gramian
 import numpy as np
 import pytest
+
+import gramian
 from gramian import demo
 
 
@@ -74,13 +75,25 @@ def test_no_matplotlib_is_no_error(monkeypatch, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_data_folder(tmp_path, capsys, rng):
+def test_data_folder(tmp_path, capsys, rng, monkeypatch):
     """Small files of the same form as the real ones: the float32 streams and the 15 phases."""
     images, labels = rng.integers(0, 256, (700, 28, 28), dtype=np.uint8), np.arange(700) % 10
     images[np.arange(700), labels] = 255  # one bright line per class
-    np.savez(tmp_path / "fashion_mnist.npz", x_train=images[:600], y_train=labels[:600], x_test=images[600:], y_test=labels[600:])
+    np.savez(
+        tmp_path / "fashion_mnist.npz",
+        x_train=images[:600],
+        y_train=labels[:600],
+        x_test=images[600:],
+        y_test=labels[600:],
+    )
     x, y = rng.standard_normal((900, 24)).astype(np.float16), np.arange(900) % 150
-    np.savez(tmp_path / "text_clinc150_minilm.npz", x=x, y=np.where(y == 7, -1, y), split=(np.arange(900) % 3).astype(np.uint8))
+    np.savez(
+        tmp_path / "text_clinc150_minilm.npz",
+        x=x,
+        y=np.where(y == 7, -1, y),
+        split=(np.arange(900) % 3).astype(np.uint8),
+    )
+    monkeypatch.setattr(demo, "FEATURES", dict.fromkeys(demo.FEATURES, 200))
     outcomes = demo.run(tmp_path, out=tmp_path / "out", plot=False)
     assert [len(outcome.accuracy) for outcome in outcomes] == [5, 5, 5, 15]
     assert all(outcome.reload_equal for outcome in outcomes)

@@ -7,11 +7,12 @@ scaled by up to 1e6 stay within the bound that the report prints.
 import copy
 from dataclasses import dataclass, field
 
-import gramian as gm
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from reference_path import analytic, checks
+
+import gramian as gm
 
 BAR = 1e-10
 
@@ -281,9 +282,7 @@ class ClassifierProgram:
         self.saved = None
 
     def fresh(self):
-        return gm.AnalyticClassifier(
-            self.features, ridge=self.plan["ridge"], fit_intercept=self.plan["fit_intercept"]
-        )
+        return gm.AnalyticClassifier(self.features, ridge=self.plan["ridge"], fit_intercept=self.plan["fit_intercept"])
 
     def draw(self, count=None):
         count = int(self.rng.integers(1, 41)) if count is None else count

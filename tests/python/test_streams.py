@@ -1,9 +1,10 @@
 """Class-incremental learning on a stream is joint training: random streams against plain NumPy on all rows at once."""
 
-import gramian as gm
 import numpy as np
 import pytest
 from reference_path import analytic, checks, streams
+
+import gramian as gm
 
 RIDGE = 0.1
 N_STREAMS = 50
@@ -96,7 +97,9 @@ def test_one_row_at_a_time_equals_all_at_once(rng, dtype):
     assert checks.relative_error(by_row.intercept_, at_once.intercept_) <= bound
     # The sums themselves: each entry within n eps of the sum of its terms' sizes.
     for one, other, sizes in zip(
-        by_row.state_.moments(), at_once.state_.moments(), (np.abs(X).T @ np.abs(X), analytic.one_hot(y, range(5)).T @ np.abs(X))
+        by_row.state_.moments(),
+        at_once.state_.moments(),
+        (np.abs(X).T @ np.abs(X), analytic.one_hot(y, range(5)).T @ np.abs(X)),
     ):
         assert (np.abs(one - other) <= 4 * n * eps * sizes).all()
 
@@ -122,7 +125,9 @@ def test_order_of_arrival_of_classes_does_not_matter(fifty):
     stream = fifty[7]
     forward = fed(gm.AnalyticClassifier(ridge=RIDGE), stream.batches)
     backward = fed(gm.AnalyticClassifier(ridge=RIDGE), stream.batches[::-1])
-    by_class = [np.flatnonzero(stream.y == label) for label in np.random.default_rng(1).permutation(np.unique(stream.y))]
+    by_class = [
+        np.flatnonzero(stream.y == label) for label in np.random.default_rng(1).permutation(np.unique(stream.y))
+    ]
     sorted_in = fed(gm.AnalyticClassifier(ridge=RIDGE), ((stream.X[rows], stream.y[rows]) for rows in by_class))
     bound = checks.weight_bound(stream.X, RIDGE, len(stream.X))
     scores = forward.decision_function(stream.test)
@@ -142,7 +147,9 @@ def test_a_class_seen_once_keeps_its_influence(rng):
     model = fed(gm.AnalyticClassifier(ridge=RIDGE), ((X[k : k + 50], y[k : k + 50]) for k in range(0, 600, 50)))
     _, coef, intercept = analytic.joint_classifier(X, y, RIDGE)
     np.testing.assert_array_equal(model.classes_, [0, 1, 2, 99])
-    assert checks.relative_error(all_weights(model), checks.stacked(coef, intercept)) <= checks.weight_bound(X, RIDGE, 600)
+    assert checks.relative_error(all_weights(model), checks.stacked(coef, intercept)) <= checks.weight_bound(
+        X, RIDGE, 600
+    )
 
 
 def test_the_model_does_not_grow_with_the_rows(rng):
@@ -203,7 +210,9 @@ def test_rows_of_weight_zero_leave_every_bit(rng, kind, features, dtype):
 
 def test_weight_one_is_no_weight(rng):
     X, y = rng.normal(size=(700, 5)), rng.integers(0, 3, 700)
-    assert saved_after([(X, y, np.ones(700))], gm.AnalyticClassifier) == saved_after([(X, y, None)], gm.AnalyticClassifier)
+    assert saved_after([(X, y, np.ones(700))], gm.AnalyticClassifier) == saved_after(
+        [(X, y, None)], gm.AnalyticClassifier
+    )
 
 
 def test_zero_weights_and_nan_name_the_row_of_the_call(rng):
@@ -238,7 +247,9 @@ def test_a_class_without_rows_leaves(rng):
     # And it may come again.
     model.partial_fit(X[gone], y[gone])
     _, coef, intercept = analytic.joint_classifier(X, y, RIDGE)
-    assert checks.relative_error(all_weights(model), checks.stacked(coef, intercept)) <= checks.weight_bound(X, RIDGE, 900)
+    assert checks.relative_error(all_weights(model), checks.stacked(coef, intercept)) <= checks.weight_bound(
+        X, RIDGE, 900
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -309,7 +320,11 @@ REFUSED = {
         ValueError,
         "cannot forget 41 rows of class '20': the model holds 40",
     ),
-    "forget_unseen": (lambda m, X, y: m.forget(X[:1], [40]), ValueError, "cannot forget 1 row of class '40'.*never saw"),
+    "forget_unseen": (
+        lambda m, X, y: m.forget(X[:1], [40]),
+        ValueError,
+        "cannot forget 1 row of class '40'.*never saw",
+    ),
     "forget_mixed": (lambda m, X, y: m.forget(X, np.r_[y[:-1], 40]), ValueError, "class '40'.*never saw"),
     "merge_width": (lambda m, X, y: m.merge(gm.AnalyticClassifier().fit(X, y)), ValueError, "feature|map"),
     "merge_other": (lambda m, X, y: m.merge(gm.AnalyticRegressor().fit(X, y)), TypeError, "AnalyticClassifier"),

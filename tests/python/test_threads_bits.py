@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 
-import gramian as gm
 import numpy as np
 import pytest
 from reference_path import analytic, checks
+
+import gramian as gm
 
 MAPS = {
     "none": None,

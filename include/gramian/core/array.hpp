@@ -38,7 +38,7 @@ class Array {
  public:
   Array() = default;
   Array(const Exec& exec, std::int64_t rows, std::int64_t cols)
-      : buffer_(exec, static_cast<std::size_t>(rows * cols) * sizeof(T)), rows_(rows), cols_(cols) {}
+      : buffer_(exec, bytes_of(rows, cols)), rows_(rows), cols_(cols) {}
   Array(const Exec& exec, std::int64_t size) : Array(exec, 1, size) {}
 
   T* data() const { return static_cast<T*>(buffer_.data()); }
@@ -48,6 +48,11 @@ class Array {
   MatrixView<T> view() const { return {data(), rows_, cols_}; }
 
  private:
+  // A product that does not fit becomes a size that no allocator grants, and so an Error{out_of_memory}.
+  static std::size_t bytes_of(std::int64_t rows, std::int64_t cols) {
+    const auto limit = static_cast<std::int64_t>(PTRDIFF_MAX / sizeof(T));
+    return cols > 0 && rows > limit / cols ? SIZE_MAX : static_cast<std::size_t>(rows * cols) * sizeof(T);
+  }
   Buffer buffer_;
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;

@@ -1,5 +1,6 @@
-// A symmetric matrix kept as the tiles of its lower triangle: half the memory of the square, contiguous tiles for the
-// kernels, and the unit of parallel work for Gram updates, Cholesky and triangular solves.
+// A symmetric matrix kept as its lower triangle cut into block rows: half the memory of the square. Block row i holds the
+// columns up to its diagonal tile as one row-major panel, so a kernel can take a tile or a run of tiles in one call; tiles
+// are the unit of parallel work for Gram updates, Cholesky and triangular solves.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,9 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   std::int64_t tile_edge() const { return edge_; }
   std::int64_t tiles() const { return edge_ == 0 ? 0 : (n_ + edge_ - 1) / edge_; }  // in one direction
   // Rows [i * edge, ...) x columns [j * edge, ...), i >= j. Of a diagonal tile only the lower triangle counts.
-  MatrixView<T> tile(std::int64_t i, std::int64_t j) const;
+  MatrixView<T> tile(std::int64_t i, std::int64_t j) const { return tiles_of_row(i, j, j + 1); }
+  // Tiles [first, last) of block row i side by side; last <= i + 1.
+  MatrixView<T> tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const;
   std::size_t bytes() const { return data_.bytes(); }
 
   void set_zero(const Exec& exec);
@@ -47,7 +50,7 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   Buffer data_;
   std::int64_t n_ = 0;
   std::int64_t edge_ = 0;
-  std::int64_t stride_ = 0;  // between the rows of a tile
+  std::int64_t pad_ = 0;  // between the end of a row and the next, in elements
 };
 
 // G += alpha X'X. Products are made in the type of X, over at most 2048 rows at a time where that is float, and

@@ -34,7 +34,9 @@ void expect_error(ErrorCode code, const std::string& part, const Call& call) {
   }
 }
 
-Exec cpu(int threads) { return Exec(gramian::Device::cpu, threads); }
+Exec cpu(int threads) {
+  return Exec(gramian::Device::cpu, threads);
+}
 
 // A matrix with a gap after each row; the gap holds a mark that must survive.
 template <class T>
@@ -111,8 +113,8 @@ TYPED_TEST_SUITE(Products, Real);
 
 TYPED_TEST(Products, GemmOfAllTransposesIsWithinItsBound) {
   using T = TypeParam;
-  const Shape shapes[] = {{1, 1, 1},   {7, 129, 5},   {128, 127, 255}, {129, 257, 300},
-                          {511, 33, 64}, {513, 130, 17}, {300, 770, 9},   {1, 600, 40},   {600, 1, 40}};
+  const Shape shapes[] = {{1, 1, 1},      {7, 129, 5},   {128, 127, 255}, {129, 257, 300}, {511, 33, 64},
+                          {513, 130, 17}, {300, 770, 9}, {1, 600, 40},    {600, 1, 40}};
   std::uint64_t seed = 1;
   for (const Shape& s : shapes) {
     for (const Trans ta : {Trans::no, Trans::yes}) {
@@ -184,12 +186,18 @@ TYPED_TEST(Products, ShapesThatDoNotFitAreRefused) {
 
 long double activation(Activation f, long double x) {
   switch (f) {
-    case Activation::relu: return std::max(0.0L, x);
-    case Activation::tanh: return std::tanh(x);
-    case Activation::sigmoid: return 1 / (1 + std::exp(-x));
-    case Activation::cos: return std::cos(x);
-    case Activation::sign: return x > 0 ? 1.0L : x < 0 ? -1.0L : 0.0L;
-    default: return x;
+    case Activation::relu:
+      return std::max(0.0L, x);
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::cos:
+      return std::cos(x);
+    case Activation::sign:
+      return x > 0 ? 1.0L : x < 0 ? -1.0L : 0.0L;
+    default:
+      return x;
   }
 }
 
@@ -237,7 +245,8 @@ void check_axpby() {
         EXPECT_TRUE(dst.gaps_intact());
         for (std::int64_t r = 0; r < rows; ++r) {
           for (std::int64_t c = 0; c < cols; ++c) {
-            const long double x = 1.7L * src.at(r, c), y = beta == 0 ? 0 : static_cast<long double>(beta) * before.at(r, c);
+            const long double x = 1.7L * src.at(r, c),
+                              y = beta == 0 ? 0 : static_cast<long double>(beta) * before.at(r, c);
             const long double bound = 2 * kEps<D> * (std::abs(x) + std::abs(y));
             ASSERT_LE(std::abs(dst.at(r, c) - (x + y)), bound) << rows << ' ' << cols << ' ' << beta;
           }
@@ -308,9 +317,10 @@ void check_storage(const Stored<S>& stored) {
   }
 }
 
-const Stored<std::uint16_t> kHalves{DType::f16,
-                                    {0x0000, 0x3c00, 0xc000, 0x0001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3555},
-                                    {0.0, 1.0, -2.0, 0x1p-24, 1023 * 0x1p-24, 0x1p-14, 65504.0, -65504.0, 1365 * 0x1p-12}};
+const Stored<std::uint16_t> kHalves{
+    DType::f16,
+    {0x0000, 0x3c00, 0xc000, 0x0001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3555},
+    {0.0, 1.0, -2.0, 0x1p-24, 1023 * 0x1p-24, 0x1p-14, 65504.0, -65504.0, 1365 * 0x1p-12}};
 
 TYPED_TEST(Products, EveryNarrowStorageTypeIsWidenedExactly) {
   using T = TypeParam;
@@ -324,8 +334,8 @@ TYPED_TEST(Products, EveryNarrowStorageTypeIsWidenedExactly) {
 
 TEST(LoadRows, WideIntegersBecomeDoubles) {
   check_storage<std::int32_t, double>({DType::i32, {0, -1, 2147483647, -2147483647}, {0, -1, 2147483647, -2147483647}});
-  check_storage<std::int64_t, double>({DType::i64, {0, -1, std::int64_t{1} << 53, -(std::int64_t{1} << 53)},
-                                       {0, -1, 0x1p53, -0x1p53}});
+  check_storage<std::int64_t, double>(
+      {DType::i64, {0, -1, std::int64_t{1} << 53, -(std::int64_t{1} << 53)}, {0, -1, 0x1p53, -0x1p53}});
 }
 
 TYPED_TEST(Products, TheFirstBadRowIsNamedWithItsArgument) {
@@ -339,9 +349,8 @@ TYPED_TEST(Products, TheFirstBadRowIsNamedWithItsArgument) {
     view.first_row = 100000;
     Padded<T> out(rows, cols, 4);
     for (const int threads : {1, 4}) {
-      expect_error(ErrorCode::non_finite, "features_x contains NaN or infinity, first in row 101733", [&] {
-        gramian::load_rows<T>(cpu(threads), view, nullptr, nullptr, out.view(), "features_x");
-      });
+      expect_error(ErrorCode::non_finite, "features_x contains NaN or infinity, first in row 101733",
+                   [&] { gramian::load_rows<T>(cpu(threads), view, nullptr, nullptr, out.view(), "features_x"); });
     }
   }
   std::vector<std::uint16_t> halves(30, 0x3c00);
@@ -452,7 +461,8 @@ TYPED_TEST(Products, ColumnAndClassSumsAreWeightedDoubleSums) {
         const long double bound = static_cast<long double>(rows) * kEps<double> * size;
         ASSERT_LE(std::abs(sums[static_cast<std::size_t>(c)] - total), bound);
         for (std::int64_t k = 0; k < classes; ++k)
-          ASSERT_LE(std::abs(by_class[static_cast<std::size_t>(k * cols + c)] - part[static_cast<std::size_t>(k)]), bound);
+          ASSERT_LE(std::abs(by_class[static_cast<std::size_t>(k * cols + c)] - part[static_cast<std::size_t>(k)]),
+                    bound);
       }
       sums.insert(sums.end(), by_class.begin(), by_class.end());
       if (threads == 1) first = sums;
@@ -479,7 +489,8 @@ TYPED_TEST(Products, RowAndColumnScalesAndRowNorms) {
       ASSERT_EQ(x.at(r, c), static_cast<T>(scaled * factors.at(0, c)));
       norm += static_cast<long double>(before.at(r, c)) * before.at(r, c);
     }
-    ASSERT_NEAR(norms[static_cast<std::size_t>(r)], static_cast<double>(norm), 257 * 2.3e-16 * static_cast<double>(norm));
+    ASSERT_NEAR(norms[static_cast<std::size_t>(r)], static_cast<double>(norm),
+                257 * 2.3e-16 * static_cast<double>(norm));
   }
 }
 

@@ -22,7 +22,9 @@ using gramian::Precision;
 using gramian::SolveReport;
 using gramian::SymmetricMatrix;
 
-Exec cpu(int threads) { return Exec(gramian::Device::cpu, threads); }
+Exec cpu(int threads) {
+  return Exec(gramian::Device::cpu, threads);
+}
 
 std::vector<long double> gaussian(std::int64_t count, std::uint64_t seed) {
   std::mt19937_64 draw(seed);
@@ -35,7 +37,8 @@ std::vector<long double> gaussian(std::int64_t count, std::uint64_t seed) {
 // Q diag(spectrum) Q', Q a product of reflections, in long double.
 class Known {
  public:
-  Known(std::vector<long double> spectrum, std::uint64_t seed) : n_(static_cast<std::int64_t>(spectrum.size())), spectrum_(std::move(spectrum)) {
+  Known(std::vector<long double> spectrum, std::uint64_t seed)
+      : n_(static_cast<std::int64_t>(spectrum.size())), spectrum_(std::move(spectrum)) {
     for (std::uint64_t k = 0; k < 3; ++k) {
       std::vector<long double> v = gaussian(n_, seed + k);
       long double size = 0;
@@ -44,12 +47,14 @@ class Known {
       mirrors_.push_back(std::move(v));
     }
     a_.assign(static_cast<std::size_t>(n_ * n_), 0.0L);
-    for (std::int64_t i = 0; i < n_; ++i) a_[static_cast<std::size_t>(i * n_ + i)] = spectrum_[static_cast<std::size_t>(i)];
+    for (std::int64_t i = 0; i < n_; ++i)
+      a_[static_cast<std::size_t>(i * n_ + i)] = spectrum_[static_cast<std::size_t>(i)];
     for (const auto& v : mirrors_) {
       for (int side = 0; side < 2; ++side) {
         reflect(v, a_, n_);
         for (std::int64_t i = 0; i < n_; ++i)
-          for (std::int64_t j = 0; j < i; ++j) std::swap(a_[static_cast<std::size_t>(i * n_ + j)], a_[static_cast<std::size_t>(j * n_ + i)]);
+          for (std::int64_t j = 0; j < i; ++j)
+            std::swap(a_[static_cast<std::size_t>(i * n_ + j)], a_[static_cast<std::size_t>(j * n_ + i)]);
       }
     }
   }
@@ -61,7 +66,8 @@ class Known {
   std::vector<long double> apply(const F& f, std::vector<long double> b, std::int64_t c) const {
     for (auto v = mirrors_.rbegin(); v != mirrors_.rend(); ++v) reflect(*v, b, c);
     for (std::int64_t i = 0; i < n_; ++i)
-      for (std::int64_t k = 0; k < c; ++k) b[static_cast<std::size_t>(i * c + k)] *= f(spectrum_[static_cast<std::size_t>(i)]);
+      for (std::int64_t k = 0; k < c; ++k)
+        b[static_cast<std::size_t>(i * c + k)] *= f(spectrum_[static_cast<std::size_t>(i)]);
     for (const auto& v : mirrors_) reflect(v, b, c);
     return b;
   }
@@ -71,9 +77,12 @@ class Known {
   void reflect(const std::vector<long double>& v, std::vector<long double>& b, std::int64_t c) const {
     std::vector<long double> dots(static_cast<std::size_t>(c), 0.0L);
     for (std::int64_t i = 0; i < n_; ++i)
-      for (std::int64_t k = 0; k < c; ++k) dots[static_cast<std::size_t>(k)] += v[static_cast<std::size_t>(i)] * b[static_cast<std::size_t>(i * c + k)];
+      for (std::int64_t k = 0; k < c; ++k)
+        dots[static_cast<std::size_t>(k)] += v[static_cast<std::size_t>(i)] * b[static_cast<std::size_t>(i * c + k)];
     for (std::int64_t i = 0; i < n_; ++i)
-      for (std::int64_t k = 0; k < c; ++k) b[static_cast<std::size_t>(i * c + k)] -= 2 * v[static_cast<std::size_t>(i)] * dots[static_cast<std::size_t>(k)];
+      for (std::int64_t k = 0; k < c; ++k)
+        b[static_cast<std::size_t>(i * c + k)] -=
+            2 * v[static_cast<std::size_t>(i)] * dots[static_cast<std::size_t>(k)];
   }
   std::int64_t n_;
   std::vector<long double> spectrum_;
@@ -85,7 +94,8 @@ class Known {
 std::vector<long double> spread(std::int64_t n, long double condition) {
   std::vector<long double> out(static_cast<std::size_t>(n), 1.0L);
   for (std::int64_t k = 1; k < n; ++k)
-    out[static_cast<std::size_t>(k)] = std::pow(condition, -static_cast<long double>(k) / static_cast<long double>(n - 1));
+    out[static_cast<std::size_t>(k)] =
+        std::pow(condition, -static_cast<long double>(k) / static_cast<long double>(n - 1));
   return out;
 }
 
@@ -122,7 +132,7 @@ struct Case {
   Precision precision = Precision::full;
   bool require_full_rank = false;
   int threads = 2;
-  bool in_range = true;     // B = A W for a known W
+  bool in_range = true;  // B = A W for a known W
 };
 
 Outcome solve(const Known& a, const Case& how) {
@@ -148,7 +158,8 @@ Outcome solve(const Known& a, const Case& how) {
       const long double w = out.w[at] / how.b_scale;
       long double r = b[at];
       for (std::int64_t j = 0; j < n; ++j)
-        r -= static_cast<long double>(static_cast<double>(a.entry(i, j))) * (out.w[static_cast<std::size_t>(j * c + k)] / how.b_scale);
+        r -= static_cast<long double>(static_cast<double>(a.entry(i, j))) *
+             (out.w[static_cast<std::size_t>(j * c + k)] / how.b_scale);
       error += (w - truth[at]) * (w - truth[at]);
       size += truth[at] * truth[at];
       size_w += w * w;
@@ -267,7 +278,8 @@ TEST(SolveSpd, SingularSystemsHaveTheMinimumNormAnswerAndTheirRank) {
       } catch (const Error& error) {
         EXPECT_EQ(error.code(), ErrorCode::not_positive_definite);
         EXPECT_NE(std::string(error.what()).find("rank is " + std::to_string(n - missing) + " of " + std::to_string(n)),
-                  std::string::npos) << error.what();
+                  std::string::npos)
+            << error.what();
       }
     }
   }
@@ -382,7 +394,8 @@ TEST(SolveSpd, AZeroRightHandSideAndNoColumns) {
   }
   std::vector<double> w(49);
   EXPECT_THROW(gramian::solve_spd(cpu(1), stored, MatrixView<const double>(b.data(), 49, 1),
-                                  MatrixView<double>(w.data(), 49, 1), Precision::full, false), Error);
+                                  MatrixView<double>(w.data(), 49, 1), Precision::full, false),
+               Error);
 }
 
 TEST(SolveSpd, HasTheSameBitsForEveryThreadCount) {

@@ -27,12 +27,16 @@ using gramian::Trans;
 // Around the edges of tiles, of the table of this library and of others.
 const std::int64_t kSizes[] = {1, 7, 127, 128, 129, 255, 256, 257, 300, 511, 513, 770};
 
-Exec cpu(int threads) { return Exec(gramian::Device::cpu, threads); }
+Exec cpu(int threads) {
+  return Exec(gramian::Device::cpu, threads);
+}
 
 std::size_t at(std::int64_t i, std::int64_t j) {
   return static_cast<std::size_t>(std::max(i, j) * (std::max(i, j) + 1) / 2 + std::min(i, j));
 }
-std::size_t packed_size(std::int64_t n) { return static_cast<std::size_t>(n * (n + 1) / 2); }
+std::size_t packed_size(std::int64_t n) {
+  return static_cast<std::size_t>(n * (n + 1) / 2);
+}
 
 template <class T>
 constexpr long double kEps = std::numeric_limits<T>::epsilon();
@@ -161,7 +165,8 @@ TYPED_TEST(Symmetric, OuterProductsDiagonalsAndScales) {
           const long double factor = static_cast<long double>(v[a_i]) * static_cast<long double>(v[a_j]);
           const long double expected =
               factor * (values[at(i, j)] - 0.75L * xi * xj + 1.25L * (xi * yj + yi * xj) + (i == j ? 0.5L : 0.0L));
-          ASSERT_LE(std::abs(out[at(i, j)] - expected), 10 * kEps<T> * std::abs(factor) * 5) << n << ' ' << i << ' ' << j;
+          ASSERT_LE(std::abs(out[at(i, j)] - expected), 10 * kEps<T> * std::abs(factor) * 5)
+              << n << ' ' << i << ' ' << j;
         }
       }
     }
@@ -227,7 +232,8 @@ TYPED_TEST(Symmetric, GramUpdateAddsTheProductWithinItsBound) {
       const std::int64_t stride = n + 2;
       std::vector<P> x = uniform<P>(static_cast<std::size_t>(rows * stride), 8);
       for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t c = n; c < stride; ++c) x[static_cast<std::size_t>(r * stride + c)] = std::numeric_limits<P>::quiet_NaN();
+        for (std::int64_t c = n; c < stride; ++c)
+          x[static_cast<std::size_t>(r * stride + c)] = std::numeric_limits<P>::quiet_NaN();
       const std::vector<double> before = uniform<double>(packed_size(n), 9);
       const double alpha = n % 2 == 0 ? 1.0 : -1.0;
       std::vector<double> first;
@@ -238,7 +244,8 @@ TYPED_TEST(Symmetric, GramUpdateAddsTheProductWithinItsBound) {
         if (threads == 1) {
           first = after;
           EXPECT_LE(gram_error<P>(x, rows, n, stride, alpha, before, after),
-                    static_cast<long double>(std::min<std::int64_t>(rows, 2048) + 2)) << n << ' ' << rows;
+                    static_cast<long double>(std::min<std::int64_t>(rows, 2048) + 2))
+              << n << ' ' << rows;
         }
         EXPECT_TRUE(same_bits(first, after)) << n << ' ' << rows << ' ' << threads;
       }
@@ -261,7 +268,7 @@ TEST(GramUpdate, FloatProductsOfMoreThan2048RowsAreSummedInDouble) {
     const MatrixView<const float> view(x.data(), rows, n);
     gramian::gemm<float>(cpu(1), Trans::yes, Trans::no, 1.0, view, view, 0.0, in_float.view());
     std::int64_t wrong = 0, wrong_in_float = 0;
-    for (std::int64_t i = 0; i < n; i += n > 100 ? 19 : 1) {
+    for (std::int64_t i = 0; i<n; i += n> 100 ? 19 : 1) {
       for (std::int64_t j = 0; j <= i; j += n > 100 ? 3 : 1) {
         std::int64_t exact = 0;
         for (std::int64_t r = 0; r < rows; ++r)
@@ -329,7 +336,8 @@ TEST(OuterGramUpdate, AddsRowsTimesRows) {
           for (std::int64_t j = 0; j <= i; ++j) {
             long double sum = before[at(i, j)], size = std::abs(sum);
             for (std::int64_t t = 0; t < k; ++t) {
-              const long double term = -0.5L * x[static_cast<std::size_t>(i * stride + t)] * x[static_cast<std::size_t>(j * stride + t)];
+              const long double term =
+                  -0.5L * x[static_cast<std::size_t>(i * stride + t)] * x[static_cast<std::size_t>(j * stride + t)];
               sum += term;
               size += std::abs(term);
             }
@@ -352,7 +360,8 @@ TEST(SymmetricMultiply, IsTheFullProduct) {
       SymmetricMatrix<double> g = matrix<double>(cpu(1), n, a);
       // The upper triangle of a diagonal tile does not count.
       for (std::int64_t t = 0; t < g.tiles(); ++t)
-        for (std::int64_t j = 1; j < g.tile(t, t).cols; ++j) g.tile(t, t)(0, j) = std::numeric_limits<double>::quiet_NaN();
+        for (std::int64_t j = 1; j < g.tile(t, t).cols; ++j)
+          g.tile(t, t)(0, j) = std::numeric_limits<double>::quiet_NaN();
       for (const double beta : {0.0, 2.0}) {
         std::vector<double> first;
         for (int threads = 1; threads <= 4; ++threads) {
@@ -361,7 +370,7 @@ TEST(SymmetricMultiply, IsTheFullProduct) {
                                       MatrixView<double>(out.data(), n, c, stride));
           if (threads == 1) {
             first = out;
-            for (std::int64_t i = 0; i < n; i += n > 300 ? 5 : 1) {
+            for (std::int64_t i = 0; i<n; i += n> 300 ? 5 : 1) {
               for (std::int64_t k = 0; k < c; k += 16) {
                 const auto here = static_cast<std::size_t>(i * stride + k);
                 long double sum = static_cast<long double>(beta) * before[here], size = std::abs(sum);
@@ -370,11 +379,13 @@ TEST(SymmetricMultiply, IsTheFullProduct) {
                   sum += term;
                   size += std::abs(term);
                 }
-                ASSERT_LE(std::abs(out[here] - sum), static_cast<long double>(n + 6) * kEps<double> * size) << n << ' ' << i;
+                ASSERT_LE(std::abs(out[here] - sum), static_cast<long double>(n + 6) * kEps<double> * size)
+                    << n << ' ' << i;
               }
             }
             for (std::int64_t i = 0; i < n; ++i)
-              ASSERT_EQ(out[static_cast<std::size_t>(i * stride + c)], before[static_cast<std::size_t>(i * stride + c)]);
+              ASSERT_EQ(out[static_cast<std::size_t>(i * stride + c)],
+                        before[static_cast<std::size_t>(i * stride + c)]);
           }
           EXPECT_TRUE(same_bits(first, out)) << n << ' ' << threads;
         }
@@ -467,7 +478,10 @@ TEST(Cholesky, CancellationAndExceptionsEndIt) {
   for (int threads = 1; threads <= 4; ++threads) {
     Exec exec = cpu(threads);
     int polls = 0;
-    exec.set_cancel_hook([&] { ++polls; return false; });
+    exec.set_cancel_hook([&] {
+      ++polls;
+      return false;
+    });
     SymmetricMatrix<double> l = matrix<double>(exec, n, a);
     polls = 0;
     ASSERT_EQ(gramian::cholesky<double>(exec, l), 0);
@@ -537,11 +551,13 @@ TYPED_TEST(Symmetric, HalfSolvesGiveBackTheRightHandSide) {
             long double sum = 0, size = 0;
             const std::int64_t begin = trans == Trans::no ? 0 : i, end = trans == Trans::no ? i + 1 : n;
             for (std::int64_t j = begin; j < end; ++j) {
-              const long double term = static_cast<long double>(factor[at(i, j)]) * first[static_cast<std::size_t>(j * stride + k)];
+              const long double term =
+                  static_cast<long double>(factor[at(i, j)]) * first[static_cast<std::size_t>(j * stride + k)];
               sum += term;
               size += std::abs(term);
             }
-            ASSERT_LE(std::abs(b[static_cast<std::size_t>(i * stride + k)] - sum), static_cast<long double>(n + 2) * kEps<T> * size)
+            ASSERT_LE(std::abs(b[static_cast<std::size_t>(i * stride + k)] - sum),
+                      static_cast<long double>(n + 2) * kEps<T> * size)
                 << n << ' ' << i << ' ' << static_cast<int>(trans);
           }
         }

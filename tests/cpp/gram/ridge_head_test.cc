@@ -1,0 +1,309 @@
+#include "gramian/gram/ridge_head.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gramian/core/error.hpp"
+#include "gramian/core/rng.hpp"
+
+namespace {
+
+using gramian::DType;
+using gramian::Error;
+using gramian::ErrorCode;
+using gramian::Exec;
+using gramian::FeatureMapPtr;
+using gramian::GramState;
+using gramian::Json;
+using gramian::MatrixView;
+using gramian::ModelReader;
+using gramian::ModelWriter;
+using gramian::RidgeConfig;
+using gramian::RidgeHead;
+using gramian::RowsView;
+using gramian::Solution;
+using gramian::Targets;
+
+Exec cpu(int threads = 2) {
+  return Exec(gramian::Device::cpu, threads);
+}
+
+template <class Call>
+void expect_error(ErrorCode code, const std::string& part, const Call& call) {
+  try {
+    call();
+    ADD_FAILURE() << "no error; wanted one with \"" << part << '"';
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+struct Rows {
+  std::int64_t n, p, c;
+  std::vector<double> x, y, w;
+  std::vector<std::int64_t> codes;
+  RowsView xs, ys;
+  Rows(std::int64_t n_, std::int64_t p_, std::int64_t c_, double offset = 0) : n(n_), p(p_), c(c_) {
+    const gramian::RngStream stream(41, gramian::RngFamily::gaussian);
+    for (std::int64_t r = 0; r < n; ++r) {
+      const auto row = static_cast<std::uint64_t>(r);
+      for (std::int64_t k = 0; k < p; ++k) x.push_back(offset + stream.gaussian(row, static_cast<std::uint64_t>(k)));
+      for (std::int64_t k = 0; k < c; ++k)
+        y.push_back(x[static_cast<std::size_t>(r * p)] + stream.gaussian(row, static_cast<std::uint64_t>(p + k)));
+      w.push_back(0.5 + static_cast<double>(r % 3));
+      codes.push_back(r % c);
+    }
+    xs = RowsView::dense(MatrixView<const double>(x.data(), n, p));
+    ys = RowsView::dense(MatrixView<const double>(y.data(), n, c));
+  }
+  Rows(const Rows&) = delete;
+};
+
+FeatureMapPtr some_map(std::int64_t inputs, std::int64_t features) {
+  gramian::RandomFeaturesConfig config;
+  config.n_inputs = inputs;
+  config.n_features = features;
+  config.seed = 9;
+  return gramian::make_random_features(config);
+}
+
+std::vector<double> scores(const RidgeHead& head, const RowsView& x) {
+  std::vector<double> out(static_cast<std::size_t>(x.rows * head.n_outputs()), std::nan(""));
+  head.scores(x, MatrixView<double>(out.data(), x.rows, head.n_outputs()));
+  return out;
+}
+
+TEST(RidgeHead, ScoresAreTheWeightsTimesTheFeatures) {
+  const Rows rows(4500, 8, 3, 5.0);  // more than one block
+  for (const FeatureMapPtr& map : {FeatureMapPtr(), some_map(8, 40)}) {
+    for (const DType products : {DType::f64, DType::f32}) {
+      RidgeConfig config;
+      config.ridge = 0.2;
+      config.gram.products = products;
+      RidgeHead head(cpu(), 8, 3, config, map);
+      head.add(rows.xs, Targets::of_values(rows.ys), rows.w.data(), true);
+      GramState state(cpu(), map ? 40 : 8, 3, config.gram);
+      state.add(rows.xs, Targets::of_values(rows.ys), rows.w.data(), map.get());
+      gramian::SolveOptions options;
+      options.ridge = 0.2;
+      const Solution expected = state.solve(options);
+      ASSERT_EQ(head.solution().intercept, expected.intercept);
+      EXPECT_EQ(head.ridge_used(), 0.2);
+      const std::vector<double> got = scores(head, rows.xs);
+      std::vector<double> z(rows.x);
+      const std::int64_t d = head.n_features();
+      if (map) {
+        z.resize(static_cast<std::size_t>(4500 * 40));
+        map->transform(cpu(), rows.xs, MatrixView<double>(z.data(), 4500, 40));
+      }
+      for (std::int64_t r = 0; r < 4500; r += 7) {
+        for (std::int64_t k = 0; k < 3; ++k) {
+          double value = expected.intercept[static_cast<std::size_t>(k)];
+          for (std::int64_t j = 0; j < d; ++j)
+            value += expected.coef.view()(k, j) * z[static_cast<std::size_t>(r * d + j)];
+          ASSERT_NEAR(got[static_cast<std::size_t>(r * 3 + k)], value, products == DType::f32 ? 1e-4 : 1e-11);
+        }
+      }
+      EXPECT_TRUE(scores(head, rows.xs.slice(0, 0)).empty());
+      for (const int threads : {1, 3}) {
+        RidgeHead again(cpu(threads), 8, 3, config, map);
+        again.add(rows.xs, Targets::of_values(rows.ys), rows.w.data(), true);
+        EXPECT_EQ(scores(again, rows.xs), got);
+      }
+      double noise = 0;
+      for (const double v : state.penalised_residual_sums(expected)) noise += v;
+      EXPECT_NEAR(head.noise_variance(), noise / (3 * state.weight_sum()), 1e-12);
+      EXPECT_GT(head.noise_variance(), 0);
+    }
+  }
+}
+
+TEST(RidgeHead, EveryChangeIsFollowedByNewWeights) {
+  const Rows rows(300, 5, 3);
+  RidgeHead head(cpu(), 5, 3, {}, nullptr), other(cpu(), 5, 3, {}, nullptr);
+  head.add(rows.xs.slice(0, 100), Targets::of_codes(rows.codes.data()), nullptr, true);
+  const std::vector<double> first = scores(head, rows.xs);
+  head.add(rows.xs.slice(100, 100), Targets::of_codes(rows.codes.data() + 100), nullptr, true);
+  const std::vector<double> second = scores(head, rows.xs);
+  EXPECT_NE(first, second);
+  other.add(rows.xs.slice(200, 100), Targets::of_codes(rows.codes.data() + 200), nullptr, true);
+  head.merge(other);
+  const std::vector<double> third = scores(head, rows.xs);
+  EXPECT_NE(second, third);
+  head.unmerge(other);
+  const std::vector<double> fourth = scores(head, rows.xs);
+  for (std::size_t k = 0; k < second.size(); ++k) ASSERT_NEAR(fourth[k], second[k], 1e-11);
+  head.remove(rows.xs.slice(100, 100), Targets::of_codes(rows.codes.data() + 100), nullptr, true);
+  const std::vector<double> fifth = scores(head, rows.xs);
+  for (std::size_t k = 0; k < first.size(); ++k) ASSERT_NEAR(fifth[k], first[k], 1e-11);
+  head.rearrange_outputs({2, -1, 0, 1});
+  EXPECT_EQ(head.n_outputs(), 4);
+  const std::vector<double> sixth = scores(head, rows.xs);
+  for (std::size_t r = 0; r < 300; ++r) {
+    EXPECT_NEAR(sixth[r * 4], fifth[r * 3 + 2], 1e-13);
+    EXPECT_EQ(sixth[r * 4 + 1], 0.0);
+    EXPECT_NEAR(sixth[r * 4 + 2], fifth[r * 3], 1e-13);
+  }
+}
+
+TEST(RidgeHead, AFailedCallChangesNothing) {
+  Rows rows(100, 5, 2);
+  RidgeHead head(cpu(), 5, 2, {}, nullptr);
+  head.add(rows.xs.slice(0, 50), Targets::of_codes(rows.codes.data()), nullptr, true);
+  const std::vector<double> before = scores(head, rows.xs.slice(0, 50));
+  rows.x[80 * 5] = INFINITY;
+  expect_error(ErrorCode::non_finite, "row 80",
+               [&] { head.add(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true); });
+  expect_error(ErrorCode::invalid_argument, "cannot remove",
+               [&] { head.remove(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true); });
+  expect_error(ErrorCode::non_finite, "row 80", [&] { scores(head, rows.xs); });
+  EXPECT_EQ(scores(head, rows.xs.slice(0, 50)), before);
+  EXPECT_EQ(head.state().n_rows(), 50);
+}
+
+TEST(RidgeHead, GcvChoosesTheBestOfTheGridAtEachSolve) {
+  const Rows rows(200, 6, 2);
+  RidgeConfig config;
+  config.gcv = true;
+  config.ridges = {0.01, 1, 5, 20, 1e5};
+  RidgeHead head(cpu(), 6, 2, config, nullptr);
+  head.add(rows.xs, Targets::of_values(rows.ys), nullptr, true);
+  const gramian::GcvCurve curve = head.state().gcv(config.ridges);
+  EXPECT_EQ(head.ridge_used(), curve.ridges[curve.best]);
+  EXPECT_EQ(head.gcv_at_edge(), curve.at_edge);
+  config.ridges = {1e6, 1e8};
+  RidgeHead edge(cpu(), 6, 2, config, nullptr);
+  edge.add(rows.xs, Targets::of_values(rows.ys), nullptr, true);
+  EXPECT_EQ(edge.ridge_used(), 1e6);
+  EXPECT_TRUE(edge.gcv_at_edge());
+  // The default grid follows the scale of the features.
+  config.ridges.clear();
+  std::vector<double> scaled(rows.x);
+  for (double& v : scaled) v *= 1e4;
+  RidgeHead a(cpu(), 6, 2, config, nullptr), b(cpu(), 6, 2, config, nullptr);
+  a.add(rows.xs, Targets::of_values(rows.ys), nullptr, true);
+  b.add(RowsView::dense(MatrixView<const double>(scaled.data(), 200, 6)), Targets::of_values(rows.ys), nullptr, true);
+  EXPECT_NEAR(b.ridge_used() / a.ridge_used(), 1e8, 1.0);
+}
+
+struct File {
+  Json description;
+  std::vector<std::uint8_t> bytes;
+};
+
+File file_of(const RidgeHead& head, bool weights_only) {
+  ModelWriter writer("test", Json::object());
+  File file;
+  file.description = Json::parse(head.save(writer, "h.", weights_only).dump());
+  file.bytes = writer.bytes();
+  return file;
+}
+
+RidgeHead loaded(const File& file) {
+  return RidgeHead::load(cpu(), file.description, ModelReader::from_bytes(file.bytes.data(), file.bytes.size()), "h.");
+}
+
+RidgeHead trained(const Rows& rows, const FeatureMapPtr& map) {
+  RidgeConfig config;
+  config.gcv = true;
+  config.standardize = true;
+  config.ridges = {0.5, 7.0, 1.0 / 3};
+  RidgeHead head(cpu(), rows.p, rows.c, config, map);
+  head.add(rows.xs, Targets::of_codes(rows.codes.data()), rows.w.data(), true);
+  return head;
+}
+
+TEST(RidgeHead, ALoadedHeadScoresAndLearnsOnAlike) {
+  const Rows rows(150, 5, 3);
+  for (const FeatureMapPtr& map : {FeatureMapPtr(), some_map(5, 24)}) {
+    RidgeHead head = trained(rows, map);
+    const File full = file_of(head, false), weights = file_of(head, true);
+    RidgeHead whole = loaded(full), thin = loaded(weights);
+    EXPECT_EQ(scores(whole, rows.xs), scores(head, rows.xs));
+    EXPECT_EQ(scores(thin, rows.xs), scores(head, rows.xs));
+    EXPECT_EQ(whole.noise_variance(), head.noise_variance());
+    EXPECT_EQ(thin.noise_variance(), head.noise_variance());
+    EXPECT_EQ(thin.ridge_used(), head.ridge_used());
+    EXPECT_EQ(file_of(whole, false).bytes, full.bytes);
+    EXPECT_EQ(file_of(whole, false).description.dump(), full.description.dump());
+    EXPECT_EQ(file_of(thin, true).bytes, weights.bytes);
+    EXPECT_TRUE(whole.has_state());
+    EXPECT_FALSE(thin.has_state());
+    EXPECT_LT(weights.bytes.size(), full.bytes.size());
+    whole.add(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true);
+    head.add(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true);
+    EXPECT_EQ(scores(whole, rows.xs), scores(head, rows.xs));
+    const auto unsupported = [](const auto& call) { expect_error(ErrorCode::unsupported, "weights-only", call); };
+    unsupported([&] { thin.add(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true); });
+    unsupported([&] { thin.remove(rows.xs, Targets::of_codes(rows.codes.data()), nullptr, true); });
+    unsupported([&] { thin.merge(head); });
+    unsupported([&] { head.merge(thin); });
+    unsupported([&] { thin.rearrange_outputs({0}); });
+    unsupported([&] { file_of(thin, false); });
+    EXPECT_EQ(scores(head, rows.xs), scores(whole, rows.xs));
+  }
+}
+
+TEST(RidgeHead, InconsistentFilesAreFileErrors) {
+  const Rows rows(60, 5, 3);
+  const RidgeHead head = trained(rows, some_map(5, 8));
+  const auto refused = [](const File& file, const std::string& key, const Json& value) {
+    File changed = file;
+    changed.description[key] = value;
+    SCOPED_TRACE(key + " = " + value.dump());
+    expect_error(ErrorCode::file_format, "", [&] { loaded(changed); });
+  };
+  for (const bool weights_only : {false, true}) {
+    SCOPED_TRACE(weights_only);
+    const File file = file_of(head, weights_only);
+    refused(file, "n_outputs", 2);
+    refused(file, "n_outputs", -1);
+    refused(file, "n_inputs", 6);
+    refused(file, "n_inputs", 0);
+    refused(file, "products", "float8");
+    refused(file, "ridge", -1.0);
+    refused(file, "ridges", Json(1.0));
+    refused(file, "map", Json());
+    refused(file, "map", "none");
+    if (!weights_only) {
+      refused(file, "intercept", false);  // the state has one
+    }
+  }
+}
+
+TEST(RidgeHead, BadConfigurationsAreRefused) {
+  RidgeConfig config;
+  for (const double ridge : {-1.0, std::nan(""), static_cast<double>(INFINITY)}) {
+    config.ridge = ridge;
+    expect_error(ErrorCode::invalid_argument, "ridge", [&] { RidgeHead(cpu(), 3, 1, config, nullptr); });
+  }
+  config.ridge = 1;
+  config.ridges = {1.0, 0.0};
+  expect_error(ErrorCode::invalid_argument, "ridges", [&] { RidgeHead(cpu(), 3, 1, config, nullptr); });
+  config.ridges.clear();
+  expect_error(ErrorCode::invalid_argument, "at least one feature", [&] { RidgeHead(cpu(), 0, 1, config, nullptr); });
+  expect_error(ErrorCode::shape_mismatch, "expects 4", [&] { RidgeHead(cpu(), 3, 1, config, some_map(4, 5)); });
+  const RidgeHead head(cpu(), 3, 2, config, nullptr);
+  expect_error(ErrorCode::not_fitted, "not seen any rows", [&] { head.solution(); });
+  const Rows rows(10, 3, 2), wide(10, 4, 2);
+  expect_error(ErrorCode::not_fitted, "not seen any rows", [&] { scores(head, rows.xs); });
+  expect_error(ErrorCode::shape_mismatch, "X has 4 features, but 3", [&] { scores(head, wide.xs); });
+}
+
+TEST(RidgeHead, MayBeReadByManyThreadsAtOnce) {
+  const Rows rows(200, 5, 3);
+  const RidgeHead head = trained(rows, some_map(5, 24)), other = trained(rows, some_map(5, 24));
+  const std::vector<double> expected = scores(other, rows.xs);
+  std::vector<std::vector<double>> got(4);
+  std::vector<std::thread> readers;
+  for (auto& out : got) readers.emplace_back([&] { out = scores(head, rows.xs); });
+  for (std::thread& reader : readers) reader.join();
+  for (const auto& out : got) EXPECT_EQ(out, expected);
+}
+
+}  // namespace

@@ -1,0 +1,75 @@
+"""Every Python example of the README and of docs/ runs as it stands, and links lead somewhere."""
+
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import gramian
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(page):
+    """(line number, code) of the Python blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [(text[: found.start(1)].count("\n") + 1, found[1]) for found in BLOCK.finditer(text)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The current folder of all examples, with a model for the pages that read one."""
+    path = tmp_path_factory.mktemp("docs")
+    model = gramian.AnalyticClassifier().fit(np.eye(4), [0, 1, 0, 1])
+    model.save(path / "model.gramian")
+    return path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+def test_examples_run(page, folder, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(folder)
+    names = {"__name__": "example"}  # the blocks of a page continue each other
+    for line, code in blocks_of(page):
+        if "GRAMIAN_DATA" in code and not os.environ.get("GRAMIAN_DATA"):
+            continue
+        # Empty lines in front, so that a traceback has the line numbers of the page.
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in slugs, target
+
+
+def test_pages_are_found():
+    assert {page.name for page in PAGES} >= {
+        "README.md",
+        "analytic.md",
+        "guarantees.md",
+        "command-line.md",
+        "design.md",
+    }
+    assert sum(len(blocks_of(page)) for page in PAGES) >= 12
+
+
+def test_exit_codes_of_the_page_are_those_of_the_command():
+    from gramian import cli
+
+    table = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert codes == {cli.OK, cli.FAILED, cli.USAGE, cli.BAD_INPUT, cli.INTERRUPTED}
