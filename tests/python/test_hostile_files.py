@@ -346,7 +346,7 @@ def test_numbers_that_are_none(what, tensor, value, tmp_path):
 
 @pytest.mark.parametrize("name", ["classifier", "regressor", "chain", "state"])
 def test_flipped_bytes_never_crash(name, tmp_path):
-    """Bytes all over the header, and some of the data, changed in turn: an error that says so, or a model that answers."""
+    """Bytes all over the header and in the data, changed in turn: an error that says so, or a model that answers."""
     data = checks.file_bytes(MAKE[name](*trained()))
     _, length = header_of(data)
     rng = np.random.default_rng(1)

@@ -383,7 +383,7 @@ def test_programs_on_classifiers():
 
 
 def test_the_bound_is_about_removal(rng):
-    """Rows of size 1e6 that came and went cost digits, the report says how many at most, and adding alone costs none."""
+    """Rows of size 1e6 that came and went cost digits, and the report says how many at most; adding costs none."""
     X, Y = rng.normal(size=(200, 6)), rng.normal(size=(200, 2))
     huge = rng.normal(size=(100, 6)) * 1e6
     clean = gm.GramState(6, 2).add(X, Y)

@@ -70,7 +70,7 @@ def test_fashion(fashion, dtype):
         # Scores: the weights' error and that of a dot product, by the sizes of what is added up.
         size = (np.abs(Z_test) @ np.abs(coef).T).max()
         bound = max(error, 4 * width * unit) * size
-        # In single precision the worst case of rounding leaves one row in a hundred open; nearly all agree all the same.
+        # In single precision the worst case of rounding leaves one row in a hundred open; nearly all agree anyway.
         share = 0.999 if dtype == "float64" else 0.98
         predicted = compare(model, scaled_test, Z_test, classes, coef, intercept, bound, share)
         assert (predicted == y_test).mean() > 0.84

@@ -100,6 +100,7 @@ def test_one_row_at_a_time_equals_all_at_once(rng, dtype):
         by_row.state_.moments(),
         at_once.state_.moments(),
         (np.abs(X).T @ np.abs(X), analytic.one_hot(y, range(5)).T @ np.abs(X)),
+        strict=True,
     ):
         assert (np.abs(one - other) <= 4 * n * eps * sizes).all()
 
@@ -113,7 +114,7 @@ def test_splits_agree_to_the_bound(fifty):
         models.append(
             fed(
                 gm.AnalyticClassifier(ridge=RIDGE),
-                ((stream.X[a:b], stream.y[a:b]) for a, b in zip(edges[:-1], edges[1:])),
+                ((stream.X[a:b], stream.y[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)),
             )
         )
     bound = checks.weight_bound(stream.X, RIDGE, len(stream.X))

@@ -25,7 +25,7 @@ def stacked(coef, intercept):
 
 
 def weight_bound(X, ridge, terms, eps=EPS, fit_intercept=True, weight=None, factor=4):
-    """Relative error of weights whose Gram matrix was summed over ``terms`` terms: factor * terms * eps * |G| / lambda_min.
+    """Relative error of weights from sums of ``terms`` terms: factor * terms * eps * trace(G) / lambda_min.
 
     First order: dW = A^-1 (dQ - dG W), |dG| <= terms * eps * trace(G).
     """

@@ -79,8 +79,8 @@ def output_scale(n_features, activation):
 def random_features(X, n_features, kind, activation, scale=None, bias=0.0, seed=0, dtype=np.float64):
     """(features, bound): what the map gives in exact arithmetic on weights of ``dtype``, and how far rounding may go.
 
-    The bound is that of a dot product of n_inputs terms (log2 steps for the transform do not exceed it), carried through
-    the activation, whose slope is at most one, with a few units in the last place of its own.
+    The bound is that of a dot product of n_inputs terms, or of the steps of three transforms, carried through the
+    activation, whose slope is at most one, with a few units in the last place of its own.
     """
     X = np.asarray(X).astype(np.float64)
     n_inputs = X.shape[1]
