@@ -4,6 +4,7 @@
 
 #include "features/maps.h"
 #include "gramian/linalg/ops.hpp"
+#include "io/file_error.h"
 
 namespace gramian {
 
@@ -36,17 +37,25 @@ void FeatureMap::transform(const Exec& exec, const RowsView& x, MatrixView<doubl
   load_and_apply<double>(*this, exec, x, out);
 }
 
-FeatureMapPtr load_feature_map(const Json& json, const ModelReader& reader, const std::string& prefix) {
+namespace {
+
+FeatureMapPtr read_map(const Json& json, const ModelReader& reader, const std::string& prefix) {
   const std::string& type = json.at("type").string();
   if (type == "random") return load_random_features(json);
   if (type == "rbf") return load_rbf_features(json, reader, prefix);
   if (type == "composition") {
     std::vector<FeatureMapPtr> maps;
     for (const Json& item : json.at("maps").items())
-      maps.push_back(load_feature_map(item, reader, prefix + std::to_string(maps.size()) + "."));
+      maps.push_back(read_map(item, reader, prefix + std::to_string(maps.size()) + "."));
     return make_composition(std::move(maps));
   }
   throw Error(ErrorCode::file_format, "unknown feature map '" + type + "'");
+}
+
+}  // namespace
+
+FeatureMapPtr load_feature_map(const Json& json, const ModelReader& reader, const std::string& prefix) {
+  return io::reading([&] { return read_map(json, reader, prefix); });
 }
 
 }  // namespace gramian

@@ -99,7 +99,7 @@ class RandomFeatures final : public FeatureMap {
  private:
   template <class T>
   void transform_in(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
-    const bool direct = x.sparse && x.row_index == nullptr && config_.kind != RandomKind::hadamard &&
+    const bool direct = x.sparse && config_.kind != RandomKind::hadamard &&
                         (x.dtype == DType::f32 || x.dtype == DType::f64);
     if (!direct) {
       FeatureMap::transform(exec, x, out);
@@ -212,11 +212,13 @@ class RandomFeatures final : public FeatureMap {
                                          : static_cast<const std::int64_t*>(array)[k];
     };
     for (std::int64_t r = 0; r < x.rows; ++r) {
-      for (std::int64_t k = at(x.indptr, r); k < at(x.indptr, r + 1); ++k) {
+      const std::int64_t row = x.row_index != nullptr ? x.row_index[r] : r;
+      for (std::int64_t k = at(x.indptr, row); k < at(x.indptr, row + 1); ++k) {
         const double value = x.dtype == DType::f32 ? static_cast<const float*>(x.values)[k]
                                                    : static_cast<const double*>(x.values)[k];
         GRAMIAN_REQUIRE(std::isfinite(value), non_finite,
-                        "X contains NaN or infinity, first in row " + std::to_string(x.first_row + r));
+                        "X contains NaN or infinity, first in row " +
+                            std::to_string(x.row_index != nullptr ? row : x.first_row + r));
       }
     }
   }

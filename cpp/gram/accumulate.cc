@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gram/gram_sums.h"
+#include "gramian/core/dtype.hpp"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
 
@@ -30,8 +31,14 @@ std::int64_t block_rows(std::int64_t d, std::size_t element) {
   return std::clamp<std::int64_t>(fitting / 256 * 256, 512, 8192);
 }
 
-// Work above this many flops is staged even when it is one block: it would keep a Ctrl-C waiting.
+// Work that must not stop half way is kept below this many flops, a fraction of a second: it keeps a Ctrl-C waiting.
 constexpr double kLongWork = 1e10;
+
+// What becomes of the sums when a block fails or is cancelled half way.
+enum class Sink {
+  disposable,  // thrown away or emptied: any piece of work may stop anywhere
+  kept         // blocks are added whole
+};
 
 struct Input {
   RowsView x;
@@ -99,8 +106,13 @@ class Selection {
 template <class P>
 class BlockLoop {
  public:
-  BlockLoop(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign)
-      : sums_(sums), rows_(rows), map_(map), sign_(sign), edge_(block_rows(sums.d, sizeof(P))) {
+  BlockLoop(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign, Sink sink)
+      : sums_(sums), rows_(rows), map_(map), sign_(sign), edge_(block_rows(sums.d, sizeof(P))),
+        steady_(sink == Sink::disposable ? sums.exec : sums.exec.uninterrupted()) {
+    if (sink == Sink::kept) {
+      const double row_flops = static_cast<double>(sums.d) * static_cast<double>(sums.d);
+      edge_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kLongWork / row_flops), 64, edge_);
+    }
     const std::int64_t largest = std::min(edge_, rows.x.rows);
     z_ = Array<P>(sums.exec, largest, sums.d);
   }
@@ -125,15 +137,22 @@ class BlockLoop {
     if (!sums_.shift_known) choose_shift(range, z);
     load_features(range, z, roots);
     const std::vector<double> s = column_sums<P>(exec, z, roots);
-    for (const double value : s)
-      GRAMIAN_REQUIRE(std::isfinite(value), non_finite, "the features of X overflow: their sum is not finite");
+    double energy = energy_of(z);
     Array<P> y;
-    if (rows_.values.rows > 0) y = load_targets(range, root);
+    if (rows_.values.rows > 0) {
+      y = load_targets(range, root);
+      energy = std::max(energy, energy_of(y.view()));
+    }
+    // No entry of the products below can be larger than the larger of the two sums of squares.
+    GRAMIAN_REQUIRE(energy < static_cast<double>(std::numeric_limits<P>::max()), non_finite,
+                    std::string("the squares of the features or targets in rows ") +
+                        std::to_string(rows_.x.first_row + range.begin) + " to " +
+                        std::to_string(rows_.x.first_row + range.end - 1) + " overflow " +
+                        name_of(sums_.options.products));
     exec.poll();
 
-    // --- must not stop half way
-    const Exec steady = exec.uninterrupted();
-    gram_update<P>(steady, sign_, z, sums_.g);
+    // --- must not stop half way, unless nobody will see it
+    gram_update<P>(steady_, sign_, z, sums_.g);
     for (std::size_t k = 0; k < s.size(); ++k) sums_.s[k] += sign_ * s[k];
     if (!rows_.codes.empty()) add_codes(range, z, root);
     if (rows_.values.rows > 0) add_values(range, z, y, root);
@@ -170,6 +189,18 @@ class BlockLoop {
     sums_.shift_known = true;
   }
 
+  // Sum of all squares; not finite where an entry is not.
+  double energy_of(MatrixView<const P> x) {
+    const Exec& exec = sums_.exec;
+    Array<double> squares(exec, x.rows);
+    row_sumsq<P>(exec, x, squares.data());
+    std::vector<double> host(static_cast<std::size_t>(x.rows));
+    download<double>(exec, squares.view(), {host.data(), 1, x.rows});
+    double total = 0;
+    for (const double value : host) total += value;
+    return total;
+  }
+
   // z = root * (features - shift)
   void load_features(Range range, MatrixView<P> z, const std::vector<double>& roots) {
     const Exec& exec = sums_.exec;
@@ -199,7 +230,7 @@ class BlockLoop {
       factor.assign(static_cast<std::size_t>(range.size()), sign_);
       for (std::size_t r = 0; root != nullptr && r < factor.size(); ++r) factor[r] *= root[r];
     }
-    class_sums<P>(sums_.exec.uninterrupted(), z, codes, factor, sums_.q.view());
+    class_sums<P>(steady_, z, codes, factor, sums_.q.view());
     for (std::int64_t r = 0; r < range.size(); ++r) {
       const auto k = static_cast<std::size_t>(codes[r]);
       const double w = sign_ * (root == nullptr ? 1.0 : root[r] * root[r]);
@@ -226,17 +257,16 @@ class BlockLoop {
 
   void add_values(Range range, MatrixView<const P> z, const Array<P>& y, const double* root) {
     sums_.kind = GramState::Sums::TargetKind::values;
-    const Exec steady = sums_.exec.uninterrupted();
     if constexpr (sizeof(P) == sizeof(double)) {
-      gemm<double>(steady, Trans::yes, Trans::no, sign_, y.view(), z, 1.0, sums_.q.view());
+      gemm<double>(steady_, Trans::yes, Trans::no, sign_, y.view(), z, 1.0, sums_.q.view());
     } else {
       constexpr std::int64_t kFloatRows = 2048;
-      Array<P> product(steady, sums_.c, sums_.d);
+      Array<P> product(steady_, sums_.c, sums_.d);
       for (std::int64_t begin = 0; begin < range.size(); begin += kFloatRows) {
         const Range part{begin, std::min(begin + kFloatRows, range.size())};
-        gemm<P>(steady, Trans::yes, Trans::no, sign_, y.view().block(part.begin, 0, part.size(), sums_.c),
+        gemm<P>(steady_, Trans::yes, Trans::no, sign_, y.view().block(part.begin, 0, part.size(), sums_.c),
                 z.block(part.begin, 0, part.size(), z.cols), 0.0, product.view());
-        axpby<P, double>(steady, 1.0, product.view(), 1.0, sums_.q.view());
+        axpby<P, double>(steady_, 1.0, product.view(), 1.0, sums_.q.view());
       }
     }
     const std::vector<double> host = host_targets(range);
@@ -256,14 +286,15 @@ class BlockLoop {
   const FeatureMap* map_;
   double sign_;
   std::int64_t edge_;
+  Exec steady_;  // for the work that changes the sums
   Array<P> z_;
 };
 
-void run_blocks(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign) {
+void run_blocks(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign, Sink sink) {
   if (sums.options.products == DType::f32) {
-    BlockLoop<float>(sums, rows, map, sign).run();
+    BlockLoop<float>(sums, rows, map, sign, sink).run();
   } else {
-    BlockLoop<double>(sums, rows, map, sign).run();
+    BlockLoop<double>(sums, rows, map, sign, sink).run();
   }
 }
 
@@ -310,6 +341,7 @@ Input input_of(const RowsView& x, const Targets& y, const double* weight, const 
 }  // namespace
 
 void GramState::add(const RowsView& x, const Targets& y, const double* weight, const FeatureMap* map, bool atomic) {
+  if (x.rows == 0) return;
   const Input in = input_of(x, y, weight, map, sums_->c);
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
@@ -317,21 +349,22 @@ void GramState::add(const RowsView& x, const Targets& y, const double* weight, c
   if (sums_->n_rows == 0) {
     // An empty state needs no stage: it goes back to empty.
     try {
-      run_blocks(*sums_, rows, map, 1.0);
+      run_blocks(*sums_, rows, map, 1.0, atomic ? Sink::disposable : Sink::kept);
     } catch (...) {
       if (atomic || sums_->n_rows == 0) sums_->reset();
       throw;
     }
   } else if (atomic && is_long(*sums_, rows)) {
     const auto staged = staging_for(*sums_);
-    run_blocks(*staged, rows, map, 1.0);
+    run_blocks(*staged, rows, map, 1.0, Sink::disposable);
     sums_->combine(*staged, 1.0);
   } else {
-    run_blocks(*sums_, rows, map, 1.0);
+    run_blocks(*sums_, rows, map, 1.0, Sink::kept);
   }
 }
 
 void GramState::remove(const RowsView& x, const Targets& y, const double* weight, const FeatureMap* map, bool atomic) {
+  if (x.rows == 0) return;
   const Input in = input_of(x, y, weight, map, sums_->c);
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
@@ -346,12 +379,12 @@ void GramState::remove(const RowsView& x, const Targets& y, const double* weight
   }
   if (atomic && is_long(*sums_, rows)) {
     const auto staged = staging_for(*sums_);
-    run_blocks(*staged, rows, map, 1.0);
+    run_blocks(*staged, rows, map, 1.0, Sink::disposable);
     sums_->combine(*staged, -1.0);
   } else {
     const std::int64_t before = sums_->n_rows;
     try {
-      run_blocks(*sums_, rows, map, -1.0);
+      run_blocks(*sums_, rows, map, -1.0, Sink::kept);
     } catch (...) {
       if (sums_->n_rows != before) sums_->settle_after_removal();
       throw;

@@ -24,7 +24,7 @@ void add_outer(const Exec& exec, double alpha, const std::vector<double>& u, con
 }  // namespace
 
 GramState::Sums::Sums(const Exec& exec_, std::int64_t features, std::int64_t outputs, GramOptions options_)
-    : exec(exec_), d(features), c(outputs), options(options_) {
+    : exec(exec_), d(features), c(outputs), options(options_), products_when_empty(options_.products) {
   GRAMIAN_REQUIRE(d >= 1, invalid_argument, "n_features must be at least 1, got " + std::to_string(d));
   GRAMIAN_REQUIRE(c >= 0, invalid_argument, "n_outputs must be at least 0, got " + std::to_string(c));
   GRAMIAN_REQUIRE(options.products == DType::f32 || options.products == DType::f64, wrong_dtype,
@@ -49,6 +49,7 @@ void GramState::Sums::reset() {
   largest_trace = 0;
   longest_sum = operations = 0;
   removed = false;
+  options.products = products_when_empty;
 }
 
 void GramState::Sums::note_trace() {
@@ -192,6 +193,7 @@ GramState GramState::clone() const {
   copy.sums_->counts = sums_->counts;
   copy.sums_->n_rows = sums_->n_rows;
   copy.sums_->weight_sum = sums_->weight_sum;
+  copy.sums_->products_when_empty = sums_->products_when_empty;
   copy.sums_->shift_known = sums_->shift_known;
   copy.sums_->kind = sums_->kind;
   copy.sums_->largest_trace = sums_->largest_trace;
@@ -366,18 +368,24 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
 
 namespace {
 
+const double* read_finite(const ModelReader& reader, const std::string& name, const std::vector<std::int64_t>& shape) {
+  const TensorView tensor = reader.tensor(name, TensorType::f64, shape);
+  const double* values = tensor.f64();
+  GRAMIAN_REQUIRE(std::all_of(values, values + tensor.size(), [](double value) { return std::isfinite(value); }),
+                  file_format, "tensor '" + name + "' holds NaN or infinity");
+  return values;
+}
+
 std::vector<double> read_vector(const ModelReader& reader, const std::string& name, std::int64_t size) {
-  const double* values = reader.tensor(name, TensorType::f64, {size}).f64();
-  std::vector<double> out(values, values + size);
-  for (const double value : out)
-    GRAMIAN_REQUIRE(std::isfinite(value), file_format, "tensor '" + name + "' holds NaN or infinity");
-  return out;
+  const double* values = read_finite(reader, name, {size});
+  return {values, values + size};
 }
 
 }  // namespace
 
 GramState GramState::load(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix) {
   const std::int64_t d = json.at("n_features").integer(), c = json.at("n_outputs").integer();
+  // Below 2^31 each, so that no product of two of them overflows.
   GRAMIAN_REQUIRE(d >= 1 && d < (std::int64_t{1} << 31) && c >= 0 && c < (std::int64_t{1} << 31), file_format,
                   "the state has an impossible size");
   GramOptions options;
@@ -386,8 +394,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   options.products = products == "float32" ? DType::f32 : DType::f64;
   options.intercept = json.at("intercept").boolean();
   // The tensors are looked up, and so their sizes checked, before memory for the state is taken.
-  const double* gram = reader.tensor(prefix + "gram", TensorType::f64, {d * (d + 1) / 2}).f64();
-  const double* cross = reader.tensor(prefix + "cross", TensorType::f64, {c, d}).f64();
+  const double* gram = read_finite(reader, prefix + "gram", {d * (d + 1) / 2});
+  const double* cross = read_finite(reader, prefix + "cross", {c, d});
   const std::int64_t* counts = reader.tensor(prefix + "counts", TensorType::i64, {c}).i64();
   GramState state(exec, d, c, options);
   Sums& sums = *state.sums_;
@@ -409,10 +417,17 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   sums.longest_sum = json.at("longest_sum").integer();
   sums.operations = json.at("operations").integer();
   sums.removed = json.at("removed").boolean();
-  GRAMIAN_REQUIRE(sums.n_rows >= 0 && std::isfinite(sums.weight_sum) && sums.weight_sum >= 0, file_format,
-                  "the state has impossible counts");
-  for (const std::int64_t count : sums.counts)
-    GRAMIAN_REQUIRE(count >= 0 && count <= sums.n_rows, file_format, "the state has impossible counts");
+  std::int64_t counted = 0;
+  for (const std::int64_t count : sums.counts) {
+    GRAMIAN_REQUIRE(count >= 0 && count <= sums.n_rows - counted, file_format, "the state has impossible counts");
+    counted += count;
+  }
+  const bool codes = sums.kind == Sums::TargetKind::codes;
+  GRAMIAN_REQUIRE(sums.n_rows >= 0 && (sums.weight_sum > 0) == (sums.n_rows > 0) && sums.weight_sum >= 0 &&
+                      std::isfinite(sums.weight_sum) && (codes ? counted == sums.n_rows : counted == 0),
+                  file_format, "the state has impossible counts");
+  GRAMIAN_REQUIRE(sums.largest_trace >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
+                  "the state has an impossible history");
   return state;
 }
 

@@ -18,6 +18,7 @@ struct GramState::Sums {
   Exec exec;
   std::int64_t d, c;
   GramOptions options;
+  DType products_when_empty;  // options.products as it was asked for; a merge may lower it until the state is empty
 
   SymmetricMatrix<double> g;  // sum w (x - shift)(x - shift)'
   Array<double> q;            // c x d: sum w (y - target_shift)(x - shift)'

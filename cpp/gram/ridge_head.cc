@@ -8,6 +8,7 @@
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "io/file_error.h"
 
 namespace gramian {
 
@@ -85,6 +86,7 @@ RidgeHead::RidgeHead(const Exec& exec, std::int64_t n_inputs, std::int64_t n_out
     : impl_(std::make_unique<Impl>(n_inputs, n_outputs, std::move(config), std::move(map), exec)) {
   impl_->state = std::make_unique<GramState>(exec, impl_->width(), n_outputs, impl_->config.gram);
 }
+RidgeHead::RidgeHead(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RidgeHead::RidgeHead(RidgeHead&&) noexcept = default;
 RidgeHead& RidgeHead::operator=(RidgeHead&&) noexcept = default;
 RidgeHead::~RidgeHead() = default;
@@ -225,6 +227,10 @@ Json RidgeHead::save(ModelWriter& writer, const std::string& prefix, bool weight
 }
 
 RidgeHead RidgeHead::load(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix) {
+  return io::reading([&] { return read(exec, json, reader, prefix); });
+}
+
+RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix) {
   RidgeConfig config;
   config.ridge = json.at("ridge").number();
   config.gcv = json.at("gcv").boolean();
@@ -241,19 +247,22 @@ RidgeHead RidgeHead::load(const Exec& exec, const Json& json, const ModelReader&
 
   if (json.contains("state")) {
     GramState state = GramState::load(exec, json.at("state"), reader, prefix);
-    RidgeHead head(exec, n_inputs, 0, config, std::move(map));
-    GRAMIAN_REQUIRE(state.n_features() == head.n_features() && state.n_outputs() == n_outputs, file_format,
-                    "the state does not fit the model");
-    head.impl_->n_outputs = n_outputs;
-    *head.impl_->state = std::move(state);
+    RidgeHead head(std::make_unique<Impl>(n_inputs, n_outputs, config, std::move(map), exec));
+    GRAMIAN_REQUIRE(state.n_features() == head.n_features() && state.n_outputs() == n_outputs &&
+                        state.options().intercept == config.gram.intercept,
+                    file_format, "the state does not fit the model");
+    head.impl_->state = std::make_unique<GramState>(std::move(state));
     return head;
   }
-  RidgeHead head(exec, n_inputs, 0, config, std::move(map));
-  head.impl_->state.reset();
-  head.impl_->n_outputs = n_outputs;
+  // Without a state: its memory is never taken.
+  RidgeHead head(std::make_unique<Impl>(n_inputs, n_outputs, config, std::move(map), exec));
   const std::int64_t d = head.n_features();
   const double* coef = reader.tensor(prefix + "coef", TensorType::f64, {n_outputs, d}).f64();
   const double* intercept = reader.tensor(prefix + "intercept", TensorType::f64, {n_outputs}).f64();
+  const auto finite = [](double value) { return std::isfinite(value); };
+  GRAMIAN_REQUIRE(std::all_of(coef, coef + n_outputs * d, finite) &&
+                      std::all_of(intercept, intercept + n_outputs, finite),
+                  file_format, "the weights hold NaN or infinity");
   auto solution = std::make_unique<Solution>();
   solution->coef = Array<double>(exec, n_outputs, d);
   upload<double>(exec, {coef, n_outputs, d}, solution->coef.view());

@@ -149,15 +149,46 @@ void walsh_hadamard(const Exec& exec, double scale, MatrixView<T> x) {
 
 namespace {
 
+std::int64_t index_at(const void* array, DType type, std::int64_t k) {
+  return type == DType::i32 ? static_cast<const std::int32_t*>(array)[k] : static_cast<const std::int64_t*>(array)[k];
+}
+
+// The rows that row_index picks, as a CSR matrix of their own. The types stay: a kernel for another index type may
+// round differently, and rows must give the same bits however they were picked.
+struct PickedCsr {
+  std::vector<std::int64_t> wide_indptr{0};
+  std::vector<std::int32_t> narrow_indptr{0};
+  std::vector<char> indices, values;
+  RowsView view;
+
+  explicit PickedCsr(const RowsView& x) : view(x) {
+    if (x.row_index == nullptr) return;
+    const bool narrow = x.index_dtype == DType::i32;
+    const auto append = [](std::vector<char>& to, const void* from, DType type, std::int64_t begin, std::int64_t end) {
+      const auto bytes = static_cast<std::int64_t>(size_of(type));
+      const char* first = static_cast<const char*>(from);
+      to.insert(to.end(), first + begin * bytes, first + end * bytes);
+    };
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      const std::int64_t begin = index_at(x.indptr, x.index_dtype, x.row_index[r]);
+      const std::int64_t end = index_at(x.indptr, x.index_dtype, x.row_index[r] + 1);
+      append(indices, x.indices, x.index_dtype, begin, end);
+      append(values, x.values, x.dtype, begin, end);
+      wide_indptr.push_back(wide_indptr.back() + end - begin);
+      if (narrow) narrow_indptr.push_back(static_cast<std::int32_t>(wide_indptr.back()));
+    }
+    view.row_index = nullptr;
+    view.indptr = narrow ? static_cast<const void*>(narrow_indptr.data()) : wide_indptr.data();
+    view.indices = indices.data();
+    view.values = values.data();
+  }
+};
+
 // A CSR block on the device: on the host the caller's own arrays, elsewhere copies of the rows in use.
 struct DeviceCsr {
   Buffer indptr, indices, values;
   RowsView view;
 };
-
-std::int64_t index_at(const void* array, DType type, std::int64_t k) {
-  return type == DType::i32 ? static_cast<const std::int32_t*>(array)[k] : static_cast<const std::int64_t*>(array)[k];
-}
 
 DeviceCsr to_device(const Exec& exec, const RowsView& x) {
   DeviceCsr out;
@@ -186,10 +217,12 @@ DeviceCsr to_device(const Exec& exec, const RowsView& x) {
 
 template <class T>
 void sparse_multiply(const Exec& exec, const RowsView& x, MatrixView<const T> b, MatrixView<T> out) {
-  GRAMIAN_REQUIRE(x.sparse && x.row_index == nullptr, internal, "sparse_multiply wants CSR rows without an index");
+  GRAMIAN_REQUIRE(x.sparse && (x.dtype == DType::f32 || x.dtype == DType::f64), internal,
+                  "sparse_multiply wants CSR rows of float32 or float64");
   GRAMIAN_REQUIRE(x.cols == b.rows && out.rows == x.rows && out.cols == b.cols, shape_mismatch,
                   "sparse_multiply: the shapes do not fit");
-  const DeviceCsr device = to_device(exec, x);
+  const PickedCsr picked(x);
+  const DeviceCsr device = to_device(exec, picked.view);
   const std::int64_t edge = exec.table().tile == 0 ? std::max<std::int64_t>(1, x.rows) : 32;
   exec.parallel_for(ceil_div(x.rows, edge), [&](std::int64_t task) {
     const Range rows = part_of(x.rows, edge, task);

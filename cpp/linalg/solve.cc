@@ -199,8 +199,9 @@ class Ladder {
   void measure_residual(double norm_a) {
     a_.apply(exec_, w_, residual_.view());
     axpby<double, double>(exec_, 1.0, b_, -1.0, residual_.view());
-    const double scale = norm_a * frobenius(exec_, w_) + norm_b_;
-    report_.residual = scale > 0 ? frobenius(exec_, residual_.view()) / scale : 0.0;
+    // Everything over |A|, so that the product |A| |W| cannot leave the range of double.
+    const double scale = norm_a > 0 ? frobenius(exec_, w_) + norm_b_ / norm_a : 0.0;
+    report_.residual = scale > 0 ? frobenius(exec_, residual_.view()) / norm_a / scale : 0.0;
   }
 
   // A few steps of the power method on A and on its inverse, from a fixed vector of signs.

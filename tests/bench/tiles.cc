@@ -77,6 +77,10 @@ struct Pair {
   double ours, theirs;
 };
 
+// OpenBLAS's idle workers spin for some tens of milliseconds before they sleep, and would take a core from whoever is
+// timed next.
+void let_spinners_sleep() { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }
+
 // prepare runs untimed before each run of its side.
 Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepare_ours,
                const std::function<void()>& ours, const std::function<void()>& prepare_theirs,
@@ -84,9 +88,11 @@ Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepa
   std::vector<double> a, b;
   for (int run = 0; run <= repeats; ++run) {
     prepare_ours();
+    let_spinners_sleep();
     const double ours_s = seconds(ours);
     BLAS(openblas_set_num_threads)(blas_threads);
     prepare_theirs();
+    let_spinners_sleep();
     const double theirs_s = seconds(theirs);
     BLAS(openblas_set_num_threads)(1);
     if (run == 0) continue;  // warm-up

@@ -160,6 +160,20 @@ def test_bad_values_name_the_row_and_change_nothing(name, value, index):
     assert model.partial_fit(X, y, sample_weight=weight).state_.to_bytes() == expected.state_.to_bytes()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", [name for name in MAPS if name != "radial"])  # whose centres are rows of any weight
+def test_rows_of_weight_zero_leave_every_bit(name, dtype):
+    dense, y, weight = rows_of(300, 50)
+    X = csr(dense)
+    counting = weight > 0
+    assert 0 < counting.sum() < 300
+    one, other = (
+        gm.AnalyticClassifier(MAPS[name], dtype=dtype).fit(X[rows], y[rows], sample_weight=weight[rows])
+        for rows in (np.arange(300), np.flatnonzero(counting))
+    )
+    assert one.state_.to_bytes() == other.state_.to_bytes()
+
+
 def damaged(X, how):
     X = X.copy()
     if how == "index_too_large":

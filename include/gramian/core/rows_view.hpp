@@ -28,7 +28,8 @@ struct GRAMIAN_EXPORT RowsView {
   const void* values = nullptr;
 
   const std::int64_t* row_index = nullptr;
-  // Added to a row number when an error names it (a slice of a larger call).
+  // Added to a row number when an error names it (a slice of a larger call). With row_index set an error names
+  // row_index[r].
   std::int64_t first_row = 0;
 
   template <class T>

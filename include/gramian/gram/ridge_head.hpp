@@ -61,6 +61,9 @@ class GRAMIAN_EXPORT RidgeHead {
 
  private:
   struct Impl;
+  explicit RidgeHead(std::unique_ptr<Impl> impl);
+  static RidgeHead read(const Exec& exec, const Json& description, const ModelReader& reader,
+                        const std::string& prefix);
   std::unique_ptr<Impl> impl_;
 };
 

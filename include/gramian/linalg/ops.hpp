@@ -40,7 +40,7 @@ GRAMIAN_EXPORT void download(const Exec& exec, MatrixView<const T> device, Matri
 
 // dst[r, :] = (widened x[r, :] - shift) * row_scale[r], rows split over the threads. shift (x.cols) and row_scale
 // (x.rows) are host doubles and may be null. NaN or infinity in a row throws Error{non_finite} naming
-// x.first_row + r and `name` (the argument as the caller knows it).
+// its number (rows_view.hpp) and `name` (the argument as the caller knows it).
 template <class T>
 GRAMIAN_EXPORT void load_rows(const Exec& exec, const RowsView& x, const double* shift, const double* row_scale,
                               MatrixView<T> dst, const char* name);
