@@ -65,7 +65,9 @@ std::vector<std::uint8_t> AnalyticRegressor::save_bytes(bool weights_only, const
 }
 
 AnalyticRegressor AnalyticRegressor::load(const Exec& exec, const ModelReader& reader) {
-  return AnalyticRegressor(analytic::load_head(kModel, exec, reader));
+  RidgeHead head = analytic::load_head(kModel, exec, reader);
+  GRAMIAN_REQUIRE(head.n_outputs() >= 1, file_format, "the model has no outputs");
+  return AnalyticRegressor(std::move(head));
 }
 
 AnalyticRegressor AnalyticRegressor::load(const Exec& exec, const std::string& path) {

@@ -53,11 +53,13 @@ RowsView RowsView::slice(std::int64_t begin, std::int64_t count) const {
                       ") are not inside a view of " + std::to_string(rows) + " rows");
   RowsView part = *this;
   part.rows = count;
+  if (row_index != nullptr) {
+    part.row_index = row_index + begin;  // which counts from first_row already
+    return part;
+  }
   part.first_row += begin;
   if (begin == 0) return part;
-  if (row_index != nullptr) {
-    part.row_index = row_index + begin;
-  } else if (sparse) {
+  if (sparse) {
     part.indptr = static_cast<const char*>(indptr) + begin * static_cast<std::int64_t>(size_of(index_dtype));
   } else {
     part.data = static_cast<const char*>(data) + begin * row_stride;

@@ -157,10 +157,12 @@ class RandomFeatures final : public FeatureMap {
   std::shared_ptr<const Drawn<T>> draw(const Exec& exec) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::shared_ptr<const Drawn<T>>& kept = slot<T>();
-    if (kept && kept->device == exec.context()) return kept;
+    // Host memory serves every Exec of the CPU.
+    const void* device = exec.device() == Device::cpu ? static_cast<const void*>(&exec.table()) : exec.context();
+    if (kept && kept->device == device) return kept;
     const Exec steady = exec.uninterrupted();
     auto drawn = std::make_shared<Drawn<T>>();
-    drawn->device = exec.context();
+    drawn->device = device;
     if (config_.kind == RandomKind::hadamard) {
       drawn->signs = Array<T>(steady, kStages, blocks_ * padded_);
       for (std::uint32_t stage = 0; stage < kStages; ++stage) {
@@ -218,7 +220,7 @@ class RandomFeatures final : public FeatureMap {
                                                    : static_cast<const double*>(x.values)[k];
         GRAMIAN_REQUIRE(std::isfinite(value), non_finite,
                         "X contains NaN or infinity, first in row " +
-                            std::to_string(x.row_index != nullptr ? row : x.first_row + r));
+                            std::to_string(x.first_row + row));
       }
     }
   }
@@ -269,6 +271,10 @@ FeatureMapPtr load_random_features(const Json& json) {
   const auto parsed = std::from_chars(seed.data(), seed.data() + seed.size(), config.seed);
   GRAMIAN_REQUIRE(parsed.ec == std::errc() && parsed.ptr == seed.data() + seed.size(), file_format,
                   "the seed of a feature map is not a number");
+  // A few bytes of a file must not make the first prediction ask for more memory than any machine has.
+  constexpr double kLargestWeights = 8e9;
+  GRAMIAN_REQUIRE(static_cast<double>(config.n_inputs) * static_cast<double>(config.n_features) < kLargestWeights,
+                  file_format, "a random feature map of this size is not believed");
   return make_random_features(config);
 }
 

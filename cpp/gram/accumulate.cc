@@ -66,15 +66,24 @@ class Selection {
     if (in.values != nullptr) values = *in.values;
     if (partial) pick(in);
     if (in.weight != nullptr) {
-      for (const std::int64_t r : index_) root_weight.push_back(std::sqrt(in.weight[r]));
+      for (const std::int64_t r : index_) {
+        root_weight.push_back(std::sqrt(in.weight[r]));
+        weight += in.weight[r];
+      }
+    } else {
+      weight = static_cast<double>(n);
     }
+    GRAMIAN_REQUIRE(std::isfinite(sums.weight_sum + weight), invalid_argument, "the sum of sample_weight overflows");
     if (in.codes != nullptr) {
       counts.assign(static_cast<std::size_t>(sums.c), 0);
+      class_weight.assign(static_cast<std::size_t>(sums.c), 0.0);
       for (std::int64_t k = 0; k < x.rows; ++k) {
         const std::int64_t code = in.codes[partial ? index_[static_cast<std::size_t>(k)] : k];
         GRAMIAN_REQUIRE(code >= 0 && code < sums.c, invalid_argument,
                         "class code " + std::to_string(code) + " lies outside 0 .. " + std::to_string(sums.c - 1));
         codes.push_back(code);
+        const double root = root_weight.empty() ? 1.0 : root_weight[static_cast<std::size_t>(k)];
+        class_weight[static_cast<std::size_t>(code)] += root * root;
         ++counts[static_cast<std::size_t>(code)];
       }
     }
@@ -83,6 +92,10 @@ class Selection {
   RowsView x, values;
   std::vector<std::int64_t> codes, counts;
   std::vector<double> root_weight;  // empty: all ones
+  double weight = 0;                 // the sum of all weights, and per class where codes are given
+  std::vector<double> class_weight;
+  // The number of row k as the caller counts.
+  std::int64_t name_of_row(std::int64_t k) const { return x.first_row + (x.row_index != nullptr ? x.row_index[k] : k); }
 
  private:
   void pick(const Input& in) {
@@ -135,6 +148,7 @@ class BlockLoop {
 
     // --- may fail: nothing of the state has changed yet
     if (!sums_.shift_known) choose_shift(range, z);
+    const std::vector<double> targets = rows_.values.rows > 0 ? host_targets(range) : std::vector<double>();
     load_features(range, z, roots);
     const std::vector<double> s = column_sums<P>(exec, z, roots);
     double energy = energy_of(z);
@@ -146,8 +160,8 @@ class BlockLoop {
     // No entry of the products below can be larger than the larger of the two sums of squares.
     GRAMIAN_REQUIRE(energy < static_cast<double>(std::numeric_limits<P>::max()), non_finite,
                     std::string("the squares of the features or targets in rows ") +
-                        std::to_string(rows_.x.first_row + range.begin) + " to " +
-                        std::to_string(rows_.x.first_row + range.end - 1) + " overflow " +
+                        std::to_string(rows_.name_of_row(range.begin)) + " to " +
+                        std::to_string(rows_.name_of_row(range.end - 1)) + " overflow " +
                         name_of(sums_.options.products));
     exec.poll();
 
@@ -155,7 +169,8 @@ class BlockLoop {
     gram_update<P>(steady_, sign_, z, sums_.g);
     for (std::size_t k = 0; k < s.size(); ++k) sums_.s[k] += sign_ * s[k];
     if (!rows_.codes.empty()) add_codes(range, z, root);
-    if (rows_.values.rows > 0) add_values(range, z, y, root);
+    if (rows_.values.rows > 0) add_values(range, z, y, targets, root);
+    sums_.float_shift = sums_.float_shift || (map_ != nullptr && sizeof(P) == sizeof(float) && sums_.options.intercept);
     double weight = 0;
     for (std::int64_t r = 0; r < range.size(); ++r) weight += root == nullptr ? 1.0 : root[r] * root[r];
     sums_.weight_sum += sign_ * weight;
@@ -255,7 +270,9 @@ class BlockLoop {
     return y;
   }
 
-  void add_values(Range range, MatrixView<const P> z, const Array<P>& y, const double* root) {
+  // host: the targets of the block, not shifted, as doubles.
+  void add_values(Range range, MatrixView<const P> z, const Array<P>& y, const std::vector<double>& host,
+                  const double* root) {
     sums_.kind = GramState::Sums::TargetKind::values;
     if constexpr (sizeof(P) == sizeof(double)) {
       gemm<double>(steady_, Trans::yes, Trans::no, sign_, y.view(), z, 1.0, sums_.q.view());
@@ -269,7 +286,6 @@ class BlockLoop {
         axpby<P, double>(steady_, 1.0, product.view(), 1.0, sums_.q.view());
       }
     }
-    const std::vector<double> host = host_targets(range);
     for (std::int64_t r = 0; r < range.size(); ++r) {
       const double w = sign_ * (root == nullptr ? 1.0 : root[r] * root[r]);
       for (std::int64_t k = 0; k < sums_.c; ++k) {
@@ -309,6 +325,7 @@ void check_input(const GramState::Sums& sums, const Input& in) {
   if (in.codes != nullptr) {
     GRAMIAN_REQUIRE(sums.kind != Kind::values, invalid_argument, "this state holds numeric targets, not class codes");
   } else if (sums.c > 0) {
+    if (in.values == nullptr && in.x.rows == 0) return;  // codes of no rows
     GRAMIAN_REQUIRE(in.values != nullptr, invalid_argument, "y is missing");
     GRAMIAN_REQUIRE(sums.kind != Kind::codes, invalid_argument, "this state holds class codes, not numeric targets");
     GRAMIAN_REQUIRE(in.values->rows == in.x.rows, shape_mismatch,
@@ -325,6 +342,7 @@ std::unique_ptr<GramState::Sums> staging_for(const GramState::Sums& sums) {
   staged->shift = sums.shift;
   staged->target_shift = sums.target_shift;
   staged->shift_known = sums.shift_known;
+  staged->float_shift = sums.float_shift;
   return staged;
 }
 
@@ -341,7 +359,6 @@ Input input_of(const RowsView& x, const Targets& y, const double* weight, const 
 }  // namespace
 
 void GramState::add(const RowsView& x, const Targets& y, const double* weight, const FeatureMap* map, bool atomic) {
-  if (x.rows == 0) return;
   const Input in = input_of(x, y, weight, map, sums_->c);
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
@@ -364,19 +381,11 @@ void GramState::add(const RowsView& x, const Targets& y, const double* weight, c
 }
 
 void GramState::remove(const RowsView& x, const Targets& y, const double* weight, const FeatureMap* map, bool atomic) {
-  if (x.rows == 0) return;
   const Input in = input_of(x, y, weight, map, sums_->c);
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
   if (rows.x.rows == 0) return;
-  GRAMIAN_REQUIRE(rows.x.rows <= sums_->n_rows, invalid_argument,
-                  "cannot remove " + std::to_string(rows.x.rows) + " rows: the state holds " +
-                      std::to_string(sums_->n_rows));
-  for (std::size_t k = 0; k < rows.counts.size(); ++k) {
-    GRAMIAN_REQUIRE(rows.counts[k] <= sums_->counts[k], invalid_argument,
-                    "cannot remove " + std::to_string(rows.counts[k]) + " rows of output " + std::to_string(k) +
-                        ": the state holds " + std::to_string(sums_->counts[k]));
-  }
+  sums_->require_removable(rows.x.rows, rows.weight, rows.counts, rows.class_weight);
   if (atomic && is_long(*sums_, rows)) {
     const auto staged = staging_for(*sums_);
     run_blocks(*staged, rows, map, 1.0, Sink::disposable);

@@ -87,7 +87,12 @@ class CentredGram final : public SpdOperator {
     for (std::size_t k = 0; k < scale_.size(); ++k) {
       const double offset = sums_.s[k] / n, variance = diagonal[k] / n - offset * offset;
       // A constant feature has no unit to be measured in and keeps its own, as scikit-learn's StandardScaler has it.
-      const double noise = 10 * std::numeric_limits<double>::epsilon() * diagonal[k] / n;
+      // Rounding leaves some variance behind: of the products (errors add up like a random walk), of the rows that once
+      // were here, and of the numbers themselves.
+      const double mean = sums_.shift[k] + offset;
+      const double digits = 4 * std::numeric_limits<double>::epsilon() * mean;
+      const double noise = std::max(
+          10 * sums_.rounding_unit() * std::sqrt(sums_.terms()) * sums_.largest_diagonal[k] / n, digits * digits);
       scale_[k] = variance > noise ? 1.0 / std::sqrt(variance) : 1.0;
     }
   }
@@ -129,9 +134,8 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
   solution.report = std::move(report);
   if (sums.removed && solution.report.smallest_eigenvalue > 0) {
     // First-order bound: |dW| / |W| <= |A^-1| |dG|, and dG is at most (terms of a sum) * eps * (largest |G| ever held).
-    const double terms = static_cast<double>(sums.longest_sum + sums.operations);
     solution.report.removal_bound =
-        4 * terms * sums.rounding_unit() * sums.largest_trace / solution.report.smallest_eigenvalue;
+        4 * sums.terms() * sums.rounding_unit() * sums.largest_trace / solution.report.smallest_eigenvalue;
   }
   return solution;
 }
@@ -164,8 +168,10 @@ bool use_spectrum(const GramState::Sums& sums, std::size_t n_ridges) {
   return n_ridges >= kManyRidges || (sums.d <= kSmallSystem && n_ridges > 1);
 }
 
-double threshold_of(const Spectrum& spectrum) {
-  return static_cast<double>(spectrum.values.size()) * std::numeric_limits<double>::epsilon() * spectrum.values.back();
+// The eigenvalue, ridge included, below which a mode is rounding; the rule of solve_spd.
+double threshold_of(const Spectrum& spectrum, double ridge) {
+  return static_cast<double>(spectrum.values.size()) * std::numeric_limits<double>::epsilon() *
+         (spectrum.values.back() + ridge);
 }
 
 }  // namespace
@@ -205,8 +211,8 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
   const Sums& sums = *sums_;
   const CentredGram centred(sums, 0.0, options.standardize);
   const Spectrum spectrum = spectrum_of(sums, centred);
-  const double threshold = threshold_of(spectrum);
   for (const double ridge : ridges) {
+    const double threshold = threshold_of(spectrum, ridge);
     SolveReport report;
     report.method = "eigh";
     report.form = "primal";
@@ -216,7 +222,7 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
     double smallest = std::numeric_limits<double>::infinity();
     for (std::int64_t j = 0; j < sums.d; ++j) {
       const double value = spectrum.values[static_cast<std::size_t>(j)];
-      const bool kept = ridge > 0 || value > threshold;
+      const bool kept = value + ridge > threshold;
       if (kept) smallest = std::min(smallest, value + ridge);
       report.rank += kept ? 1 : 0;
       for (std::int64_t k = 0; k < sums.c; ++k) {
@@ -262,7 +268,7 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
     curve.method = "eigh";
     const CentredGram centred(sums, 0.0, standardize);
     const Spectrum spectrum = spectrum_of(sums, centred);
-    const double threshold = threshold_of(spectrum);
+    const double threshold = threshold_of(spectrum, 0.0);
     // Energy per mode; what no mode explains is left at any ridge. Summing modes loses no digits where the residual is
     // a small part of the energy.
     std::vector<double> mode(spectrum.values.size(), 0.0);
@@ -315,6 +321,10 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       add(energy - explained - ridge * size, intercept + trace);
     }
   }
+  const auto finite = [](double score) { return std::isfinite(score); };
+  GRAMIAN_REQUIRE(std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
+                  "no ridge of the grid leaves degrees of freedom to judge it by; weights count as repeated rows here, "
+                  "and they sum to " + std::to_string(n));
   curve.best = static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) -
                                         curve.scores.begin());
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());

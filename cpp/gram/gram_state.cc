@@ -14,11 +14,17 @@ bool all_zero(const std::vector<double>& v) {
   return std::all_of(v.begin(), v.end(), [](double x) { return x == 0; });
 }
 
-// q += alpha u v' for host vectors.
-void add_outer(const Exec& exec, double alpha, const std::vector<double>& u, const Array<double>& v, Array<double>& q) {
-  if (all_zero(u) || q.size() == 0) return;
-  const Array<double> column = to_device(exec, u);
-  gemm<double>(exec, Trans::no, Trans::no, alpha, {column.data(), column.size(), 1}, v.view(), 1.0, q.view());
+// q += alpha u v'
+void add_outer(const Exec& exec, double alpha, const Array<double>& u, const Array<double>& v, Array<double>& q) {
+  if (q.size() == 0) return;
+  gemm<double>(exec, Trans::no, Trans::no, alpha, {u.data(), u.size(), 1}, v.view(), 1.0, q.view());
+}
+
+// The way from a shift to the nearest one that is made of floats.
+std::vector<double> to_float_shift(const std::vector<double>& shift) {
+  std::vector<double> by(shift.size());
+  for (std::size_t k = 0; k < by.size(); ++k) by[k] = static_cast<double>(static_cast<float>(shift[k])) - shift[k];
+  return by;
 }
 
 }  // namespace
@@ -31,13 +37,11 @@ GramState::Sums::Sums(const Exec& exec_, std::int64_t features, std::int64_t out
                   "dtype must be float32 or float64");
   g = SymmetricMatrix<double>(exec, d);
   q = Array<double>(exec, c, d);
+  diagonal_.resize(static_cast<std::size_t>(d));
   reset();
 }
 
 void GramState::Sums::reset() {
-  const Exec steady = exec.uninterrupted();
-  g.set_zero(steady);
-  axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
   s.assign(static_cast<std::size_t>(d), 0.0);
   shift.assign(static_cast<std::size_t>(d), 0.0);
   for (auto* v : {&t, &target_shift, &energy}) v->assign(static_cast<std::size_t>(c), 0.0);
@@ -47,36 +51,67 @@ void GramState::Sums::reset() {
   shift_known = false;
   kind = TargetKind::none;
   largest_trace = 0;
+  largest_diagonal.assign(static_cast<std::size_t>(d), 0.0);
   longest_sum = operations = 0;
   removed = false;
+  float_shift = false;
   options.products = products_when_empty;
+  const Exec steady = exec.uninterrupted();
+  g.set_zero(steady);
+  axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
 }
 
 void GramState::Sums::note_trace() {
-  std::vector<double> diagonal(static_cast<std::size_t>(d));
-  g.diagonal(exec, diagonal.data());
+  g.diagonal(exec, diagonal_.data());
   double trace = 0;
-  for (const double value : diagonal) trace += value;
+  for (std::size_t k = 0; k < diagonal_.size(); ++k) {
+    trace += diagonal_[k];
+    largest_diagonal[k] = std::max(largest_diagonal[k], diagonal_[k]);
+  }
   largest_trace = std::max(largest_trace, trace);
   ++operations;
 }
 
+void GramState::Sums::require_removable(std::int64_t rows, double weight, const std::vector<std::int64_t>& row_counts,
+                                        const std::vector<double>& go) const {
+  // Weights that do not belong to the rows would leave rows without weight, and means of nothing.
+  constexpr double kSlack = 1e-12;
+  const auto require_weight = [](double held, double leaving, const std::string& of) {
+    GRAMIAN_REQUIRE(held - leaving > kSlack * held, invalid_argument,
+                    "cannot remove a weight of " + std::to_string(leaving) + of + ": rows would stay, but of the weight " +
+                        std::to_string(held) + " nothing; is sample_weight the one the rows were added with?");
+  };
+  GRAMIAN_REQUIRE(rows <= n_rows, invalid_argument,
+                  "cannot remove " + std::to_string(rows) + " rows: the state holds " + std::to_string(n_rows));
+  for (std::size_t k = 0; k < row_counts.size(); ++k) {
+    GRAMIAN_REQUIRE(row_counts[k] <= counts[k], invalid_argument,
+                    "cannot remove " + std::to_string(row_counts[k]) + " rows of output " + std::to_string(k) +
+                        ": the state holds " + std::to_string(counts[k]));
+    if (row_counts[k] > 0 && row_counts[k] < counts[k])
+      require_weight(t[k], go[k], " from output " + std::to_string(k));
+  }
+  if (rows < n_rows) require_weight(weight_sum, weight, "");
+}
+
 void GramState::Sums::move_shift(const std::vector<double>& by, const std::vector<double>& targets_by) {
-  // x - (shift + by) = (x - shift) - by, and the same for the targets; every sum follows.
+  // x - (shift + by) = (x - shift) - by, and the same for the targets; every sum follows. What needs memory comes
+  // before what changes the sums.
   const Exec steady = exec.uninterrupted();
-  if (!all_zero(by)) {
-    const Array<double> s_device = to_device(steady, s), by_device = to_device(steady, by);
+  const bool moves = !all_zero(by), targets_move = !all_zero(targets_by);
+  std::vector<double> moved = s;
+  for (std::size_t k = 0; k < s.size(); ++k) moved[k] -= weight_sum * by[k];
+  const Array<double> s_device = to_device(steady, s), by_device = to_device(steady, by);
+  const Array<double> moved_device = to_device(steady, moved), t_device = to_device(steady, t);
+  const Array<double> targets_device = to_device(steady, targets_by);
+  if (moves) {
     g.add_outer(steady, -1.0, s_device.data(), by_device.data());
     g.add_outer(steady, weight_sum, by_device.data(), by_device.data());
-    add_outer(steady, -1.0, t, by_device, q);
-    for (std::size_t k = 0; k < s.size(); ++k) {
-      s[k] -= weight_sum * by[k];
-      shift[k] += by[k];
-    }
+    add_outer(steady, -1.0, t_device, by_device, q);
+    s.swap(moved);
+    for (std::size_t k = 0; k < s.size(); ++k) shift[k] += by[k];
   }
-  if (!all_zero(targets_by)) {
-    const Array<double> s_device = to_device(steady, s);
-    add_outer(steady, -1.0, targets_by, s_device, q);
+  if (targets_move) {
+    add_outer(steady, -1.0, targets_device, moves ? moved_device : s_device, q);
     for (std::size_t k = 0; k < t.size(); ++k) {
       energy[k] += targets_by[k] * (weight_sum * targets_by[k] - 2 * t[k]);
       t[k] -= weight_sum * targets_by[k];
@@ -86,30 +121,36 @@ void GramState::Sums::move_shift(const std::vector<double>& by, const std::vecto
 }
 
 void GramState::Sums::combine(const Sums& other, double sign) {
-  if (n_rows == 0 && sign > 0) {
-    shift = other.shift;
-    target_shift = other.target_shift;
+  // What needs memory comes first: once the sums begin to change, nothing may fail.
+  const Exec steady = exec.uninterrupted();
+  const bool adopt = n_rows == 0 && sign > 0;
+  // Other's rows seen from this state's shift: x - shift = (x - other.shift) + by.
+  std::vector<double> by(s.size(), 0.0), targets_by(t.size(), 0.0), moved = other.s;
+  const double n = other.weight_sum;
+  for (std::size_t k = 0; !adopt && k < by.size(); ++k) {
+    by[k] = other.shift[k] - shift[k];
+    moved[k] += n * by[k];
+  }
+  for (std::size_t k = 0; !adopt && k < targets_by.size(); ++k) targets_by[k] = other.target_shift[k] - target_shift[k];
+  const Array<double> s_device = to_device(steady, other.s), by_device = to_device(steady, by);
+  const Array<double> moved_device = to_device(steady, moved), t_device = to_device(steady, other.t);
+  const Array<double> targets_device = to_device(steady, targets_by);
+  std::vector<double> adopted_shift = other.shift, adopted_target_shift = other.target_shift;
+
+  if (adopt) {
+    shift.swap(adopted_shift);
+    target_shift.swap(adopted_target_shift);
     shift_known = other.shift_known;
   }
-  // Other's rows seen from this state's shift: x - shift = (x - other.shift) + by.
-  std::vector<double> by(s.size()), targets_by(t.size());
-  for (std::size_t k = 0; k < by.size(); ++k) by[k] = other.shift[k] - shift[k];
-  for (std::size_t k = 0; k < targets_by.size(); ++k) targets_by[k] = other.target_shift[k] - target_shift[k];
   if (kind == TargetKind::none) kind = other.kind;
-  const Exec steady = exec.uninterrupted();
-  const double n = other.weight_sum;
-
   g.axpby(steady, sign, other.g, 1.0);
   axpby<double, double>(steady, sign, other.q.view(), 1.0, q.view());
-  std::vector<double> moved = other.s;  // other's s around this shift
   if (!all_zero(by)) {
-    const Array<double> s_device = to_device(steady, other.s), by_device = to_device(steady, by);
     g.add_outer(steady, sign, s_device.data(), by_device.data());
     g.add_outer(steady, sign * n, by_device.data(), by_device.data());
-    add_outer(steady, sign, other.t, by_device, q);
-    for (std::size_t k = 0; k < moved.size(); ++k) moved[k] += n * by[k];
+    add_outer(steady, sign, t_device, by_device, q);
   }
-  if (!all_zero(targets_by)) add_outer(steady, sign, targets_by, to_device(steady, moved), q);
+  if (!all_zero(targets_by)) add_outer(steady, sign, targets_device, moved_device, q);
   for (std::size_t k = 0; k < s.size(); ++k) s[k] += sign * moved[k];
   for (std::size_t k = 0; k < t.size(); ++k) {
     t[k] += sign * (other.t[k] + n * targets_by[k]);
@@ -120,10 +161,14 @@ void GramState::Sums::combine(const Sums& other, double sign) {
   weight_sum += sign * n;
   if (other.options.products == DType::f32) options.products = DType::f32;
   largest_trace = std::max(largest_trace, other.largest_trace);
+  for (std::size_t k = 0; k < largest_diagonal.size(); ++k)
+    largest_diagonal[k] = std::max(largest_diagonal[k], other.largest_diagonal[k]);
   longest_sum = std::max(longest_sum, other.longest_sum);
   operations += other.operations;
   removed = removed || other.removed || sign < 0;
+  if (other.float_shift) float_shift = true;
   note_trace();
+  if (float_shift && sign > 0) move_shift(to_float_shift(shift), std::vector<double>(t.size(), 0.0));
 }
 
 void GramState::Sums::settle_after_removal() {
@@ -143,7 +188,10 @@ void GramState::Sums::settle_after_removal() {
   // The shift may remember rows that are gone; the mean of those that are left does not. The difference that really
   // is applied is the one between the rounded shifts.
   std::vector<double> by(s.size()), targets_by(t.size(), 0.0);
-  for (std::size_t k = 0; k < by.size(); ++k) by[k] = (shift[k] + s[k] / weight_sum) - shift[k];
+  for (std::size_t k = 0; k < by.size(); ++k) {
+    const double mean = shift[k] + s[k] / weight_sum;
+    by[k] = (float_shift ? static_cast<double>(static_cast<float>(mean)) : mean) - shift[k];
+  }
   if (!all_zero(target_shift)) {
     for (std::size_t k = 0; k < targets_by.size(); ++k)
       targets_by[k] = (target_shift[k] + t[k] / weight_sum) - target_shift[k];
@@ -196,6 +244,8 @@ GramState GramState::clone() const {
   copy.sums_->products_when_empty = sums_->products_when_empty;
   copy.sums_->shift_known = sums_->shift_known;
   copy.sums_->kind = sums_->kind;
+  copy.sums_->float_shift = sums_->float_shift;
+  copy.sums_->largest_diagonal = sums_->largest_diagonal;
   copy.sums_->largest_trace = sums_->largest_trace;
   copy.sums_->longest_sum = sums_->longest_sum;
   copy.sums_->operations = sums_->operations;
@@ -226,6 +276,8 @@ void require_same_shape(const GramState& a, const GramState& b) {
                       std::to_string(b.n_outputs()));
   GRAMIAN_REQUIRE(a.options().intercept == b.options().intercept, invalid_argument,
                   "one state has an intercept and the other has none");
+  GRAMIAN_REQUIRE(a.exec().device() == b.exec().device() && a.exec().device_index() == b.exec().device_index(),
+                  invalid_argument, "the states are on different devices");
 }
 
 void require_same_kind(GramState::Sums::TargetKind a, GramState::Sums::TargetKind b) {
@@ -248,14 +300,9 @@ void GramState::unmerge(const GramState& other) {
   require_same_shape(*this, other);
   require_same_kind(sums_->kind, other.sums_->kind);
   if (other.n_rows() == 0) return;
-  GRAMIAN_REQUIRE(other.n_rows() <= n_rows(), invalid_argument,
-                  "cannot unmerge " + std::to_string(other.n_rows()) + " rows: the state holds " +
-                      std::to_string(n_rows()));
-  for (std::size_t k = 0; k < counts().size(); ++k) {
-    GRAMIAN_REQUIRE(other.counts()[k] <= counts()[k], invalid_argument,
-                    "cannot unmerge " + std::to_string(other.counts()[k]) + " rows of output " + std::to_string(k) +
-                        ": the state holds " + std::to_string(counts()[k]));
-  }
+  const bool codes = other.sums_->kind == Sums::TargetKind::codes;
+  sums_->require_removable(other.n_rows(), other.weight_sum(), codes ? other.counts() : std::vector<std::int64_t>(),
+                           other.sums_->t);
   if (&other == this) return clear();
   sums_->combine(*other.sums_, -1.0);
   sums_->settle_after_removal();
@@ -350,10 +397,13 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   writer.add(prefix + "target_shift", {sums.c}, sums.target_shift);
   writer.add(prefix + "target_energy", {sums.c}, sums.energy);
   writer.add(prefix + "counts", {sums.c}, sums.counts);
+  writer.add(prefix + "largest_diagonal", {sums.d}, sums.largest_diagonal);
   Json json = Json::object();
   json["n_features"] = sums.d;
   json["n_outputs"] = sums.c;
   json["products"] = name_of(sums.options.products);
+  json["products_when_empty"] = name_of(sums.products_when_empty);
+  json["float_shift"] = sums.float_shift;
   json["intercept"] = sums.options.intercept;
   json["n_rows"] = sums.n_rows;
   json["weight_sum"] = sums.weight_sum;
@@ -391,7 +441,10 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   GramOptions options;
   const std::string& products = json.at("products").string();
   GRAMIAN_REQUIRE(products == "float32" || products == "float64", file_format, "unknown products '" + products + "'");
-  options.products = products == "float32" ? DType::f32 : DType::f64;
+  const std::string& empty_products = json.at("products_when_empty").string();
+  GRAMIAN_REQUIRE(empty_products == products || empty_products == "float64", file_format,
+                  "unknown products '" + empty_products + "'");
+  options.products = empty_products == "float32" ? DType::f32 : DType::f64;
   options.intercept = json.at("intercept").boolean();
   // The tensors are looked up, and so their sizes checked, before memory for the state is taken.
   const double* gram = read_finite(reader, prefix + "gram", {d * (d + 1) / 2});
@@ -399,6 +452,9 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   const std::int64_t* counts = reader.tensor(prefix + "counts", TensorType::i64, {c}).i64();
   GramState state(exec, d, c, options);
   Sums& sums = *state.sums_;
+  sums.options.products = products == "float32" ? DType::f32 : DType::f64;
+  sums.float_shift = json.at("float_shift").boolean();
+  sums.largest_diagonal = read_vector(reader, prefix + "largest_diagonal", d);
   sums.g.unpack(exec, gram);
   upload<double>(exec, {cross, c, d}, sums.q.view());
   sums.s = read_vector(reader, prefix + "feature_sum", d);
@@ -424,10 +480,12 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   }
   const bool codes = sums.kind == Sums::TargetKind::codes;
   GRAMIAN_REQUIRE(sums.n_rows >= 0 && (sums.weight_sum > 0) == (sums.n_rows > 0) && sums.weight_sum >= 0 &&
-                      std::isfinite(sums.weight_sum) && (codes ? counted == sums.n_rows : counted == 0),
+                      std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
+                      sums.shift_known == (sums.n_rows > 0),
                   file_format, "the state has impossible counts");
   GRAMIAN_REQUIRE(sums.largest_trace >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
                   "the state has an impossible history");
+  if (sums.n_rows == 0) sums.reset();
   return state;
 }
 

@@ -32,12 +32,19 @@ struct GramState::Sums {
   enum class TargetKind { none, codes, values };
   TargetKind kind = TargetKind::none;  // a state is fed with class codes or with numbers, never with both
 
-  // For the bound on what removals cost.
+  // Features come from a map in float, so the shift must be a number of that type.
+  bool float_shift = false;
+
+  // For the bound on what removals cost, and to tell a constant feature from one that varies.
   double largest_trace = 0;
+  std::vector<double> largest_diagonal;  // d: of G, ever held since the state was last empty
   std::int64_t longest_sum = 0;   // terms added up in one product, at most
   std::int64_t operations = 0;    // blocks, merges and moves of the shift
   bool removed = false;
 
+  // Rows or weight that cannot be taken out of this state: Error{invalid_argument}. go: weight per output.
+  void require_removable(std::int64_t rows, double weight, const std::vector<std::int64_t>& row_counts,
+                         const std::vector<double>& go) const;
   // Moves the shifts by the given differences without changing what the state says.
   void move_shift(const std::vector<double>& by, const std::vector<double>& targets_by);
   // this += sign * other, other's shifts moved to this state's.
@@ -46,12 +53,17 @@ struct GramState::Sums {
   void settle_after_removal();
   void note_trace();
   void reset();
+  // Terms behind one entry of G, for error bounds.
+  double terms() const { return static_cast<double>(longest_sum + operations); }
 
   // Weighted energy of output k around its mean (around zero without intercept).
   double centred_energy(std::size_t k) const;
   // B = Q' - s t'/N on the host, d x c.
   std::vector<double> centred_cross() const;
   double rounding_unit() const;
+
+ private:
+  std::vector<double> diagonal_;  // of note_trace, which must not fail
 };
 
 // The device copy of a host vector.

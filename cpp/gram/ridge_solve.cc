@@ -50,18 +50,36 @@ std::vector<double> weighted_mean(const Exec& exec, const RowsView& x, const std
   return mean;
 }
 
+// Leaves the rows of x that `rows` lists; the list must live as long as the view.
+void pick(RowsView& x, std::vector<std::int64_t>& rows) {
+  for (std::int64_t& r : rows)
+    if (x.row_index != nullptr) r = x.row_index[r];
+  x.row_index = rows.data();
+  x.rows = static_cast<std::int64_t>(rows.size());
+}
+
 // W = X'(X X' + ridge I)^-1 Y with rows centred and scaled by the roots of their weights. n^2 d + n^3 / 3 flops.
-Solution solve_dual(const Exec& exec, const RowsView& x, const RowsView& y, const RidgeSolveOptions& options,
+Solution solve_dual(const Exec& exec, const RowsView& x_all, const RowsView& y_all, const RidgeSolveOptions& options,
                     const double* weight) {
-  const std::int64_t n = x.rows, d = x.cols, c = y.cols;
+  // Rows of weight 0 are as if they were not there, here too.
   std::vector<double> weights, roots;
-  for (std::int64_t r = 0; weight != nullptr && r < n; ++r) {
+  std::vector<std::int64_t> counting;
+  for (std::int64_t r = 0; weight != nullptr && r < x_all.rows; ++r) {
     GRAMIAN_REQUIRE(std::isfinite(weight[r]) && weight[r] >= 0, invalid_argument,
                     "sample_weight must be finite and not negative; row " + std::to_string(r) + " has " +
                         std::to_string(weight[r]));
+    if (weight[r] == 0) continue;
+    counting.push_back(r);
     weights.push_back(weight[r]);
     roots.push_back(std::sqrt(weight[r]));
   }
+  RowsView x = x_all, y = y_all;
+  std::vector<std::int64_t> x_rows = counting, y_rows = counting;
+  if (weight != nullptr) {
+    pick(x, x_rows);
+    pick(y, y_rows);
+  }
+  const std::int64_t n = x.rows, d = x.cols, c = y.cols;
   std::vector<double> x_mean(static_cast<std::size_t>(d), 0.0), y_mean(static_cast<std::size_t>(c), 0.0);
   if (options.intercept) {
     x_mean = weighted_mean(exec, x, weights, "X");
@@ -73,7 +91,7 @@ Solution solve_dual(const Exec& exec, const RowsView& x, const RowsView& y, cons
   load_rows<double>(exec, y, y_mean.data(), root, ys.view(), "Y");
   const DualGram k(exec, xs.view(), options.ridge);
   Solution solution;
-  solution.report = solve_spd(exec, k, ys.view(), alpha.view(), Precision::automatic, options.ridge == 0);
+  solution.report = solve_spd(exec, k, ys.view(), alpha.view(), Precision::automatic, false);
   solution.report.form = "dual";
   solution.report.ridge = options.ridge;
   solution.coef = Array<double>(exec, c, d);
@@ -100,6 +118,8 @@ Solution ridge_solve(const Exec& exec, const RowsView& x, const RowsView& y, con
                   "X has " + std::to_string(x.rows) + " rows, but Y has " + std::to_string(y.rows));
   using Form = RidgeSolveOptions::Form;
   // Without a ridge the centred dual system is singular by construction, so the primal one answers.
+  GRAMIAN_REQUIRE(options.form != Form::dual || options.ridge > 0, invalid_argument,
+                  "the dual form needs a ridge above 0");
   const bool dual = options.form == Form::dual ||
                     (options.form == Form::automatic && x.rows < x.cols && options.ridge > 0);
   if (dual) return solve_dual(exec, x, y, options, weight);

@@ -187,7 +187,7 @@ void load_rows(const Exec& exec, const RowsView& x, const double* shift, const d
   });
   if (first_bad.load() != std::numeric_limits<std::int64_t>::max()) {
     const std::int64_t row = first_bad.load();
-    const std::int64_t named = x.row_index != nullptr ? x.row_index[row] : x.first_row + row;
+    const std::int64_t named = x.first_row + (x.row_index != nullptr ? x.row_index[row] : row);
     throw Error(ErrorCode::non_finite, std::string(name) + " contains NaN or infinity, first in row " +
                                            std::to_string(named));
   }

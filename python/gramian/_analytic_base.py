@@ -1,20 +1,61 @@
 """What the streaming ridge estimators share: one model of the compiled module and the calls around it."""
 
+import copy
 import os
 import sys
+import threading
 import time
 
+import numpy as np
+
 from . import _core, _validate
-from ._model_config import params_to_json
+from ._model_config import description_of, params_of
 from .base import Estimator, thread_count
-from .features import fit_map
+from .features import can_have_made, fit_map
 from .gram import GramState, report_of
+
+# scikit-learn's own value for "leave this request as it is".
+UNCHANGED = "$UNCHANGED$"
+
+
+class _NoSumsError(NotImplementedError, AttributeError):
+    """The model came from a file of weights only; also an AttributeError, so that hasattr works."""
+
+
+class Learnt:
+    """What one fit made. An estimator holds it whole and replaces it in one step, so a thread that predicts meanwhile
+    works with one fit or with the next, never with parts of both."""
+
+    def __init__(self, model, feature_map, names, form, params, device, threads):
+        self.model = model  # of the compiled module
+        self.feature_map = feature_map  # fitted, or None
+        self.names = names  # of the columns, or None
+        self.form = form  # of the targets, as the estimator needs it
+        self.params = params  # for model files: those that were in force when the model was begun
+        self.device = device
+        self.threads = threads
+
+    def packed(self):
+        """A state of its own, with bytes in the place of the model."""
+        data = self.model.save_bytes(not self.model.has_state, "")
+        return {**self.__dict__, "model": data, "form": copy.copy(self.form)}
+
+    @classmethod
+    def unpacked(cls, state):
+        """The opposite of `packed`."""
+        model = _core.load_model_bytes(state["model"], state["device"], state["threads"])[1]
+        return cls(**{**state, "model": model})
 
 
 class AnalyticEstimator(Estimator):
     """Base of `AnalyticClassifier` and `AnalyticRegressor`."""
 
-    # The compiled model is `_model`; whatever else is learnt has a name that ends in an underscore or begins with one.
+    _learnt = None
+
+    def _lock(self):
+        """Held by calls that learn: which model they change, and whether they begin it, must not change meanwhile."""
+        # Made late, since scikit-learn allows nothing but parameters in __init__; setdefault lets one of two win.
+        return self.__dict__.setdefault("_mutex", threading.Lock())
 
     def _config(self):
         """Arguments of the compiled models, checked."""
@@ -23,6 +64,8 @@ class AnalyticEstimator(Estimator):
             raise ValueError(f"ridge must be a number >= 0 or 'gcv', got {self.ridge!r}")
         if self.ridges is not None and not gcv:
             raise ValueError("ridges is the grid of ridge='gcv' and must be None otherwise")
+        if not isinstance(self.verbose, (bool, int, np.bool_, np.integer)):
+            raise ValueError(f"verbose must be an integer, got {self.verbose!r}")
         return {
             "ridge": 1.0 if gcv else _validate.check_number(self.ridge, "ridge"),
             "gcv": gcv,
@@ -30,55 +73,57 @@ class AnalyticEstimator(Estimator):
             "standardize": bool(self.standardize),
             "products": _validate.product_dtype(self.dtype),
             "intercept": bool(self.fit_intercept),
-            "device": str(self.device),
+            "device": _validate.device_name(self.device),
             "threads": thread_count(self.n_jobs),
         }
 
-    def _start(self, X, rows):
-        """The feature map of a new model, fitted, and the names of the columns; nothing of self changes."""
+    def _begin(self, X, rows, form, n_outputs):
+        """An empty model for rows like these; nothing of self changes. n_outputs: None for one label per row."""
+        config = self._config()
         names = _validate.column_names(X)
         fitted = None if self.feature_map is None else fit_map(self.feature_map, rows, self.random_state)
-        return fitted, names
+        return self._empty(config, rows.shape[1], fitted, names, form, n_outputs)
 
-    def _adopt(self, model, fitted_map, names):
-        """Replaces the model by a complete one."""
-        self._model = model
-        self._products = model.config["products"]
-        self._fitted_map = fitted_map
-        self.n_features_in_ = model.n_inputs
-        self._set_feature_names(names)
+    def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):
+        handle = None if fitted_map is None else fitted_map._handle()
+        if n_outputs is None:
+            model = _core.Classifier(n_inputs=n_inputs, feature_map=handle, **config)
+        else:
+            model = _core.Regressor(n_inputs=n_inputs, n_outputs=n_outputs, feature_map=handle, **config)
+        return Learnt(model, fitted_map, names, form, params_of(self), config["device"], config["threads"])
 
-    def _compiled(self):
-        """The compiled model, its threads as the parameters say."""
-        model = self.__dict__.get("_model")
-        if model is None:
+    def _ready(self):
+        """What was learnt, its threads as the parameters say."""
+        learnt = self._learnt
+        if learnt is None:
             self._raise_not_fitted()
         threads = thread_count(self.n_jobs)
-        if threads != self._threads:
-            model.set_threads(threads)
-            self._threads = threads
-        return model
+        if threads != learnt.threads:
+            learnt.model.set_threads(threads)
+            learnt.threads = threads
+        return learnt
 
     def _trainable(self):
-        model = self._compiled()
-        if not model.has_state:
-            raise NotImplementedError(
+        learnt = self._ready()
+        if not learnt.model.has_state:
+            raise _NoSumsError(
                 "this model was loaded from a file of weights only (save(..., what='weights')), which holds no sums: "
                 "it predicts, but cannot learn, forget or merge"
             )
-        return model
+        return learnt
 
     def _first_rows(self, X):
         """Rows for a new model."""
         rows = _validate.check_rows(X, type(self).__name__)
         return _validate.for_products(rows, _validate.product_dtype(self.dtype))
 
-    def _checked_rows(self, X):
+    def _checked_rows(self, X, learnt):
         """Rows for the model there is."""
-        _validate.check_column_names(X, self)
-        rows = _validate.check_rows(X, type(self).__name__)
-        _validate.check_width(rows, self.n_features_in_, type(self).__name__)
-        return _validate.for_products(rows, self._products)
+        who = type(self).__name__
+        _validate.check_column_names(X, learnt.names, who)
+        rows = _validate.check_rows(X, who)
+        _validate.check_width(rows, learnt.model.n_inputs, who)
+        return _validate.for_products(rows, learnt.model.products)
 
     def _say(self, verb, rows, began):
         if self.verbose:
@@ -92,44 +137,57 @@ class AnalyticEstimator(Estimator):
     # What was learnt.
 
     @property
+    def n_features_in_(self):
+        """Width of the rows."""
+        return self._ready().model.n_inputs
+
+    @property
+    def feature_names_in_(self):
+        """Names of the columns of the rows, where these have names that are all strings."""
+        names = self._ready().names
+        if names is None:
+            raise AttributeError("the rows had no column names, so there are no feature_names_in_")
+        return names
+
+    @property
     def feature_map_(self):
         """The fitted copy of `feature_map`, or None."""
-        self._compiled()
-        return self._fitted_map
+        return self._ready().feature_map
 
     @property
     def n_samples_seen_(self):
         """Rows of positive weight that the model is made of."""
-        return self._trainable().n_rows
+        return self._trainable().model.n_rows
 
     @property
     def report_(self):
         """How the weights were solved (SolveReport)."""
-        return report_of(self._compiled().solution()[2])
+        return report_of(self._ready().model.solution()[2])
 
     @property
     def ridge_(self):
         """The ridge in use."""
-        return self._compiled().ridge_used
+        return self._ready().model.ridge_used
 
     @property
     def gcv_at_edge_(self):
         """Whether ``ridge="gcv"`` chose the first or the last of its grid, so that a wider one may do better."""
-        return self._compiled().gcv_at_edge
+        return self._ready().model.gcv_at_edge
 
     @property
     def state_(self):
         """A copy of the sums behind the model (GramState)."""
-        return GramState._wrap(self._trainable().state(), str(self.device), self.n_jobs)
+        learnt = self._trainable()
+        return GramState._wrap(learnt.model.state(), learnt.device, self.n_jobs)
 
     @property
     def nbytes(self):
         """Bytes of the sums; they do not depend on the number of rows seen."""
-        return self._trainable().state_nbytes
+        return self._trainable().model.state_nbytes
 
     def __sklearn_is_fitted__(self):
-        model = self.__dict__.get("_model")
-        return model is not None and (not model.has_state or model.n_rows > 0)
+        learnt = self._learnt
+        return learnt is not None and (not learnt.model.has_state or learnt.model.n_rows > 0)
 
     # Models among themselves and in files.
 
@@ -139,7 +197,9 @@ class AnalyticEstimator(Estimator):
         Parameters
         ----------
         other : estimator of the same class
-            Fitted, with an equal feature map. It is not changed.
+            Fitted, with an equal feature map. It is not changed. A model that is not fitted yet keeps its own
+            parameters and takes the other's fitted map, so its `feature_map` must be one that may have become that
+            map; None only goes with None.
 
         Returns
         -------
@@ -148,21 +208,34 @@ class AnalyticEstimator(Estimator):
         Raises
         ------
         ValueError
-            Different widths, feature maps or outputs; the model is then unchanged.
+            Different widths, column names, feature maps or outputs; the model is then unchanged.
+
+        Notes
+        -----
+        Sums with float32 products in them are no more exact than these: merging a model of ``dtype="float32"`` makes
+        the products of the merged one float32 too (``state_.dtype``) until it is empty again.
         """
         if type(other) is not type(self):
             raise TypeError(f"a {type(self).__name__} is needed, got {type(other).__name__}")
-        source = other._trainable()
-        if "_model" in self.__dict__:
-            target = self._trainable()
-            self._check_mergeable(other)
-            target.merge(source)
-            self._merged_with(other)
-        else:
-            target = self._empty_like(other)
-            target.merge(source)
-            self._adopt(target, other._fitted_map, getattr(other, "feature_names_in_", None))
-            self._take_form(other)
+        with self._lock():
+            source = other._trainable()
+            if self._learnt is None:
+                config = self._config()
+                if not can_have_made(self.feature_map, source.feature_map, self.random_state):
+                    raise ValueError(
+                        f"feature_map={self.feature_map!r} cannot have become the feature map of the other model, "
+                        f"{source.feature_map!r}: only models with the same feature map can be merged"
+                    )
+                form = self._form_like(source)
+                n_outputs = source.model.n_outputs if isinstance(source.model, _core.Regressor) else None
+                mine = self._empty(config, source.model.n_inputs, source.feature_map, source.names, form, n_outputs)
+                mine.model.merge(source.model)
+                self._learnt = mine
+            else:
+                mine = self._trainable()
+                if mine.names is not None and source.names is not None:
+                    _validate.compare_names(mine.names, source.names)
+                self._merge(mine, source)
         return self
 
     def save(self, path, what="full"):
@@ -174,22 +247,60 @@ class AnalyticEstimator(Estimator):
             It holds the old file or the whole new one, never a part.
         what : {"full", "weights"}, default="full"
             "full" keeps the sums, so training can go on after `gramian.load`; "weights" is smaller and predicts only.
+
+        Notes
+        -----
+        The file holds the parameters that the model was begun with; later ones of ``set_params`` are for the next fit.
         """
         if what not in ("full", "weights"):
             raise ValueError(f"what must be 'full' or 'weights', got {what!r}")
-        model = self._compiled() if what == "weights" else self._trainable()
-        model.save(os.fspath(path), what == "weights", params_to_json(self))
+        learnt = self._ready() if what == "weights" else self._trainable()
+        learnt.model.save(os.fsencode(path), what == "weights", description_of(type(self).__name__, learnt))
 
     def __getstate__(self):
         state = dict(self.__dict__)
-        model = state.pop("_model", None)
-        if model is not None:
-            state["_bytes"] = model.save_bytes(not model.has_state, "")
+        state.pop("_mutex", None)
+        if self._learnt is not None:
+            state["_learnt"] = self._learnt.packed()
         return state
 
     def __setstate__(self, state):
-        state = dict(state)
-        data = state.pop("_bytes", None)
         self.__dict__.update(state)
-        if data is not None:
-            self._model = _core.load_model_bytes(data, str(self.device), self._threads)[1]
+        if "_learnt" in state:
+            self._learnt = Learnt.unpacked(state["_learnt"])
+
+    # scikit-learn's metadata routing.
+
+    _routed = {"fit": ("sample_weight",), "partial_fit": ("sample_weight",), "score": ("sample_weight",)}
+
+    def get_metadata_routing(self):
+        """What each method wants of the metadata that scikit-learn routes (a MetadataRequest)."""
+        from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
+
+        if "_metadata_request" in self.__dict__:
+            return get_routing_for_object(self._metadata_request)
+        requests = MetadataRequest(owner=type(self).__name__)
+        for method, names in self._routed.items():
+            for name in names:
+                getattr(requests, method).add_request(param=name, alias=None)
+        return requests
+
+    def _request(self, method, **wanted):
+        requests = self.get_metadata_routing()
+        for name, alias in wanted.items():
+            if alias != UNCHANGED:
+                getattr(requests, method).add_request(param=name, alias=alias)
+        self._metadata_request = requests
+        return self
+
+    def set_fit_request(self, *, sample_weight=UNCHANGED):
+        """Whether routing hands ``sample_weight`` to `fit`: True, False, None or another name. Returns self."""
+        return self._request("fit", sample_weight=sample_weight)
+
+    def set_partial_fit_request(self, *, sample_weight=UNCHANGED):
+        """Whether routing hands ``sample_weight`` to `partial_fit`, as in `set_fit_request`. Returns self."""
+        return self._request("partial_fit", sample_weight=sample_weight)
+
+    def set_score_request(self, *, sample_weight=UNCHANGED):
+        """Whether routing hands ``sample_weight`` to `score`, as in `set_fit_request`. Returns self."""
+        return self._request("score", sample_weight=sample_weight)

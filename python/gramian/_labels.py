@@ -31,24 +31,23 @@ def to_core(kind, values):
     return [str(value) for value in values] if kind == "text" else [bytes(value) for value in values]
 
 
+_KIND_OF_CODE = {"b": "boolean", "i": "integer", "u": "integer", "f": "real", "U": "text", "S": "bytes"}
+_PLAIN = {"boolean": np.bool_, "integer": np.int64, "real": np.float64, "text": np.str_, "bytes": np.bytes_}
+_NUMBERS = ("integer", "real")
+
+
 def from_core(kind, values, dtype):
     """Labels as an array of the dtype of the first fit, or of a wider one where a label does not fit in it."""
     if kind == "none":
         return np.empty(0, dtype=dtype)
     if dtype.kind == "O":
         return np.array([bool(value) for value in values] if kind == "boolean" else values, dtype=object)
-    if kind == "text":
-        return np.array(values, dtype=np.str_)
-    if kind == "bytes":
-        return np.array(values, dtype=np.bytes_)
-    plain = np.asarray(values, dtype=np.float64 if kind == "real" else np.int64)
-    if kind == "boolean":
-        return plain.astype(np.bool_)
-    if kind == "integer" and plain.size and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if plain.min() < limits.min or plain.max() > limits.max:
-            return plain
-    return plain.astype(dtype)
+    plain = np.array(values, dtype=_PLAIN[kind])
+    if kind not in _NUMBERS or _KIND_OF_CODE[dtype.kind] != kind:
+        return plain
+    with np.errstate(over="ignore"):
+        narrow = plain.astype(dtype)
+    return narrow if np.array_equal(narrow, plain) else plain
 
 
 _KIND_OF_TYPE = (
@@ -77,15 +76,13 @@ def kind_of(values):
         if len(kinds) > 1:
             raise TypeError(f"labels of different kinds in one y: {', '.join(sorted(kinds))}")
         return kinds.pop() if kinds else "text"
-    known = {"b": "boolean", "i": "integer", "u": "integer", "f": "real", "U": "text", "S": "bytes"}
-    if code not in known:
+    if code not in _KIND_OF_CODE:
         raise ValueError(f"Unknown label type: labels of dtype {values.dtype} are not read")
-    return known[code]
+    return _KIND_OF_CODE[code]
 
 
 def _refuse_continuous(values):
-    if not np.isfinite(values).all():
-        raise ValueError(f"Input y contains {'NaN' if np.isnan(values).any() else 'infinity'}.")
+    _validate.check_finite_targets(values)
     if (values != np.floor(values)).any():
         raise ValueError(
             "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects discrete classes "
@@ -130,24 +127,60 @@ def encode(y):
             "for example using ravel()."
         )
         y = y.ravel()
-    kind = kind_of(y)
-    dtype = y.dtype
+    kind, dtype = kind_of(y), y.dtype
     if kind == "real":
-        _refuse_continuous(y.astype(np.float64))
+        values = _converted(y, np.float64)
+        _refuse_continuous(values)
+        if (values != y).any():
+            raise ValueError("a label is not the same number as float64")
+        # What is wider than float64 is kept as that: no file could tell more.
         if dtype.kind == "O" or dtype.itemsize > 8:
-            y = y.astype(np.float64)
-    if kind == "integer" and dtype.kind == "O":
-        y = y.astype(np.int64)
-    if y.dtype.kind == "u" and y.size and y.max() > np.iinfo(np.int64).max:
-        raise ValueError("integer labels must be below 2**63")
+            y, dtype = values, dtype if dtype.kind == "O" else values.dtype
+    if kind == "integer" and (dtype.kind == "O" or dtype.itemsize == 8):
+        if dtype.kind == "u" and y.size and y.max() >= 2**63:
+            _refuse_large()
+        y = _converted(y, np.int64)
     values, codes = np.unique(y, return_inverse=True)
+    if kind == "text":
+        for value in values:
+            _refuse_surrogates(str(value))
     return LabelledRows(kind, values, np.ascontiguousarray(codes.reshape(-1), dtype=np.int64), dtype)
+
+
+def _refuse_large():
+    raise ValueError("integer labels must be at least -2**63 and below 2**63")
+
+
+def _converted(y, dtype):
+    try:
+        with np.errstate(over="ignore"):
+            return y.astype(dtype)
+    except OverflowError:
+        _refuse_large()
+
+
+def _refuse_surrogates(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"label {text!r} holds half of a surrogate pair, so it is no text") from None
 
 
 def match_kind(labels, kind):
     """Whole numbers are the same label as int and as float: takes the kind that a model knows already."""
-    numbers = ("integer", "real")
-    if labels.kind != kind and labels.kind in numbers and kind in numbers:
-        values = labels.values.astype(np.float64 if kind == "real" else np.int64)
-        return LabelledRows(kind, values, labels.codes, labels.dtype)
-    return labels
+    if labels.kind == kind or labels.kind not in _NUMBERS or kind not in _NUMBERS:
+        return labels
+    for number in map(int, labels.values.tolist()):
+        if kind == "real" and int(float(number)) != number:
+            raise ValueError(f"label {number} is not the same number as float64, which the labels seen before are")
+        if kind == "integer" and not -(2**63) <= number < 2**63:
+            raise ValueError(f"label {number} does not fit in int64, which the labels seen before are")
+    return LabelledRows(kind, labels.values.astype(_PLAIN[kind]), labels.codes, labels.dtype)
+
+
+def outside(values, known):
+    """Those of some labels that are not among the known ones."""
+    kinds = {kind_of(values), kind_of(known)}
+    if len(kinds) > 1 and not kinds <= set(_NUMBERS):
+        return values
+    return values[~np.isin(values, known)]

@@ -28,8 +28,7 @@ struct GRAMIAN_EXPORT RowsView {
   const void* values = nullptr;
 
   const std::int64_t* row_index = nullptr;
-  // Added to a row number when an error names it (a slice of a larger call). With row_index set an error names
-  // row_index[r].
+  // Errors name row r of the view as first_row + (row_index ? row_index[r] : r).
   std::int64_t first_row = 0;
 
   template <class T>
