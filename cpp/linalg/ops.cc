@@ -87,7 +87,7 @@ void gemm_activate(const Exec& exec, MatrixView<const T> a, MatrixView<const T> 
                   "gemm_activate: the shapes of A, B and C do not fit");
   if (c.empty()) return;
   const bool mapped = f != Activation::identity || shift != nullptr || scale != 1.0;
-  const Grid grid = grid_of(exec, c.rows, c.cols, 512);
+  const Grid grid = grid_of(exec, c.rows, c.cols, 1024);
   exec.parallel_for(grid.rows * grid.cols, [&](std::int64_t task) {
     const Range rows = part_of(c.rows, grid.row_edge, task / grid.cols);
     const Range cols = part_of(c.cols, grid.col_edge, task % grid.cols);

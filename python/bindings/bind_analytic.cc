@@ -157,6 +157,11 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
                              head_getter<double, Model>([](const auto& h) { return h.state().weight_sum(); }))
       .def_property_readonly("state_nbytes",
                              head_getter<std::size_t, Model>([](const auto& h) { return h.state().bytes(); }))
+      .def_property_readonly("products", head_getter<std::string, Model>([](const auto& h) {
+                               // Sums that float32 ones were merged into are not what the model was made with.
+                               const GramOptions& options = h.has_state() ? h.state().options() : h.config().gram;
+                               return std::string(name_of(options.products));
+                             }))
       .def_property_readonly("config",
                              [](const Guarded<Model>& self) {
                                return config_out(
@@ -228,6 +233,28 @@ void classifier_calibrate(ClassifierBox& self, const py::object& x, const std::s
                           const py::object& codes) {
   const LabelledBatch batch(x, kind, values, codes, py::none());
   self.write([&](AnalyticClassifier& model) { model.calibrate(batch.rows.view(), batch.targets()); });
+}
+
+// A copy whose labels are others in the same order, as the same numbers of another type are.
+std::unique_ptr<ClassifierBox> classifier_relabelled(const ClassifierBox& self, const std::string& kind,
+                                                     const py::object& values) {
+  const Labels labels = labels_in(kind, values);
+  std::unique_ptr<ClassifierBox> out;
+  self.alone([&](const AnalyticClassifier& model) {
+    const std::vector<std::uint8_t> bytes = model.save_bytes();
+    const ModelReader reader = ModelReader::from_bytes(bytes.data(), bytes.size());
+    Json config = reader.config();
+    config["labels"] = labels.to_json();
+    ModelWriter writer(reader.model(), std::move(config));
+    for (const std::string& name : reader.names()) {
+      const TensorView tensor = reader.tensor(name);
+      writer.add(name, tensor.type, tensor.shape, tensor.data);
+    }
+    const std::vector<std::uint8_t> changed = writer.bytes();
+    out = std::make_unique<ClassifierBox>(
+        AnalyticClassifier::load(model.head().exec(), ModelReader::from_bytes(changed.data(), changed.size())));
+  });
+  return out;
 }
 
 // (places, kind, labels): the places mean something only beside the labels of the same moment.
@@ -341,6 +368,7 @@ void bind_analytic(py::module_& module) {
       .def("forget", &classifier_remove, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"),
            py::arg("weight"), py::arg("atomic"))
       .def("classes", &classifier_classes)
+      .def("relabelled", &classifier_relabelled, py::arg("kind"), py::arg("labels"))
       .def("predict", &classifier_predict, py::arg("X"))
       .def("predict_proba", &classifier_proba, py::arg("X"))
       .def_property_readonly("temperature", solved_getter<double, AnalyticClassifier>([](const auto& model) {

@@ -49,7 +49,12 @@ py::object python_type(ErrorCode code) {
 void translate(const Error& error) {
   // Set already: the cancel hook ran a signal handler that raised. That exception is the one to deliver.
   if (PyErr_Occurred() != nullptr) return;
-  PyErr_SetString(python_type(error.code()).ptr(), error.what());
+  // A path in the text need not be UTF-8.
+  const std::string text = error.what();
+  PyObject* message = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace");
+  if (message == nullptr) return;
+  PyErr_SetObject(python_type(error.code()).ptr(), message);
+  Py_DECREF(message);
 }
 
 PyObject* make_exception(py::module_& module, const char* name, const char* doc, PyObject* base) {

@@ -36,15 +36,15 @@ class Learnt:
         self.threads = threads
 
     def packed(self):
-        """A state of its own, with bytes in the place of the model."""
-        data = self.model.save_bytes(not self.model.has_state, "")
-        return {**self.__dict__, "model": data, "form": copy.copy(self.form)}
+        """All but the model, as a state of its own, and the bytes of the model."""
+        rest = {**self.__dict__, "form": copy.copy(self.form)}
+        model = rest.pop("model")
+        return rest, model.save_bytes(not model.has_state, "")
 
     @classmethod
-    def unpacked(cls, state):
+    def unpacked(cls, rest, data):
         """The opposite of `packed`."""
-        model = _core.load_model_bytes(state["model"], state["device"], state["threads"])[1]
-        return cls(**{**state, "model": model})
+        return cls(_core.load_model_bytes(data, rest["device"], rest["threads"])[1], **rest)
 
 
 class AnalyticEstimator(Estimator):
@@ -261,13 +261,15 @@ class AnalyticEstimator(Estimator):
         state = dict(self.__dict__)
         state.pop("_mutex", None)
         if self._learnt is not None:
-            state["_learnt"] = self._learnt.packed()
+            state["_learnt"], state["_bytes"] = self._learnt.packed()
         return state
 
     def __setstate__(self, state):
+        state = dict(state)
+        data = state.pop("_bytes", None)
         self.__dict__.update(state)
-        if "_learnt" in state:
-            self._learnt = Learnt.unpacked(state["_learnt"])
+        if data is not None:
+            self._learnt = Learnt.unpacked(self._learnt, data)
 
     # scikit-learn's metadata routing.
 

@@ -154,7 +154,7 @@ def _refuse_large():
 def _converted(y, dtype):
     try:
         with np.errstate(over="ignore"):
-            return y.astype(dtype)
+            return y.astype(dtype, copy=False)
     except OverflowError:
         _refuse_large()
 

@@ -5,12 +5,15 @@ import json
 import numpy as np
 
 from . import _core, _labels
-from .features import from_handle, seed_from_json, seed_to_json, with_params
+from .features import from_handle, seed_from_json, seed_to_json, unfitted, with_params
 
 
 def _label_to_json(label):
-    kind = _labels.kind_of(np.array([label], dtype=object))
-    return [kind, label.hex() if kind == "bytes" else label.item() if isinstance(label, np.generic) else label]
+    alone = np.empty(1, dtype=object)
+    alone[0] = label
+    labels = _labels.encode(alone)
+    (value,) = labels.listed()
+    return [labels.kind, value.hex() if labels.kind == "bytes" else bool(value) if labels.kind == "boolean" else value]
 
 
 def _label_from_json(pair):
@@ -28,8 +31,8 @@ def _class_weight_from_json(value):
     return {_label_from_json(label): weight for label, weight in value} if isinstance(value, list) else value
 
 
-def params_to_json(estimator):
-    """JSON text of an estimator's parameters and of what it learnt outside of the compiled model."""
+def params_of(estimator):
+    """The parameters that make a model what it is, for JSON. Checked ones are expected."""
     dtype = estimator.dtype
     params = {
         "feature_map": None if estimator.feature_map is None else estimator.feature_map._as_json(),
@@ -41,25 +44,63 @@ def params_to_json(estimator):
         "random_state": seed_to_json(estimator),
         "verbose": int(estimator.verbose),
     }
-    names = getattr(estimator, "feature_names_in_", None)
-    learnt = {"feature_names_in": None if names is None else list(names)}
     if hasattr(estimator, "class_weight"):
         params["class_weight"] = _class_weight_to_json(estimator.class_weight)
-        declared = estimator._declared
-        learnt["multi_label"] = estimator._multi
-        learnt["label_dtype"] = estimator._label_dtype.str
-        learnt["declared"] = None if declared is None else [_label_to_json(label) for label in declared.tolist()]
-    else:
-        learnt["flat"] = estimator._flat
-    kind = "AnalyticClassifier" if hasattr(estimator, "class_weight") else "AnalyticRegressor"
-    return json.dumps({"estimator": kind, "params": params, "learnt": learnt}, allow_nan=False)
+    return params
+
+
+def description_of(kind, learnt):
+    """JSON text of an estimator: the parameters it was fitted with and what it learnt outside of the compiled model."""
+    about = {"feature_names_in": None if learnt.names is None else list(learnt.names), **learnt.form.to_json()}
+    return json.dumps({"estimator": kind, "params": learnt.params, "learnt": about}, allow_nan=False)
+
+
+class LabelForm:
+    """Targets of a classifier."""
+
+    def __init__(self, multi, dtype, declared, class_weight):
+        self.multi = multi  # several labels per row?
+        self.dtype = dtype  # of the first y
+        self.declared = declared  # sorted array of the labels that may come, or None
+        self.class_weight = class_weight  # as it was when the model was begun
+
+    def to_json(self):
+        """Parts of a description."""
+        declared = None if self.declared is None else [_label_to_json(label) for label in self.declared.tolist()]
+        return {"multi_label": self.multi, "label_dtype": self.dtype.str, "declared": declared}
+
+    @classmethod
+    def from_json(cls, learnt, model, class_weight):
+        """The opposite of to_json; what is missing comes from the model."""
+        multi = bool(learnt.get("multi_label", False))
+        dtype = _label_dtype(learnt.get("label_dtype"), "none" if multi else model.classes()[0])
+        declared = learnt.get("declared")
+        if declared is not None:
+            declared = _labels.encode(np.array([_label_from_json(label) for label in declared])).values
+        return cls(multi, dtype, declared, class_weight)
+
+
+class ValueForm:
+    """Targets of a regressor."""
+
+    def __init__(self, flat):
+        self.flat = flat  # of one dimension?
+
+    def to_json(self):
+        """Parts of a description."""
+        return {"flat": self.flat}
+
+    @classmethod
+    def from_json(cls, learnt, model):
+        """The opposite of to_json; what is missing comes from the model."""
+        return cls(bool(learnt.get("flat", model.n_outputs == 1)))
 
 
 def _params_of_model(model, fitted_map):
     """Parameters of a model that no estimator wrote."""
     config = model.config
     return {
-        "feature_map": fitted_map,
+        "feature_map": None if fitted_map is None else unfitted(fitted_map),
         "ridge": "gcv" if config["gcv"] else config["ridge"],
         "ridges": config["ridges"] or None if config["gcv"] else None,
         "standardize": config["standardize"],
@@ -88,23 +129,11 @@ def _label_dtype(text, kind):
     return dtype
 
 
-def _restore(estimator, model, learnt, fitted_map):
-    names = learnt.get("feature_names_in")
-    estimator._adopt(model, fitted_map, None if names is None else np.array(names, dtype=object))
-    if hasattr(estimator, "class_weight"):
-        estimator._multi = bool(learnt.get("multi_label", False))
-        kind = "none" if estimator._multi else model.classes()[0]
-        estimator._label_dtype = _label_dtype(learnt.get("label_dtype"), kind)
-        declared = learnt.get("declared")
-        if declared is not None:
-            declared = np.unique(np.array([_label_from_json(label) for label in declared]))
-        estimator._declared = declared
-    else:
-        estimator._flat = bool(learnt.get("flat", model.n_outputs == 1))
+def parts_from_json(classes, model, config):
+    """Of a model file: the estimator, not fitted, and its fitted map, column names, form and parameters.
 
-
-def params_from_json(classes, model, config):
-    """The estimator of a model file; ``classes`` has those there are, by name."""
+    ``classes`` has the estimators there are, by name.
+    """
     fitted_map = from_handle(model.feature_map)
     by_model = "AnalyticClassifier" if isinstance(model, _core.Classifier) else "AnalyticRegressor"
     # Whatever stands there may have been written by another program, so nothing about its form is taken on trust.
@@ -119,7 +148,12 @@ def params_from_json(classes, model, config):
         multi_label = name == "AnalyticClassifier" and bool(learnt.get("multi_label", False))
         if (name == "AnalyticClassifier" and not multi_label) != (by_model == "AnalyticClassifier"):
             raise ValueError(f"{name} cannot hold this kind of model")
-        _restore(estimator, model, learnt, fitted_map)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        names = learnt.get("feature_names_in")
+        names = None if names is None else np.array(names, dtype=object)
+        if name == "AnalyticClassifier":
+            form = LabelForm.from_json(learnt, model, estimator.class_weight)
+        else:
+            form = ValueForm.from_json(learnt, model)
+        return estimator, fitted_map, names, form, params_of(estimator)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise _core.FormatError(f"the description of the estimator in the file is damaged: {error}") from error
-    return estimator

@@ -54,13 +54,11 @@ def column_names(X):
     return None
 
 
-def check_column_names(X, estimator):
-    """Compares the column names of ``X`` with those the estimator was fitted with."""
-    fitted = getattr(estimator, "feature_names_in_", None)
+def check_column_names(X, fitted, who):
+    """Compares the column names of ``X`` with those of the fit (None: there were none)."""
     names = column_names(X)
     if fitted is None and names is None:
         return
-    who = type(estimator).__name__
     if fitted is None:
         warnings.warn(f"X has feature names, but {who} was fitted without feature names", UserWarning, stacklevel=4)
         return
@@ -69,6 +67,11 @@ def check_column_names(X, estimator):
             f"X does not have valid feature names, but {who} was fitted with feature names", UserWarning, stacklevel=4
         )
         return
+    compare_names(fitted, names)
+
+
+def compare_names(fitted, names):
+    """ValueError that tells the difference, unless the column names are the same."""
     if len(fitted) == len(names) and all(fitted == names):
         return
     unexpected = sorted(set(names) - set(fitted))
@@ -108,13 +111,17 @@ def readable(array, name):
     if dtype.kind not in "fiubO":
         raise TypeError(f"{name} has dtype {dtype}, which cannot be converted to float64")
     if dtype.kind == "O":
-        _refuse_complex_objects(array)
+        _refuse_objects(array, name)
     return array.astype(np.float64)
 
 
-def _refuse_complex_objects(array):
-    if any(isinstance(value, complex) for value in array.flat):
-        raise ValueError(f"Complex data not supported\n{array.dtype}")
+def _refuse_objects(array, name):
+    for place, value in enumerate(array.flat):
+        if isinstance(value, complex):
+            raise ValueError(f"Complex data not supported\n{array.dtype}")
+        if type(value).__name__ == "NAType":  # of pandas, which need not be there
+            row = np.unravel_index(place, array.shape)[0] if array.ndim else 0
+            raise ValueError(f"Input {name} contains missing values (pandas.NA), first in row {row}.")
 
 
 def _csr(X):
@@ -191,17 +198,24 @@ def for_products(rows, products):
 
 
 def check_finite(rows, name="X"):
-    """ValueError naming the first row with NaN or infinity; looks at some thousand rows at a time."""
+    """ValueError naming the first row with NaN or infinity."""
+    row = first_bad_row(rows)
+    if row is not None:
+        raise ValueError(f"Input {name} contains NaN or infinity, first in row {row}.")
+
+
+def first_bad_row(rows):
+    """Number of the first row with NaN or infinity, or None; looks at some thousand rows at a time."""
     if isinstance(rows, CSRRows):
         finite = np.isfinite(rows.data[rows.indptr[0] : rows.indptr[-1]])
         if not finite.all():
-            row = np.searchsorted(rows.indptr, rows.indptr[0] + np.argmin(finite), "right") - 1
-            raise ValueError(f"Input {name} contains NaN or infinity in row {row}.")
+            return int(np.searchsorted(rows.indptr, rows.indptr[0] + np.argmin(finite), "right")) - 1
     elif rows.dtype.kind == "f":
         for begin in range(0, rows.shape[0], 4096):
             finite = np.isfinite(rows[begin : begin + 4096]).all(axis=1)
             if not finite.all():
-                raise ValueError(f"Input {name} contains NaN or infinity in row {begin + np.argmin(finite)}.")
+                return begin + int(np.argmin(finite))
+    return None
 
 
 def check_width(rows, n_features, who):
@@ -224,20 +238,25 @@ def check_weight(sample_weight, n_rows):
     """None or one finite weight >= 0 per row, as float64."""
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight)
-    _refuse_complex(weight.dtype)
-    weight = weight.astype(np.float64, copy=False)
+    weight = readable(np.asarray(sample_weight), "sample_weight").astype(np.float64, copy=False)
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if weight.shape != (n_rows,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}!")
-    if not np.isfinite(weight).all():
-        raise ValueError("Input sample_weight contains NaN or infinity.")
+    check_finite(weight[:, np.newaxis], "sample_weight")
     if (weight < 0).any():
-        raise ValueError("Negative values in data passed to `sample_weight`")
+        raise ValueError(f"Negative values in data passed to `sample_weight`, first in row {np.argmax(weight < 0)}")
     return np.ascontiguousarray(weight)
+
+
+def check_weight_of_score(sample_weight, n_rows):
+    """The same for a score, which needs some weight."""
+    weight = check_weight(sample_weight, n_rows)
+    if weight is not None and not weight.any():
+        raise ValueError("sample_weight is zero for all rows, so there is no score")
+    return weight
 
 
 def check_targets(y, who):
@@ -253,10 +272,17 @@ def check_targets(y, who):
     y = readable(y, "y")
     if y.ndim == 2 and y.shape[1] == 0:
         raise ValueError("y has no columns")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        found = "NaN" if np.isnan(y).any() else f"infinity or a value too large for dtype('{y.dtype}')"
-        raise ValueError(f"Input y contains {found}.")
+    check_finite_targets(y)
     return y
+
+
+def check_finite_targets(y):
+    """ValueError naming the first row of ``y`` with NaN or infinity, in words like scikit-learn's."""
+    if y.dtype.kind != "f" or np.isfinite(y).all():
+        return
+    row = np.argmin(np.isfinite(as_columns(y)).all(axis=1))
+    found = "NaN" if np.isnan(y[row]).any() else f"infinity or a value too large for dtype('{y.dtype}')"
+    raise ValueError(f"Input y contains {found}, first in row {row}.")
 
 
 def as_columns(y):
@@ -266,9 +292,12 @@ def as_columns(y):
 
 def check_number(value, name, *, low=0.0, strict=False):
     """A finite float that is not below ``low``."""
-    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+    try:
+        if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
     if not np.isfinite(number) or number < low or (strict and number == low):
         raise ValueError(f"{name} must be a finite number {'>' if strict else '>='} {low:g}, got {value!r}")
     return number
@@ -285,10 +314,20 @@ def check_count(value, name, low=1):
 
 def check_ridges(ridges):
     """A grid of ridges as a list of floats >= 0."""
-    grid = np.asarray(ridges, dtype=np.float64)
+    try:
+        grid = np.asarray(ridges, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        grid = np.empty(0)
     if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or (grid < 0).any():
         raise ValueError(f"ridges must be a sequence of finite numbers >= 0, got {ridges!r}")
     return grid.tolist()
+
+
+def device_name(device):
+    """The name of a device as the compiled module reads it."""
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a text such as 'cpu', 'cuda' or 'cuda:1', got {device!r}")
+    return device
 
 
 def product_dtype(dtype):

@@ -6,10 +6,13 @@ import time
 import numpy as np
 
 from . import _core, _labels, _validate
-from ._analytic_base import AnalyticEstimator
-from ._model_config import params_from_json
+from ._analytic_base import UNCHANGED, AnalyticEstimator, Learnt
+from ._model_config import LabelForm, ValueForm, parts_from_json
 from .base import thread_count
 from .gram import GramState
+
+# Targets that the sums fit without any error would make a variance of zero.
+_VARIANCE_FLOOR = 1e-12
 
 
 class AnalyticClassifier(AnalyticEstimator):
@@ -24,7 +27,8 @@ class AnalyticClassifier(AnalyticEstimator):
         Fixed map in front of the regression. It is not changed: the model works with a fitted copy.
     ridge : float or "gcv", default=1.0
         Penalty of the squared weights (scikit-learn's ``alpha``); "gcv" chooses one from ``ridges`` by generalised
-        cross-validation, from the sums alone, whenever the weights are solved. 0 needs full rank.
+        cross-validation, from the sums alone, whenever the weights are solved: a row of weight w counts as w rows, and
+        where no ridge has a finite score, solving raises ValueError. 0 needs full rank.
     ridges : array-like of float, default=None
         The grid of "gcv"; None stands for 10^-6 .. 10^6 times the mean variance of a feature.
     standardize : bool, default=False
@@ -147,22 +151,11 @@ class AnalyticClassifier(AnalyticEstimator):
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
-        multi = _labels.is_indicator(y)
-        config = self._config()
-        fitted_map, names = self._start(X, rows)
-        model = self._new_model(rows.shape[1], fitted_map, config, y.shape[1] if multi else None)
-        if multi:
-            self._refuse_class_weight()
-            model.partial_fit(rows, y.astype(np.uint8), weight, False)
-            dtype = y.dtype
-        else:
-            labels = _labels.encode(y)
-            weight = self._weigh(labels, weight, rows.shape[0], whole=True)
-            model.partial_fit(rows, labels.kind, labels.listed(), labels.codes, weight, False)
-            dtype = labels.dtype
-        self._threads = config["threads"]
-        self._adopt(model, fitted_map, names)
-        self._multi, self._label_dtype, self._declared = multi, dtype, None
+        labels = None if _labels.is_indicator(y) else _labels.encode(y)
+        learnt = self._begin_with(X, rows, y, labels, None)
+        self._feed(learnt, "partial_fit", rows, y, labels, weight, False, whole=True)
+        with self._lock():
+            self._learnt = learnt
         self._say("fitted", rows, began)
         return self
 
@@ -174,7 +167,8 @@ class AnalyticClassifier(AnalyticEstimator):
         X, y, sample_weight
             As in `fit`.
         classes : array-like of shape (n_classes,), default=None
-            All labels that may ever come. Not needed; where given, any other label is a ValueError from then on.
+            All labels that may ever come, those of the model among them. Not needed; where given, any other label is a
+            ValueError from then on.
         atomic : bool, default=True
             On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
             model is then that of its first `n_samples_seen_` rows.
@@ -184,42 +178,29 @@ class AnalyticClassifier(AnalyticEstimator):
         self
         """
         began = time.perf_counter()
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight={self.class_weight!r} needs the counts of all classes first, so it works with fit only"
-            )
-        fresh = "_model" not in self.__dict__
-        model = None if fresh else self._trainable()
         y = _labels.as_array(y, type(self).__name__)
-        rows = self._first_rows(X) if fresh else self._checked_rows(X)
-        _validate.check_length(rows, y)
-        weight = _validate.check_weight(sample_weight, rows.shape[0])
-        multi = _labels.is_indicator(y)
-        labels = None if multi else _labels.encode(y)
-        declared = None if multi else self._declare(classes, None if fresh else self._declared)
-        if labels is not None and declared is not None:
-            self._check_declared(labels, declared)
-        if fresh:
-            config = self._config()
-            fitted_map, names = self._start(X, rows)
-            model = self._new_model(rows.shape[1], fitted_map, config, y.shape[1] if multi else None)
-            dtype = y.dtype if multi else labels.dtype
-
-            def adopt():
-                self._threads = config["threads"]
-                self._adopt(model, fitted_map, names)
-                self._multi, self._label_dtype, self._declared = multi, dtype, declared
-
-            if atomic:
-                self._feed(model, "partial_fit", rows, y, labels, weight, False)
-                adopt()
+        with self._lock():
+            learnt = None if self._learnt is None else self._trainable()
+            class_weight = self._checked_class_weight() if learnt is None else learnt.form.class_weight
+            if isinstance(class_weight, str):
+                raise ValueError(
+                    f"class_weight={class_weight!r} needs the counts of all classes first, so it works with fit only"
+                )
+            rows = self._first_rows(X) if learnt is None else self._checked_rows(X, learnt)
+            _validate.check_length(rows, y)
+            weight = _validate.check_weight(sample_weight, rows.shape[0])
+            labels = None if _labels.is_indicator(y) else _labels.encode(y)
+            declared = None if labels is None else self._declare(classes, learnt, labels)
+            if learnt is None:
+                learnt = self._begin_with(X, rows, y, labels, declared)
+                if not atomic:
+                    self._learnt = learnt
+                self._feed(learnt, "partial_fit", rows, y, labels, weight, False)
+                self._learnt = learnt
             else:
-                adopt()
-                self._feed(model, "partial_fit", rows, y, labels, weight, False)
-        else:
-            self._check_form(multi, y)
-            self._feed(model, "partial_fit", rows, y, labels, weight, bool(atomic))
-            self._declared = declared
+                self._check_form(learnt, labels is None, y)
+                self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic))
+                learnt.form.declared = declared
         self._say("added", rows, began)
         return self
 
@@ -239,19 +220,20 @@ class AnalyticClassifier(AnalyticEstimator):
         self
         """
         began = time.perf_counter()
-        model = self._trainable()
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"rows fitted with class_weight={self.class_weight!r} cannot be forgotten: their weights depended on "
-                "the counts of all rows of fit"
-            )
-        y = _labels.as_array(y, type(self).__name__)
-        rows = self._checked_rows(X)
-        _validate.check_length(rows, y)
-        weight = _validate.check_weight(sample_weight, rows.shape[0])
-        multi = _labels.is_indicator(y)
-        self._check_form(multi, y)
-        self._feed(model, "forget", rows, y, None if multi else _labels.encode(y), weight, bool(atomic))
+        with self._lock():
+            learnt = self._trainable()
+            if isinstance(learnt.form.class_weight, str):
+                raise ValueError(
+                    f"rows fitted with class_weight={learnt.form.class_weight!r} cannot be forgotten: their weights "
+                    "depended on the counts of all rows of fit"
+                )
+            y = _labels.as_array(y, type(self).__name__)
+            rows = self._checked_rows(X, learnt)
+            _validate.check_length(rows, y)
+            weight = _validate.check_weight(sample_weight, rows.shape[0])
+            labels = None if _labels.is_indicator(y) else _labels.encode(y)
+            self._check_form(learnt, labels is None, y)
+            self._feed(learnt, "forget", rows, y, labels, weight, bool(atomic))
         self._say("forgot", rows, began)
         return self
 
@@ -267,14 +249,15 @@ class AnalyticClassifier(AnalyticEstimator):
         -------
         self
         """
-        model = self._compiled()
-        if self._multi:
-            raise ValueError("a multi-label model has no temperature to calibrate")
-        rows = self._checked_rows(X)
-        y = _labels.as_array(y, type(self).__name__)
-        _validate.check_length(rows, y)
-        labels = _labels.match_kind(_labels.encode(y), model.classes()[0])
-        model.calibrate(rows, labels.kind, labels.listed(), labels.codes)
+        with self._lock():
+            learnt = self._ready()
+            if learnt.form.multi:
+                raise ValueError("a multi-label model has no temperature to calibrate")
+            rows = self._checked_rows(X, learnt)
+            y = _labels.as_array(y, type(self).__name__)
+            _validate.check_length(rows, y)
+            labels = _labels.match_kind(_labels.encode(y), learnt.model.classes()[0])
+            learnt.model.calibrate(rows, labels.kind, labels.listed(), labels.codes)
         return self
 
     # Answers.
@@ -292,9 +275,9 @@ class AnalyticClassifier(AnalyticEstimator):
             One column for two classes, positive for ``classes_[1]``. For multi-label targets the predicted target less
             0.5, positive where the label is predicted.
         """
-        model = self._compiled()
-        scores = model.scores(self._checked_rows(X))
-        if self._multi:
+        learnt = self._ready()
+        scores = learnt.model.scores(self._checked_rows(X, learnt))
+        if learnt.form.multi:
             return scores - 0.5
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
@@ -309,12 +292,12 @@ class AnalyticClassifier(AnalyticEstimator):
         -------
         ndarray of shape (n,) or (n, n_labels)
         """
-        model = self._compiled()
-        rows = self._checked_rows(X)
-        if self._multi:
-            return (model.scores(rows) > 0.5).astype(np.int64)
-        places, kind, values = model.predict(rows)
-        return _labels.from_core(kind, values, self._label_dtype)[places]
+        learnt = self._ready()
+        rows = self._checked_rows(X, learnt)
+        if learnt.form.multi:
+            return (learnt.model.scores(rows) > 0.5).astype(np.int64)
+        places, kind, values = learnt.model.predict(rows)
+        return _labels.from_core(kind, values, learnt.form.dtype)[places]
 
     def predict_proba(self, X):
         """Probabilities: softmax of the scores over a temperature.
@@ -330,12 +313,13 @@ class AnalyticClassifier(AnalyticEstimator):
         -------
         ndarray of shape (n, n_classes)
         """
-        model = self._compiled()
-        rows = self._checked_rows(X)
-        if not self._multi:
-            return model.predict_proba(rows)
+        learnt = self._ready()
+        rows = self._checked_rows(X, learnt)
+        if not learnt.form.multi:
+            return learnt.model.predict_proba(rows)
         # Targets 0 and 1 with normal noise: the log odds are (score - 1/2) / variance. tanh does not overflow.
-        return 0.5 + 0.5 * np.tanh((model.scores(rows) - 0.5) / (2 * model.noise_variance))
+        variance = max(learnt.model.noise_variance, _VARIANCE_FLOOR)
+        return 0.5 + 0.5 * np.tanh((learnt.model.scores(rows) - 0.5) / (2 * variance))
 
     def score(self, X, y, sample_weight=None):
         """Mean accuracy; for multi-label targets the share of rows with all labels right.
@@ -345,6 +329,7 @@ class AnalyticClassifier(AnalyticEstimator):
         X : array-like or CSR matrix of shape (n, d)
         y : array-like of shape (n,) or (n, n_labels)
         sample_weight : array-like of shape (n,), default=None
+            Not zero for all rows.
 
         Returns
         -------
@@ -358,139 +343,151 @@ class AnalyticClassifier(AnalyticEstimator):
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
         right = predicted == y
         right = right.all(axis=1) if right.ndim == 2 else right
-        return float(np.average(right, weights=_validate.check_weight(sample_weight, len(y))))
+        return float(np.average(right, weights=_validate.check_weight_of_score(sample_weight, len(y))))
 
     @property
     def classes_(self):
         """Labels seen, sorted."""
-        model = self._compiled()
-        if self._multi:
-            return np.arange(model.n_outputs)
-        kind, values, _ = model.classes()
-        return _labels.from_core(kind, values, self._label_dtype)
+        learnt = self._ready()
+        if learnt.form.multi:
+            return np.arange(learnt.model.n_outputs)
+        kind, values, _ = learnt.model.classes()
+        return _labels.from_core(kind, values, learnt.form.dtype)
 
     @property
     def class_count_(self):
         """Rows per class."""
-        model = self._compiled()
-        if self._multi:
+        learnt = self._ready()
+        if learnt.form.multi:
             raise AttributeError("a multi-label model has no class_count_")
-        return model.classes()[2]
+        return learnt.model.classes()[2]
 
     @property
     def temperature_(self):
         """Temperature of `predict_proba`."""
-        model = self._compiled()
-        if self._multi:
+        learnt = self._ready()
+        if learnt.form.multi:
             raise AttributeError("a multi-label model has no temperature_")
-        return model.temperature
+        return learnt.model.temperature
 
-    def _solution(self):
-        coef, intercept, _ = self._compiled().solution()
-        if not self._multi and len(coef) == 2:
+    def _weights(self):
+        learnt = self._ready()
+        coef, intercept, _ = learnt.model.solution()
+        if learnt.form.multi:
+            return coef, intercept - 0.5
+        if len(coef) == 2:
             return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         return coef, intercept
 
     @property
     def coef_(self):
         """Weights of the features."""
-        return self._solution()[0]
+        return self._weights()[0]
 
     @property
     def intercept_(self):
         """Intercepts."""
-        return self._solution()[1] - (0.5 if self._multi else 0.0)
+        return self._weights()[1]
+
+    def set_partial_fit_request(self, *, classes=UNCHANGED, sample_weight=UNCHANGED):
+        """Whether routing hands these to `partial_fit`, as in `set_fit_request`. Returns self."""
+        return self._request("partial_fit", classes=classes, sample_weight=sample_weight)
 
     # How it is done.
 
-    @staticmethod
-    def _new_model(n_inputs, fitted_map, config, n_labels):
-        handle = None if fitted_map is None else fitted_map._handle()
-        if n_labels is None:
-            return _core.Classifier(n_inputs=n_inputs, feature_map=handle, **config)
-        return _core.Regressor(n_inputs=n_inputs, n_outputs=n_labels, feature_map=handle, **config)
+    _routed = {**AnalyticEstimator._routed, "partial_fit": ("classes", "sample_weight")}
 
-    def _feed(self, model, verb, rows, y, labels, weight, atomic):
-        """Calls partial_fit or forget of the compiled model."""
+    def _begin_with(self, X, rows, y, labels, declared):
+        """An empty model for rows and targets like these; labels: None for multi-label targets."""
+        multi = labels is None
+        form = LabelForm(multi, y.dtype if multi else labels.dtype, declared, self._checked_class_weight())
+        return self._begin(X, rows, form, y.shape[1] if multi else None)
+
+    def _checked_class_weight(self):
+        if self.class_weight is None or (isinstance(self.class_weight, str) and self.class_weight == "balanced"):
+            return self.class_weight
+        if not isinstance(self.class_weight, dict):
+            raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
+        return {
+            label: _validate.check_number(weight, f"class_weight[{label!r}]")
+            for label, weight in self.class_weight.items()
+        }
+
+    @staticmethod
+    def _feed(learnt, verb, rows, y, labels, weight, atomic, whole=False):
+        """Calls partial_fit or forget of the compiled model; whole: these are all rows there are."""
+        model, form = learnt.model, learnt.form
         call = getattr(model, verb)
         if labels is None:
-            self._refuse_class_weight()
+            if form.class_weight is not None:
+                raise ValueError("class_weight is not for multi-label targets")
             call(rows, y.astype(np.uint8), weight, atomic)
-        else:
-            labels = _labels.match_kind(labels, model.classes()[0])
-            weight = self._weigh(labels, weight, rows.shape[0], whole=False)
-            call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic)
-
-    def _refuse_class_weight(self):
-        if self.class_weight is not None:
-            raise ValueError("class_weight is not for multi-label targets")
-
-    def _refuse_this_class_weight(self):
-        raise ValueError(f"class_weight must be a dict, 'balanced' (fit only) or None, got {self.class_weight!r}")
-
-    def _weigh(self, labels, weight, n_rows, whole):
-        """sample_weight times class_weight, one per row."""
-        if self.class_weight is None:
-            return weight
-        if isinstance(self.class_weight, str):
-            if self.class_weight != "balanced" or not whole:
-                self._refuse_this_class_weight()
-            totals = np.bincount(labels.codes, weights=weight, minlength=len(labels.values)).astype(np.float64)
-            present = totals > 0
-            factors = np.ones(len(totals))
-            factors[present] = totals.sum() / (present.sum() * totals[present])
-        elif isinstance(self.class_weight, dict):
-            factors = [
-                _validate.check_number(self.class_weight.get(label, 1.0), f"class_weight[{label!r}]")
-                for label in labels.values.tolist()
-            ]
-        else:
-            self._refuse_this_class_weight()
-        per_row = np.asarray(factors, dtype=np.float64)[labels.codes]
-        return per_row if weight is None else per_row * weight
+            return
+        kind = model.classes()[0]
+        labels = _labels.match_kind(labels, kind)
+        weight = _weighed(form.class_weight, labels, weight)
+        if whole and weight is not None and not weight.any():
+            raise ValueError("class_weight makes the weights of all rows zero")
+        if kind == "none":  # no class yet, or none any more
+            form.dtype = labels.dtype
+        call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic)
 
     @staticmethod
-    def _declare(classes, declared):
+    def _declare(classes, learnt, labels):
         """The labels that may come, after this call."""
-        if classes is None:
-            return declared
-        given = np.unique(np.asarray(classes))
-        if declared is not None and not np.array_equal(given, declared):
-            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {declared!r}")
-        return given
+        declared = None if learnt is None else learnt.form.declared
+        if classes is not None:
+            given = np.asarray(classes)
+            if given.ndim != 1:
+                raise ValueError(f"classes must have one dimension, got an array of shape {given.shape}")
+            given = _labels.encode(given).values
+            if declared is not None and not np.array_equal(given, declared):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {declared!r}"
+                )
+            if learnt is not None and not learnt.form.multi:
+                kind, values, _ = learnt.model.classes()
+                missing = _labels.outside(_labels.from_core(kind, values, learnt.form.dtype), given)
+                if missing.size:
+                    raise ValueError(f"classes lacks labels that the model has already: {missing.tolist()!r}")
+            declared = given
+        if declared is not None:
+            unknown = _labels.outside(labels.values, declared)
+            if unknown.size:
+                raise ValueError(
+                    f"y has labels that are not in classes: {unknown.tolist()!r}; classes are {declared.tolist()!r}"
+                )
+        return declared
 
     @staticmethod
-    def _check_declared(labels, declared):
-        unknown = labels.values[~np.isin(labels.values, declared)]
-        if unknown.size:
-            raise ValueError(
-                f"y has labels that are not in classes: {unknown.tolist()!r}; classes are {declared.tolist()!r}"
-            )
-
-    def _check_form(self, multi, y):
+    def _check_form(learnt, multi, y):
         """The targets must be of the form that the model was begun with."""
-        if multi != self._multi:
+        if multi != learnt.form.multi:
             forms = {True: "multi-label targets", False: "one label per row"}
-            raise ValueError(f"the model holds {forms[self._multi]}, y has {forms[multi]}")
-        if multi and y.shape[1] != self._model.n_outputs:
-            raise ValueError(f"y has {y.shape[1]} labels, but the model has {self._model.n_outputs}")
+            raise ValueError(f"the model holds {forms[learnt.form.multi]}, y has {forms[multi]}")
+        if multi and y.shape[1] != learnt.model.n_outputs:
+            raise ValueError(f"y has {y.shape[1]} labels, but the model has {learnt.model.n_outputs}")
 
-    def _check_mergeable(self, other):
-        if self._multi != other._multi:
+    def _form_like(self, source):
+        form = source.form
+        return LabelForm(form.multi, form.dtype, form.declared, self._checked_class_weight())
+
+    @staticmethod
+    def _merge(mine, source):
+        if mine.form.multi != source.form.multi:
             raise ValueError("a multi-label model and one with a label per row cannot be merged")
-
-    def _merged_with(self, other):
-        if other._declared is not None and self._declared is not None:
-            self._declared = np.union1d(self._declared, other._declared)
-
-    def _empty_like(self, other):
-        config = self._config()
-        self._threads = config["threads"]
-        n_labels = other._model.n_outputs if other._multi else None
-        return self._new_model(other.n_features_in_, other._fitted_map, config, n_labels)
-
-    def _take_form(self, other):
-        self._multi, self._label_dtype, self._declared = other._multi, other._label_dtype, other._declared
+        if mine.form.multi:
+            mine.model.merge(source.model)
+            return
+        kind = mine.model.classes()[0]
+        its_kind, values, _ = source.model.classes()
+        labels = _labels.match_kind(_labels.LabelledRows(its_kind, np.asarray(values), None, None), kind)
+        same = labels.kind == its_kind
+        mine.model.merge(source.model if same else source.model.relabelled(labels.kind, labels.listed()))
+        if kind == "none":
+            mine.form.dtype = source.form.dtype
+        if mine.form.declared is not None and source.form.declared is not None:
+            mine.form.declared = np.union1d(mine.form.declared, source.form.declared)
 
     def __sklearn_tags__(self):
         from sklearn.utils import ClassifierTags
@@ -498,6 +495,21 @@ class AnalyticClassifier(AnalyticEstimator):
         tags = self._tags("classifier", target_required=True)
         tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=True)
         return tags
+
+
+def _weighed(class_weight, labels, weight):
+    """sample_weight times class_weight, one per row."""
+    if class_weight is None:
+        return weight
+    if isinstance(class_weight, dict):
+        factors = np.array([class_weight.get(label, 1.0) for label in labels.values.tolist()], dtype=np.float64)
+    else:
+        totals = np.bincount(labels.codes, weights=weight, minlength=len(labels.values)).astype(np.float64)
+        present = totals > 0
+        factors = np.ones(len(totals))
+        factors[present] = totals.sum() / (present.sum() * totals[present])
+    per_row = factors[labels.codes]
+    return per_row if weight is None else per_row * weight
 
 
 class AnalyticRegressor(AnalyticEstimator):
@@ -512,7 +524,8 @@ class AnalyticRegressor(AnalyticEstimator):
         Fixed map in front of the regression. It is not changed: the model works with a fitted copy.
     ridge : float or "gcv", default=1.0
         Penalty of the squared weights (scikit-learn's ``alpha``); "gcv" chooses one from ``ridges`` by generalised
-        cross-validation, from the sums alone, whenever the weights are solved. 0 needs full rank.
+        cross-validation, from the sums alone, whenever the weights are solved: a row of weight w counts as w rows, and
+        where no ridge has a finite score, solving raises ValueError. 0 needs full rank.
     ridges : array-like of float, default=None
         The grid of "gcv"; None stands for 10^-6 .. 10^6 times the mean variance of a feature.
     standardize : bool, default=False
@@ -611,9 +624,10 @@ class AnalyticRegressor(AnalyticEstimator):
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
-        model, adopt = self._begin(X, rows, y)
-        model.partial_fit(rows, self._columns(model, y), weight, False)
-        adopt()
+        learnt = self._begin_with(X, rows, y)
+        learnt.model.partial_fit(rows, self._columns(learnt, y), weight, False)
+        with self._lock():
+            self._learnt = learnt
         self._say("fitted", rows, began)
         return self
 
@@ -634,21 +648,21 @@ class AnalyticRegressor(AnalyticEstimator):
         """
         began = time.perf_counter()
         y = _validate.check_targets(y, type(self).__name__)
-        if "_model" in self.__dict__:
-            model = self._trainable()
-            rows = self._checked_rows(X)
-            weight = self._checked_pair(rows, y, sample_weight)
-            model.partial_fit(rows, self._columns(model, y), weight, bool(atomic))
-        else:
-            rows = self._first_rows(X)
-            _validate.check_length(rows, y)
-            weight = _validate.check_weight(sample_weight, rows.shape[0])
-            model, adopt = self._begin(X, rows, y)
-            if not atomic:
-                adopt()
-            model.partial_fit(rows, self._columns(model, y), weight, False)
-            if atomic:
-                adopt()
+        with self._lock():
+            if self._learnt is not None:
+                learnt = self._trainable()
+                rows = self._checked_rows(X, learnt)
+                weight = self._checked_pair(learnt, rows, y, sample_weight)
+                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, bool(atomic))
+            else:
+                rows = self._first_rows(X)
+                _validate.check_length(rows, y)
+                weight = _validate.check_weight(sample_weight, rows.shape[0])
+                learnt = self._begin_with(X, rows, y)
+                if not atomic:
+                    self._learnt = learnt
+                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, False)
+                self._learnt = learnt
         self._say("added", rows, began)
         return self
 
@@ -668,11 +682,12 @@ class AnalyticRegressor(AnalyticEstimator):
         self
         """
         began = time.perf_counter()
-        model = self._trainable()
         y = _validate.check_targets(y, type(self).__name__)
-        rows = self._checked_rows(X)
-        weight = self._checked_pair(rows, y, sample_weight)
-        model.forget(rows, self._columns(model, y), weight, bool(atomic))
+        with self._lock():
+            learnt = self._trainable()
+            rows = self._checked_rows(X, learnt)
+            weight = self._checked_pair(learnt, rows, y, sample_weight)
+            learnt.model.forget(rows, self._columns(learnt, y), weight, bool(atomic))
         self._say("forgot", rows, began)
         return self
 
@@ -687,9 +702,9 @@ class AnalyticRegressor(AnalyticEstimator):
         -------
         ndarray of shape (n,) or (n, k), as the ``y`` of the fit
         """
-        model = self._compiled()
-        scores = model.scores(self._checked_rows(X))
-        return scores[:, 0] if self._flat else scores
+        learnt = self._ready()
+        scores = learnt.model.scores(self._checked_rows(X, learnt))
+        return scores[:, 0] if learnt.form.flat else scores
 
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination R^2, averaged over outputs.
@@ -699,6 +714,7 @@ class AnalyticRegressor(AnalyticEstimator):
         X : array-like or CSR matrix of shape (n, d)
         y : array-like of shape (n,) or (n, k)
         sample_weight : array-like of shape (n,), default=None
+            Not zero for all rows.
 
         Returns
         -------
@@ -708,7 +724,7 @@ class AnalyticRegressor(AnalyticEstimator):
         predicted = _validate.as_columns(self.predict(X))
         if y.shape != predicted.shape:
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
-        weight = _validate.check_weight(sample_weight, len(y))
+        weight = _validate.check_weight_of_score(sample_weight, len(y))
         residual = np.average((y - predicted) ** 2, axis=0, weights=weight)
         spread = np.average((y - np.average(y, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
         # A constant target is explained fully or not at all.
@@ -719,57 +735,43 @@ class AnalyticRegressor(AnalyticEstimator):
     @property
     def coef_(self):
         """Weights of the features."""
-        coef = self._compiled().solution()[0]
-        return coef[0] if self._flat else coef
+        learnt = self._ready()
+        coef = learnt.model.solution()[0]
+        return coef[0] if learnt.form.flat else coef
 
     @property
     def intercept_(self):
         """Intercepts."""
-        intercept = self._compiled().solution()[1]
-        return float(intercept[0]) if self._flat else intercept
+        learnt = self._ready()
+        intercept = learnt.model.solution()[1]
+        return float(intercept[0]) if learnt.form.flat else intercept
 
-    def _begin(self, X, rows, y):
-        """A new compiled model, and what makes it the model of self."""
-        config = self._config()
-        fitted_map, names = self._start(X, rows)
-        handle = None if fitted_map is None else fitted_map._handle()
-        n_outputs = 1 if y.ndim == 1 else y.shape[1]
-        model = _core.Regressor(n_inputs=rows.shape[1], n_outputs=n_outputs, feature_map=handle, **config)
+    def _begin_with(self, X, rows, y):
+        """An empty model for rows and targets like these."""
+        return self._begin(X, rows, ValueForm(y.ndim == 1), 1 if y.ndim == 1 else y.shape[1])
 
-        def adopt():
-            self._threads = config["threads"]
-            self._adopt(model, fitted_map, names)
-            self._flat = y.ndim == 1
+    @staticmethod
+    def _columns(learnt, y):
+        return _validate.for_products(_validate.as_columns(y), learnt.model.products)
 
-        return model, adopt
-
-    def _columns(self, model, y):
-        return _validate.for_products(_validate.as_columns(y), model.config["products"])
-
-    def _checked_pair(self, rows, y, sample_weight):
+    @staticmethod
+    def _checked_pair(learnt, rows, y, sample_weight):
         _validate.check_length(rows, y)
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
-        if n_outputs != self._model.n_outputs:
-            raise ValueError(f"y has {n_outputs} outputs, but the model has {self._model.n_outputs}")
+        if n_outputs != learnt.model.n_outputs:
+            raise ValueError(f"y has {n_outputs} outputs, but the model has {learnt.model.n_outputs}")
         return _validate.check_weight(sample_weight, rows.shape[0])
 
-    def _check_mergeable(self, other):
-        if self._model.n_outputs != other._model.n_outputs:
-            raise ValueError(f"models of {self._model.n_outputs} and {other._model.n_outputs} outputs cannot be merged")
+    @staticmethod
+    def _form_like(source):
+        return ValueForm(source.form.flat)
 
-    def _merged_with(self, other):
-        pass
-
-    def _empty_like(self, other):
-        config = self._config()
-        self._threads = config["threads"]
-        handle = None if other._fitted_map is None else other._fitted_map._handle()
-        return _core.Regressor(
-            n_inputs=other.n_features_in_, n_outputs=other._model.n_outputs, feature_map=handle, **config
-        )
-
-    def _take_form(self, other):
-        self._flat = other._flat
+    @staticmethod
+    def _merge(mine, source):
+        outputs = mine.model.n_outputs, source.model.n_outputs
+        if outputs[0] != outputs[1]:
+            raise ValueError(f"models of {outputs[0]} and {outputs[1]} outputs cannot be merged")
+        mine.model.merge(source.model)
 
     def __sklearn_tags__(self):
         from sklearn.utils import RegressorTags
@@ -806,13 +808,14 @@ def load(path, *, device="cpu", n_jobs=None):
     with open(path, "rb"):  # the system's own error for a file that is not there
         pass
     threads = thread_count(n_jobs)
-    kind, model, config, version = _core.load_model(os.fspath(path), str(device), threads)
+    device = _validate.device_name(device)
+    kind, model, config, version = _core.load_model(os.fsencode(path), device, threads)
     if kind == "gram_state":
         return GramState.load(path, device=device, n_jobs=n_jobs)
     if model is None:
         raise _core.FormatError(f"{os.fspath(path)}: unknown kind of model {kind!r}, written by gramian {version}")
-    estimator = params_from_json(
-        {"AnalyticClassifier": AnalyticClassifier, "AnalyticRegressor": AnalyticRegressor}, model, config
-    )
-    estimator.device, estimator.n_jobs, estimator._threads = str(device), n_jobs, threads
+    kinds = {"AnalyticClassifier": AnalyticClassifier, "AnalyticRegressor": AnalyticRegressor}
+    estimator, *parts = parts_from_json(kinds, model, config)
+    estimator.device, estimator.n_jobs = device, n_jobs
+    estimator._learnt = Learnt(model, *parts, device, threads)
     return estimator

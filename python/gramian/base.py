@@ -33,12 +33,20 @@ def warn_data_conversion(message):
     warnings.warn(message, category, stacklevel=4)
 
 
+# The compiled library counts threads in 32 bits; how many run is also bounded by the work there is.
+_MOST_THREADS = 2**31 - 1
+# Longer lists are shown by their first and last three entries.
+_SHOWN_ENTRIES = 12
+
+
 def thread_count(n_jobs):
     """Threads for the compiled library from an ``n_jobs`` of scikit-learn's kind; 0 means the library's default."""
     if n_jobs is None:
         return 0
     if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None, a positive integer, or a negative one (-1: all), got {n_jobs!r}")
+    if n_jobs > _MOST_THREADS:
+        raise ValueError(f"n_jobs must be at most {_MOST_THREADS}, got {n_jobs}")
     if n_jobs > 0:
         return int(n_jobs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -58,6 +66,14 @@ def draw_seed(random_state):
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(0, 2**63))
     raise ValueError(f"{random_state!r} cannot be used to seed a generator; pass an integer, a generator or None")
+
+
+def _short(value):
+    if not isinstance(value, (list, tuple)) or len(value) <= _SHOWN_ENTRIES:
+        return repr(value)
+    opening, closing = "[]" if isinstance(value, list) else "()"
+    entries = [*map(repr, value[:3]), "...", *map(repr, value[-3:])]
+    return opening + ", ".join(entries) + closing
 
 
 class Estimator:
@@ -124,7 +140,7 @@ class Estimator:
             if isinstance(value, np.ndarray):
                 changed.append(f"{name}=array of shape {value.shape}")
             elif value is not default and repr(value) != repr(default):
-                changed.append(f"{name}={value!r}")
+                changed.append(f"{name}={_short(value)}")
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def _raise_not_fitted(self):

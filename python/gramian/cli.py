@@ -482,23 +482,24 @@ def _state_info(state):
 
 
 def _estimator_info(model):
-    full = model._model.has_state
-    config = model._model.config
+    compiled = model._learnt.model
+    full = compiled.has_state
+    config = compiled.config
     report = {
         "holds": "sums and weights" if full else "weights only: predicts, cannot learn",
         "n_inputs": model.n_features_in_,
-        "n_features": model._model.n_features,
-        "n_outputs": model._model.n_outputs,
+        "n_features": compiled.n_features,
+        "n_outputs": compiled.n_outputs,
         "feature_map": "none" if model.feature_map_ is None else repr(model.feature_map_),
         "ridge": "gcv" if config["gcv"] else config["ridge"],
         "standardize": config["standardize"],
-        "dtype": config["products"],
+        "dtype": compiled.products,
         "intercept": config["intercept"],
     }
     if full:
         report["n_samples_seen"] = model.n_samples_seen_
         report["sums_bytes"] = model.nbytes
-    if isinstance(model, AnalyticClassifier) and not model._multi:
+    if isinstance(model, AnalyticClassifier) and not model._learnt.form.multi:
         counts = model.class_count_ if full else [None] * len(model.classes_)
         report["classes"] = [
             {"class": _plain(label), **({} if count is None else {"rows": int(count)})}

@@ -382,7 +382,7 @@ def _weights_file(scratch, number):
 
 def _weights(model):
     """Weights and intercepts, one row of n_features + 1 per class (coef_ folds two classes into one row)."""
-    coef, intercept, _ = model._model.solution()
+    coef, intercept, _ = model._learnt.model.solution()
     return np.column_stack([coef, intercept])
 
 

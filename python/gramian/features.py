@@ -1,6 +1,8 @@
 """Fixed maps from input rows to feature rows: nothing is trained, and what is random is drawn from a seed."""
 
+import itertools
 import json
+import sys
 
 import numpy as np
 
@@ -54,13 +56,50 @@ class FeatureMap(Estimator):
         Returns
         -------
         ndarray of shape (n, n_features_out)
-            float32 for a float32 ``X``, else float64.
+            float32 for a float32 ``X``, else float64; a data frame where `set_output` asks for one.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity in ``X``, or in the features of rows that are too large.
         """
         handle = self._handle()
-        _validate.check_column_names(X, self)
-        rows = _validate.check_rows(X, type(self).__name__)
-        _validate.check_width(rows, self.n_features_in_, type(self).__name__)
-        return handle.transform(rows, rows.dtype == np.float32, "cpu", 0)
+        who = type(self).__name__
+        _validate.check_column_names(X, getattr(self, "feature_names_in_", None), who)
+        rows = _validate.check_rows(X, who)
+        _validate.check_width(rows, self.n_features_in_, who)
+        features = handle.transform(rows, rows.dtype == np.float32, "cpu", 0)
+        row = _validate.first_bad_row(features)
+        if row is not None:
+            raise ValueError(f"the features of row {row} overflow {features.dtype}: X is too large")
+        return self._in_container(features, X)
+
+    def set_output(self, *, transform=None):
+        """What `transform` returns, as scikit-learn (which must be there) knows it.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars", None}
+            None leaves it as it is.
+
+        Returns
+        -------
+        self
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    # scikit-learn asks for this before it wraps anything.
+    _sklearn_auto_wrap_output_keys = frozenset(["transform"])
+
+    def _in_container(self, features, X):
+        # Where nobody has imported scikit-learn, nobody has asked it for anything but arrays.
+        if "sklearn" not in sys.modules and "_sklearn_output_config" not in self.__dict__:
+            return features
+        from sklearn.utils._set_output import _wrap_data_with_container
+
+        return _wrap_data_with_container("transform", features, X, self)
 
     def fit_transform(self, X, y=None):
         """``fit(X).transform(X)``."""
@@ -214,6 +253,14 @@ class RandomFeatures(FeatureMap):
         self._take(recipe)
         self.seed_ = recipe["seed"]
 
+    def _can_have_made(self, fitted):
+        # Only the width of the rows matters. A seed drawn from a generator may have been any.
+        probe = RandomFeatures(**self.get_params(deep=False))
+        if not isinstance(self.random_state, (int, np.integer)):
+            probe.random_state = fitted.seed_
+        probe._fit_rows(np.empty((1, fitted.n_features_in_)))
+        return probe._map.describe()[0] == fitted._map.describe()[0]
+
     @staticmethod
     def _build(recipe):
         return _core.random_features(**recipe)
@@ -308,13 +355,12 @@ class RBFFeatures(FeatureMap):
             places = _core.permutation_head(draw_seed(self.random_state), rows.shape[0], count)
             centers = _pick_rows(rows, np.asarray(places, dtype=np.int64))
         else:
-            centers = _validate.check_rows(self.centers, "RBFFeatures", name="centers")
-            centers = _dense_rows(centers, centers.shape[0])
+            centers = self._given_centers()
             if centers.shape[1] != rows.shape[1]:
                 raise ValueError(f"X has {rows.shape[1]} features, but the centers have {centers.shape[1]}")
         sample = _dense_rows(rows, _MEDIAN_ROWS)
-        _validate.check_finite(centers, "centers" if np.ndim(self.centers) else "X")
-        _validate.check_finite(sample)
+        if not (np.isfinite(centers).all() and np.isfinite(sample).all()):
+            _validate.check_finite(rows)  # names the row as X has it
         if isinstance(self.gamma, str):
             if self.gamma != "median":
                 raise ValueError(f"gamma must be a number > 0 or 'median', got {self.gamma!r}")
@@ -322,6 +368,19 @@ class RBFFeatures(FeatureMap):
         else:
             gamma = _validate.check_number(self.gamma, "gamma", strict=True)
         self._take({"centers": np.ascontiguousarray(centers), "gamma": float(gamma)})
+
+    def _given_centers(self):
+        centers = _validate.check_rows(self.centers, "RBFFeatures", name="centers")
+        _validate.check_finite(centers, "centers")
+        return _dense_rows(centers, centers.shape[0])
+
+    def _can_have_made(self, fitted):
+        # What was chosen by the rows that were there is not known any more.
+        if isinstance(self.centers, (int, np.integer)):
+            same = len(fitted.centers_) <= self.centers
+        else:
+            same = np.array_equal(self._given_centers(), fitted.centers_)
+        return same and (isinstance(self.gamma, str) or self.gamma == fitted.gamma_)
 
     @staticmethod
     def _build(recipe):
@@ -393,6 +452,13 @@ class FeatureChain(FeatureMap):
                 current = part._map.transform(_head(current), False, "cpu", 0)
         self._take(parts)
 
+    def _can_have_made(self, fitted):
+        same = len(self.maps) == len(fitted.maps_)
+        return same and all(
+            type(part) is type(made) and part._can_have_made(made)
+            for part, made in zip(self.maps, fitted.maps_, strict=True)
+        )
+
     @staticmethod
     def _build(recipe):
         return _core.composition([part._map for part in recipe])
@@ -439,6 +505,25 @@ def fit_map(feature_map, rows, random_state):
     fitted = feature_map._fresh(seeds())
     fitted._fit_rows(rows)
     return fitted
+
+
+def can_have_made(feature_map, fitted, random_state):
+    """Can `fit_map` have made this fitted map (or None) from that one (or None), of whatever rows?"""
+    if feature_map is None or fitted is None:
+        return feature_map is fitted
+    check_map(feature_map, "feature_map")
+    seed = int(random_state) if isinstance(random_state, (int, np.integer)) else None
+
+    def seeds():
+        for k in itertools.count():
+            yield None if seed is None else (seed + k) % 2**64
+
+    return type(feature_map) is type(fitted) and feature_map._fresh(seeds())._can_have_made(fitted)
+
+
+def unfitted(feature_map):
+    """A map of the same parameters that has seen no rows."""
+    return feature_map._fresh(iter(()))
 
 
 def from_handle(handle):

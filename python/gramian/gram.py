@@ -165,10 +165,10 @@ class GramState:
             n_outputs=_validate.check_count(n_outputs, "n_outputs", low=0),
             products=_validate.product_dtype(dtype),
             intercept=bool(fit_intercept),
-            device=str(device),
+            device=_validate.device_name(device),
             threads=thread_count(n_jobs),
         )
-        self._device = str(device)
+        self._device = device
         self._n_jobs = n_jobs
 
     @classmethod
@@ -394,7 +394,11 @@ class GramState:
         return [_solution_of(part) for part in parts]
 
     def gcv(self, ridges, standardize=False):
-        """Generalised cross-validation over a grid of ridges > 0, from the sums alone. Returns a GcvCurve."""
+        """Generalised cross-validation over a grid of ridges > 0, from the sums alone. Returns a GcvCurve.
+
+        A row of weight w counts as w rows: the scores take the sum of the weights for the number of rows. ValueError
+        where no ridge of the grid has a finite score.
+        """
         return GcvCurve(**self._core.gcv(_validate.check_ridges(ridges), bool(standardize)))
 
     def moments(self):
@@ -409,14 +413,15 @@ class GramState:
 
     def save(self, path):
         """Writes the state to a file; ``path`` holds the old file or the whole new one, never a part."""
-        self._core.save(os.fspath(path))
+        self._core.save(os.fsencode(path))
 
     @classmethod
     def load(cls, path, *, device="cpu", n_jobs=None):
         """Reads what `save` wrote. Raises FormatError for anything else."""
+        device = _validate.device_name(device)
         with open(path, "rb"):  # the system's own error for a file that is not there
             pass
-        return cls._wrap(_core.GramState.load(os.fspath(path), device, thread_count(n_jobs)), device, n_jobs)
+        return cls._wrap(_core.GramState.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
     def to_bytes(self):
         """The content of the file that `save` writes."""
@@ -425,6 +430,7 @@ class GramState:
     @classmethod
     def from_bytes(cls, data, *, device="cpu", n_jobs=None):
         """The state from `to_bytes`."""
+        device = _validate.device_name(device)
         return cls._wrap(_core.GramState.load_bytes(bytes(data), device, thread_count(n_jobs)), device, n_jobs)
 
     def __reduce__(self):
@@ -482,7 +488,7 @@ def ridge_solve(X, Y, ridge=1.0, *, sample_weight=None, fit_intercept=True, form
         intercept=bool(fit_intercept),
         form=form,
         weight=_validate.check_weight(sample_weight, rows.shape[0]),
-        device=str(device),
+        device=_validate.device_name(device),
         threads=thread_count(n_jobs),
     )
     return _solution_of(parts)

@@ -41,12 +41,17 @@ def peak_megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def resident_megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
 def ours(args):
     import gramian as gm
 
     X, y, X_test, y_test = load(args.rows)
     maps = gm.RandomFeatures(args.features, activation="relu", random_state=0)
-    before = peak_megabytes()
+    before = resident_megabytes()
     model = gm.AnalyticClassifier(maps, ridge=1.0, dtype="float32", n_jobs=args.threads)
     start = time.perf_counter()
     model.fit(X, y)
@@ -72,7 +77,7 @@ def peer(args):
         return np.maximum(Z, 0, out=Z)
 
     Y = np.eye(10, dtype=np.float32)[y]
-    before = peak_megabytes()
+    before = resident_megabytes()
     model = make_pipeline(FunctionTransformer(relu_features), Ridge(alpha=1.0, solver="cholesky"))
     start = time.perf_counter()
     with common.peer_threads(args.threads):
@@ -117,7 +122,7 @@ def main():
     results = {"syrk": [], "ours": [], "peer": []}
     for _ in range(args.repeats):
         for side, kept in results.items():
-            command = [sys.executable, __file__, "--side", side, "--rows", str(args.rows), "--features",
+            command = [*os.environ.get("GRAMIAN_BENCH_PYTHON", sys.executable).split(), __file__, "--side", side, "--rows", str(args.rows), "--features",
                        str(args.features), "--threads", str(args.threads)]
             kept.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     middle = {side: sorted(kept, key=lambda r: r.get("seconds", r.get("gflops")))[len(kept) // 2]

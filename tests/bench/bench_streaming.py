@@ -1,7 +1,9 @@
 """A stream of batches of 256 rows, D features, float64: sums and one solve against recursions on the inverse.
 
 Three rows: weights wanted once at the end, every 10 batches, and after every batch. Peers, both exact:
-  literal   R <- R - R X' (I + X R X')^-1 X R, W <- W + R X' (Y - X W), as papers write it, in NumPy
+  literal   R <- R - R X' (I + X R X')^-1 X R, W <- W + R X' (Y - X W), as papers write it, in NumPy, which multiplies
+            from left to right
+  grouped   the same with (R X') K (X R) in the cheap order
   best      the same with R symmetric in place: K = X R; Cholesky of I + K X'; R <- R - V'V with dsyrk on one triangle
 
     python tests/bench/bench_streaming.py [--features 5000] [--batches 12]
@@ -31,6 +33,13 @@ class Literal:
         K = np.linalg.inv(np.eye(len(X)) + X @ self.R @ X.T)
         self.R = self.R - self.R @ X.T @ K @ X @ self.R
         self.W = self.W + self.R @ X.T @ (Y - X @ self.W)
+
+
+class Grouped(Literal):
+    def step(self, X, Y):
+        left, right = self.R @ X.T, X @ self.R
+        self.R = self.R - left @ np.linalg.inv(np.eye(len(X)) + X @ left) @ right
+        self.W = self.W + self.R @ (X.T @ (Y - X @ self.W))
 
 
 class Best:
@@ -88,6 +97,7 @@ def main():
 
     jobs = {
         "literal recursion": keep("literal recursion", lambda: run_peer(Literal(d, c), batches)),
+        "grouped recursion": keep("grouped recursion", lambda: run_peer(Grouped(d, c), batches)),
         "best recursion": keep("best recursion", lambda: run_peer(Best(d, c), batches)),
         "sums, weights at the end": keep("sums, weights at the end", lambda: run_ours(d, c, batches, 0)),
         "sums, every 10 batches": keep("sums, every 10 batches", lambda: run_ours(d, c, batches, 10)),

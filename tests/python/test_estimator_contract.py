@@ -18,6 +18,7 @@ ESTIMATORS = [
     AnalyticClassifier(RandomFeatures(64, activation="tanh"), ridge=0.5),
     AnalyticClassifier(ridge="gcv", ridges=[0.1, 1.0, 10.0]),
     AnalyticRegressor(),
+    AnalyticRegressor(ridge="gcv", ridges=[0.1, 1.0, 10.0]),
     AnalyticRegressor(dtype="float32", standardize=True),
     RandomFeatures(n_features=20),
     RandomFeatures(n_features=20, kind="hadamard", activation="cos"),
@@ -171,3 +172,35 @@ def test_unfitted_model_takes_the_form_of_what_it_merges(rng):
     whole = AnalyticClassifier(ridge=0.5).fit(X, y)
     np.testing.assert_allclose(total.coef_, whole.coef_, rtol=1e-9, atol=1e-12)
     assert total.n_samples_seen_ == 60
+
+
+@pytest.fixture
+def routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+def test_metadata_routing(routing, rng):
+    from sklearn.model_selection import cross_validate
+    from sklearn.pipeline import make_pipeline
+
+    X, y, weight = rng.normal(size=(60, 4)), np.arange(60) % 2, rng.random(60)
+    for kind in (AnalyticClassifier, AnalyticRegressor):
+        plain = make_pipeline(RandomFeatures(20), kind())
+        plain.fit(X, y).predict(X)
+        with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weight"):
+            plain.fit(X, y, sample_weight=weight)
+        asks = kind().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        found = clone(make_pipeline(RandomFeatures(20), asks)).fit(X, y, sample_weight=weight)
+        expected = kind(RandomFeatures(20)).fit(X, y, sample_weight=weight)
+        np.testing.assert_allclose(found[-1].coef_, expected.coef_, rtol=1e-9)
+        assert found.score(X, y, sample_weight=weight) == pytest.approx(expected.score(X, y, sample_weight=weight))
+        asks.set_score_request(sample_weight=False)
+        assert "test_score" in cross_validate(asks, X, y, params={"sample_weight": weight}, cv=3)
+    requests = AnalyticClassifier().set_partial_fit_request(classes=True).get_metadata_routing()
+    assert requests.partial_fit.requests == {"classes": True, "sample_weight": None}
+
+
+def test_long_lists_are_shown_short():
+    model = AnalyticClassifier(ridge="gcv", ridges=[float(k) for k in range(1, 1000)])
+    assert repr(model) == "AnalyticClassifier(ridge='gcv', ridges=[1.0, 2.0, 3.0, ..., 997.0, 998.0, 999.0])"

@@ -198,3 +198,38 @@ def test_pickle_holds_no_weights(X, feature_map):
 def test_names(X):
     chosen = RandomFeatures(3).fit(X)
     assert list(chosen.get_feature_names_out()) == ["randomfeatures0", "randomfeatures1", "randomfeatures2"]
+
+
+def test_rows_that_are_not_finite_are_named_as_x_has_them(X, rng):
+    X[37, 2] = np.nan
+    for feature_map in (RBFFeatures(45), RBFFeatures(X[:4]), RandomFeatures(5)):
+        with pytest.raises(ValueError, match="row 37"):
+            feature_map.fit(X)
+        with pytest.raises(ValueError, match="row 37"):
+            AnalyticRegressor(feature_map).fit(X, np.arange(50.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_that_overflow(X, dtype):
+    chosen = RandomFeatures(20, activation="identity", scale=1e10).fit(X)
+    rows = X.astype(dtype)
+    rows[7] *= np.finfo(dtype).max / 100
+    with pytest.raises(ValueError, match=f"features of row 7 overflow {np.dtype(dtype)}"):
+        chosen.transform(rows)
+
+
+def test_data_frames_out(X):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.base import clone
+    from sklearn.pipeline import make_pipeline
+
+    frame = pandas.DataFrame(X, index=np.arange(50) + 100)
+    chosen = RandomFeatures(3).set_output(transform="pandas")
+    found = clone(chosen).fit_transform(frame)
+    assert list(found.columns) == ["randomfeatures0", "randomfeatures1", "randomfeatures2"]
+    assert list(found.index) == list(frame.index)
+    np.testing.assert_array_equal(found.to_numpy(), RandomFeatures(3).fit_transform(X))
+    both = make_pipeline(RandomFeatures(3), RBFFeatures(2)).set_output(transform="pandas").fit_transform(frame)
+    assert list(both.columns) == ["rbffeatures0", "rbffeatures1"]
+    assert isinstance(chosen.set_output(transform="default").fit_transform(frame), np.ndarray)

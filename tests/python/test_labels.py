@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
 
+import gramian
 from gramian import AnalyticClassifier
 
 
@@ -229,3 +230,89 @@ def test_probabilities(X, rng):
     assert np.array_equal(model.decision_function(X), scores)
     with pytest.raises(ValueError):
         model.calibrate(other[:1], [9])
+
+
+def test_an_emptied_model_takes_the_labels_of_what_comes_next(X):
+    for empty in (
+        AnalyticClassifier().fit(X, CODES.astype(np.int8)).forget(X, CODES),
+        AnalyticClassifier().partial_fit(X, CODES.astype(np.int8), sample_weight=np.zeros(60)),
+    ):
+        assert empty.partial_fit(X, CODES).classes_.dtype == np.int64
+        empty.forget(X, CODES).partial_fit(X, CODES.astype(object))
+        assert empty.predict(X).dtype == object
+        empty.forget(X, CODES).partial_fit(X, CODES.astype(str))
+        assert list(empty.classes_) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_wider_floats_later(X, dtype):
+    model = AnalyticClassifier().partial_fit(X, CODES.astype(dtype)).partial_fit(X[:1], [2.0**24 + 1])
+    assert model.classes_.dtype == np.float64
+    assert list(model.classes_) == [0, 1, 2, 2**24 + 1]
+    assert AnalyticClassifier().partial_fit(X, CODES.astype(dtype)).classes_.dtype == dtype
+
+
+def test_numbers_that_are_not_the_same_as_int_and_float(X):
+    floats = AnalyticClassifier().fit(X, CODES.astype(float))
+    with pytest.raises(ValueError, match="9007199254740993 is not the same number as float64"):
+        floats.partial_fit(X[:1], [2**53 + 1])
+    assert floats.partial_fit(X[:1], [2**53]).classes_[-1] == 2**53
+    with pytest.raises(ValueError, match="does not fit in int64"):
+        AnalyticClassifier().fit(X, CODES).partial_fit(X[:1], [2.0**63])
+    if np.finfo(np.longdouble).nmant > 52:
+        with pytest.raises(ValueError, match="not the same number as float64"):
+            AnalyticClassifier().fit(X[:2], np.array([2**53 + 1, 2**53], dtype=np.longdouble))
+    with pytest.raises(ValueError, match="not the same number as float64"):
+        AnalyticClassifier().fit(X[:2], np.array([2**53 + 1, 1.0], dtype=object))
+
+
+def test_longdouble_labels(X, tmp_path):
+    y = CODES.astype(np.longdouble)
+    model = AnalyticClassifier().partial_fit(X, y, classes=np.unique(y))
+    model.save(tmp_path / "model.gramian")
+    for found in (model, gramian.load(tmp_path / "model.gramian").partial_fit(X, y)):
+        assert found.classes_.dtype == np.float64
+        assert found.score(X, y) == np.mean(found.predict(X) == CODES)
+
+
+def test_labels_that_no_file_can_hold(X):
+    with pytest.raises(ValueError, match="surrogate"):
+        AnalyticClassifier().fit(X[:2], ["a", "\udc80"])
+    for large in (2**70, -(2**70)):
+        with pytest.raises(ValueError, match=r"below 2\*\*63"):
+            AnalyticClassifier().fit(X[:2], np.array([large, 1], dtype=object))
+    with pytest.raises(ValueError, match=r"below 2\*\*63"):
+        AnalyticClassifier().fit(X[:2], np.array([10**400, 1.0], dtype=object))
+
+
+def test_declared_classes_must_hold_those_of_the_model(X):
+    model = AnalyticClassifier().partial_fit(X, CODES)
+    with pytest.raises(ValueError, match=r"lacks labels that the model has already: \[2\]"):
+        model.partial_fit(X[:1], [0], classes=[0, 1])
+    model.partial_fit(X[:1], [0], classes=[0.0, 1.0, 2.0, 3.0]).partial_fit(X[:1], [3])
+    with pytest.raises(ValueError, match="not in classes"):
+        AnalyticClassifier().partial_fit(X[:1], ["1"], classes=[1, 2])
+    with pytest.raises(ValueError, match="one dimension"):
+        AnalyticClassifier().partial_fit(X[:1], [1], classes=[[1, 2]])
+
+
+def test_class_weight_of_a_fitted_model_stays(X):
+    model = AnalyticClassifier(class_weight={0: 5.0}).partial_fit(X, CODES).set_params(class_weight=None)
+    same = AnalyticClassifier(class_weight={0: 5.0}).partial_fit(X, CODES).partial_fit(X, CODES)
+    assert np.array_equal(model.partial_fit(X, CODES).coef_, same.coef_)
+
+
+def test_class_weight_that_is_refused(X):
+    with pytest.raises(ValueError, match="weights of all rows zero"):
+        AnalyticClassifier(class_weight={0: 0.0, 1: 0.0, 2: 0.0}).fit(X, CODES)
+    for value in (None, "2", -1.0):
+        with pytest.raises(ValueError, match=r"class_weight\[7\]"):
+            AnalyticClassifier(class_weight={7: value}).fit(X, CODES)
+    with pytest.raises(TypeError, match="labels must be"):
+        AnalyticClassifier(class_weight={(1, 2): 1.0}).fit(X, CODES)
+
+
+def test_multi_label_probabilities_of_a_perfect_fit(X):
+    Y = np.tile([0, 1], (60, 1))
+    found = AnalyticClassifier().fit(X, Y).predict_proba(X)
+    assert np.array_equal(found > 0.5, Y == 1)

@@ -1,6 +1,7 @@
 """A model that was pickled, copied or saved is the same model, and files that are none are refused."""
 
 import copy
+import os
 import pickle
 
 import numpy as np
@@ -176,7 +177,7 @@ def test_file_of_another_program(data, tmp_path):
         ridge=0.3,
         dtype="float32",
     ).fit(X, y)
-    model._model.save(str(tmp_path / "model.gramian"), False, "")
+    model._learnt.model.save(str(tmp_path / "model.gramian"), False, "")
     found = gramian.load(tmp_path / "model.gramian")
     assert isinstance(found, AnalyticClassifier)
     assert (found.ridge, found.dtype) == (0.3, "float32")
@@ -213,7 +214,7 @@ def test_description_that_is_damaged(data, tmp_path):
         '{"estimator": "AnalyticClassifier", "params": {"feature_map": null, "random_state": null, "evil": 1},'
         ' "learnt": {}}',
     ):
-        model._model.save(str(tmp_path / "model.gramian"), False, extra)
+        model._learnt.model.save(str(tmp_path / "model.gramian"), False, extra)
         with pytest.raises(FormatError, match="description of the estimator"):
             gramian.load(tmp_path / "model.gramian")
 
@@ -232,3 +233,51 @@ def test_size_does_not_depend_on_rows(rng):
         X = rng.normal(size=(n, 6))
         sizes.add(AnalyticRegressor().fit(X, X[:, 0]).nbytes)
     assert len(sizes) == 1
+
+
+JUNK = {"feature_map": 3, "ridge": object(), "ridges": "x", "verbose": "x", "random_state": [], "dtype": "int"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_file_has_the_parameters_of_the_fit(data, tmp_path, name):
+    X, y = data
+    model = copy.deepcopy(MODELS[name]).fit(X, y)
+    before = repr(model)
+    for later in ({"feature_map": FeatureChain([RandomFeatures(3)])}, {"feature_map": RBFFeatures(2)}, JUNK):
+        model.set_params(**later).save(tmp_path / "model.gramian")
+        found = gramian.load(tmp_path / "model.gramian")
+        assert repr(found) == before
+        assert np.array_equal(found.decision_function(X), model.decision_function(X))
+
+
+def test_weights_alone_have_no_attributes_of_sums(data, tmp_path):
+    AnalyticClassifier().fit(*data).save(tmp_path / "weights.gramian", what="weights")
+    found = gramian.load(tmp_path / "weights.gramian")
+    for name in ("n_samples_seen_", "state_", "nbytes"):
+        assert not hasattr(found, name)
+    assert hasattr(found, "coef_")
+
+
+def test_the_map_of_another_program_is_not_fitted(data, tmp_path):
+    X, y = data
+    chain = FeatureChain([RandomFeatures(20), RBFFeatures(4)])
+    AnalyticClassifier(chain).fit(X, y)._learnt.model.save(str(tmp_path / "model.gramian"), False, "")
+    found = gramian.load(tmp_path / "model.gramian")
+    for part in (found.feature_map, *found.feature_map.maps):
+        assert not hasattr(part, "n_features_in_")
+    assert found.feature_map_.n_features_in_ == 4
+
+
+def test_paths_that_are_not_utf8(data, tmp_path):
+    model = AnalyticClassifier().fit(*data)
+    path = os.fspath(tmp_path / "model-\udcff.gramian")
+    model.save(path)
+    assert gramian.load(path).n_samples_seen_ == 80
+    with open(path, "wb") as file:
+        file.write(b"no model at all")
+    with pytest.raises(FormatError):
+        gramian.load(path)
+    model.state_.save(path)
+    assert GramState.load(path).n_rows == 80
+    with pytest.raises(OSError, match="xff"):
+        model.save(os.fspath(tmp_path / "no\udcff" / "model.gramian"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from oracle import relative_error, ridge_weights
 
+import gramian
 from gramian import AnalyticClassifier, AnalyticRegressor, GramState, RandomFeatures, ridge_solve
 
 ALL_MODELS = [AnalyticClassifier, AnalyticRegressor]
@@ -46,10 +47,10 @@ def test_non_finite_targets(data):
     X, y = data[0], data[1].astype(float)
     model = AnalyticRegressor().fit(X, y)
     y[3] = np.nan
-    unchanged_after(model, lambda: model.partial_fit(X, y), ValueError, "Input y contains NaN")
+    unchanged_after(model, lambda: model.partial_fit(X, y), ValueError, "Input y contains NaN, first in row 3")
     y[3] = np.inf
-    unchanged_after(model, lambda: model.partial_fit(X, y), ValueError, "infinity")
-    with pytest.raises(ValueError, match="Input y contains NaN"):
+    unchanged_after(model, lambda: model.partial_fit(X, y), ValueError, "infinity.*first in row 3")
+    with pytest.raises(ValueError, match="Input y contains NaN, first in row 3"):
         AnalyticClassifier().fit(X, np.where(np.arange(60) == 3, np.nan, 1.0))
 
 
@@ -93,7 +94,9 @@ def test_rows_that_are_refused(fitted, data, X, message):
         (np.ones(59), "sample_weight.shape"),
         (np.ones((60, 1)), "must be 1D array or scalar"),
         (-np.ones(60), "Negative values"),
-        (np.full(60, np.nan), "NaN or infinity"),
+        (np.full(60, np.nan), "NaN or infinity, first in row 0"),
+        (np.r_[np.ones(7), np.inf, np.ones(52)], "Input sample_weight contains NaN or infinity, first in row 7"),
+        (np.r_[np.ones(7), -1.0, np.ones(52)], "Negative values.*first in row 7"),
     ],
 )
 def test_weights_that_are_refused(fitted, data, weight, message):
@@ -105,6 +108,40 @@ def test_all_weights_zero(data):
         AnalyticClassifier().fit(*data, sample_weight=np.zeros(60))
 
 
+def test_scores_need_weight(fitted, data):
+    with pytest.raises(ValueError, match="zero for all rows"):
+        fitted.score(*data, sample_weight=np.zeros(60))
+
+
+def test_missing_values_of_nullable_frames(fitted, data):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    X, y = data
+    frame = pandas.DataFrame(X).astype("Float64")
+    frame.iloc[5, 1] = pandas.NA
+    with pytest.raises(ValueError, match="X contains missing values.*row 5"):
+        fitted.partial_fit(frame, y)
+    with pytest.raises(ValueError, match="sample_weight contains missing values.*row 5"):
+        fitted.partial_fit(X, y, sample_weight=frame[1].astype(object))
+    with pytest.raises(ValueError, match="y contains missing values.*row 5"):
+        AnalyticRegressor().fit(X, frame[1].astype(object))
+
+
+@pytest.mark.parametrize("device", [None, 0])
+def test_device_that_is_no_text(fitted, data, device, tmp_path):
+    state = GramState(4)
+    state.save(tmp_path / "state.gramian")
+    for call in (
+        lambda: type(fitted)(device=device).fit(*data),
+        lambda: GramState(4, device=device),
+        lambda: GramState.load(tmp_path / "state.gramian", device=device),
+        lambda: GramState.from_bytes(state.to_bytes(), device=device),
+        lambda: gramian.load(tmp_path / "state.gramian", device=device),
+        lambda: ridge_solve(data[0], data[1], device=device),
+    ):
+        with pytest.raises(TypeError, match="device must be a text"):
+            call()
+
+
 @pytest.mark.parametrize(
     "params, message",
     [
@@ -114,6 +151,11 @@ def test_all_weights_zero(data):
         ({"ridge": True}, "ridge must be a number"),
         ({"ridges": [1.0]}, "must be None otherwise"),
         ({"ridge": "gcv", "ridges": []}, "ridges must be a sequence"),
+        ({"ridge": None}, "ridge must be a number, got None"),
+        ({"ridge": 10**400}, "ridge must be a number"),
+        ({"ridge": "gcv", "ridges": ["x"]}, "ridges must be a sequence"),
+        ({"verbose": "loud"}, "verbose must be an integer"),
+        ({"n_jobs": 2**40}, "n_jobs must be at most"),
         ({"dtype": "float16"}, "dtype must be None, 'float64' or 'float32'"),
         ({"n_jobs": 0}, "n_jobs must be"),
         ({"device": "tpu"}, "tpu"),

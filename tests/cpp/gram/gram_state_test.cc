@@ -589,7 +589,7 @@ TEST(GramState, WhatItCannotTakeIsRefusedAndChangesNothing) {
   add(big, data, 0, 60, true);
   add(shape, more, 0, 10, true);
   add(flat, data, 0, 10, true);
-  expect_error(ErrorCode::invalid_argument, "cannot unmerge 60 rows", [&] { state.unmerge(big); });
+  expect_error(ErrorCode::invalid_argument, "cannot remove 60 rows", [&] { state.unmerge(big); });
   expect_error(ErrorCode::shape_mismatch, "differ in size", [&] { state.merge(shape); });
   expect_error(ErrorCode::invalid_argument, "intercept", [&] { state.merge(flat); });
   expect_error(ErrorCode::invalid_argument, "y is missing", [&] { GramState(cpu(), 5, 3).add(data.xs, Targets()); });
