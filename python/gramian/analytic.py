@@ -153,7 +153,7 @@ class AnalyticClassifier(AnalyticEstimator):
             raise ValueError("sample_weight is zero for all rows")
         labels = None if _labels.is_indicator(y) else _labels.encode(y)
         learnt = self._begin_with(X, rows, y, labels, None)
-        self._feed(learnt, "partial_fit", rows, y, labels, weight, False, whole=True)
+        self._feed(learnt, "partial_fit", rows, y, labels, weight, True, whole=True)
         with self._lock():
             self._learnt = learnt
         self._say("fitted", rows, began)
@@ -195,7 +195,7 @@ class AnalyticClassifier(AnalyticEstimator):
                 learnt = self._begin_with(X, rows, y, labels, declared)
                 if not atomic:
                     self._learnt = learnt
-                self._feed(learnt, "partial_fit", rows, y, labels, weight, False)
+                self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic))
                 self._learnt = learnt
             else:
                 self._check_form(learnt, labels is None, y)
@@ -625,7 +625,7 @@ class AnalyticRegressor(AnalyticEstimator):
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
         learnt = self._begin_with(X, rows, y)
-        learnt.model.partial_fit(rows, self._columns(learnt, y), weight, False)
+        learnt.model.partial_fit(rows, self._columns(learnt, y), weight, True)
         with self._lock():
             self._learnt = learnt
         self._say("fitted", rows, began)
@@ -661,7 +661,7 @@ class AnalyticRegressor(AnalyticEstimator):
                 learnt = self._begin_with(X, rows, y)
                 if not atomic:
                     self._learnt = learnt
-                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, False)
+                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, bool(atomic))
                 self._learnt = learnt
         self._say("added", rows, began)
         return self
