@@ -100,7 +100,9 @@ test-gpu:
 	cmake --install $(GPU) --component python --prefix $(GPU)/stage
 	@if "$(PYTHON)" -c '$(DEVICE_COUNT)' 2>/dev/null; then set -e; \
 	  $(GPU)/tests/cpp/conformance/gramian_conformance check --table cuda; \
-	  PYTHONPATH="$(CURDIR)/$(GPU)/stage" "$(PYTHON)" -m pytest -m gpu tests/python; \
+	  $(GPU)/tests/cpp/conformance/gramian_conformance faults --table cuda; \
+	  $(GPU)/tests/cpp/conformance/gramian_device_proof; \
+	  PYTHONPATH="$(CURDIR)/$(GPU)/stage" "$(PYTHON)" -m pytest -m gpu tests/python/test_devices.py; \
 	else echo "skipped: no device"; fi
 
 # --- the rest -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@
  * opened at run time, and no type can leak through it.
  *
  * Rules that every entry obeys
- *   - Matrices are row-major; `ld*` is the distance between rows in elements (ld >= cols); sizes are int64 and may be 0.
+ *   - Matrices are row-major; `ld*` is the distance between rows in elements (ld >= cols); sizes are int64 and may be
+ * 0.
  *   - Pointers are in the table's own memory (host memory for CPU tables, device memory for CUDA) unless the comment
  *     says "host". Nothing is aligned by promise.
  *   - `dtype` is GRAMIAN_F32 or GRAMIAN_F64 and names the type behind every `void*` whose comment names no other type.
@@ -31,9 +32,9 @@ extern "C" {
 
 enum gramian_status {
   GRAMIAN_STATUS_OK = 0,
-  GRAMIAN_STATUS_INVALID = -1,        /* an argument no caller above may pass: a bug */
+  GRAMIAN_STATUS_INVALID = -1, /* an argument no caller above may pass: a bug */
   GRAMIAN_STATUS_NO_MEMORY = -2,
-  GRAMIAN_STATUS_BACKEND = -3,        /* the device or vendor library failed; error_text says how */
+  GRAMIAN_STATUS_BACKEND = -3, /* the device or vendor library failed; error_text says how */
   GRAMIAN_STATUS_UNSUPPORTED = -4,
   GRAMIAN_STATUS_NO_CONVERGENCE = -5
 };
@@ -52,11 +53,11 @@ enum gramian_dtype {
 
 enum gramian_activation {
   GRAMIAN_IDENTITY = 0,
-  GRAMIAN_RELU = 1,    /* max(x, 0); NaN stays NaN */
+  GRAMIAN_RELU = 1, /* max(x, 0); NaN stays NaN */
   GRAMIAN_TANH = 2,
   GRAMIAN_SIGMOID = 3, /* 1 / (1 + exp(-x)) */
   GRAMIAN_COS = 4,
-  GRAMIAN_SIGN = 5     /* -1, 0, 1; NaN stays NaN */
+  GRAMIAN_SIGN = 5 /* -1, 0, 1; NaN stays NaN */
 };
 
 enum gramian_memory { GRAMIAN_HOST_MEMORY = 0, GRAMIAN_DEVICE_MEMORY = 1 };
@@ -71,7 +72,7 @@ typedef struct gramian_context {
 /* The name of one draw of randomness; see "Frozen bit law" in docs/guarantees.md.
  * Counter words of block b at index j: low32(j), high32(j), tag | factor << 8 | generation << 16, b. */
 typedef struct gramian_stream {
-  uint64_t key;       /* seed mixed with the family */
+  uint64_t key; /* seed mixed with the family */
   uint32_t tag;
   uint32_t factor;
   uint32_t generation;
@@ -139,8 +140,8 @@ typedef struct gramian_op_table {
   /* C (m x n) = alpha * A * op(B) + beta * C for a CSR matrix A (m x k); values of value_dtype (F32 or F64),
    * accumulated in dtype. 2 nnz n flops. B is k x n, not transposed. */
   int (*csr_gemm)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
-                  double alpha, const void* indptr, const void* indices, const void* values, const void* b,
-                  int64_t ldb, double beta, void* c, int64_t ldc);
+                  double alpha, const void* indptr, const void* indices, const void* values, const void* b, int64_t ldb,
+                  double beta, void* c, int64_t ldc);
 
   /* --- factorisations ---------------------------------------------------------------------------------------- */
   /* Lower Cholesky factor over the lower triangle of A, in place; the strict upper triangle is not touched.

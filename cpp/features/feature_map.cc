@@ -22,9 +22,9 @@ void load_and_apply(const FeatureMap& map, const Exec& exec, const RowsView& x, 
 
 void FeatureMap::check_shapes(std::int64_t rows, std::int64_t cols, std::int64_t out_rows,
                               std::int64_t out_cols) const {
-  GRAMIAN_REQUIRE(cols == n_inputs(), shape_mismatch,
-                  "X has " + std::to_string(cols) + " features, but the feature map expects " +
-                      std::to_string(n_inputs()));
+  GRAMIAN_REQUIRE(
+      cols == n_inputs(), shape_mismatch,
+      "X has " + std::to_string(cols) + " features, but the feature map expects " + std::to_string(n_inputs()));
   GRAMIAN_REQUIRE(out_rows == rows && out_cols == n_features(), shape_mismatch,
                   "the output of the feature map has the wrong shape");
 }

@@ -99,8 +99,8 @@ class RandomFeatures final : public FeatureMap {
  private:
   template <class T>
   void transform_in(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
-    const bool direct = x.sparse && config_.kind != RandomKind::hadamard &&
-                        (x.dtype == DType::f32 || x.dtype == DType::f64);
+    const bool direct =
+        x.sparse && config_.kind != RandomKind::hadamard && (x.dtype == DType::f32 || x.dtype == DType::f64);
     if (!direct) {
       FeatureMap::transform(exec, x, out);
       return;
@@ -129,7 +129,8 @@ class RandomFeatures final : public FeatureMap {
   template <class T>
   void hadamard_block(const Exec& exec, const Drawn<T>& drawn, MatrixView<const T> x, std::int64_t block,
                       MatrixView<T> out) const {
-    // Rows in pieces that stay in cache over the three stages; all of them at once where the device is asked as a whole.
+    // Rows in pieces that stay in cache over the three stages; all of them at once where the device is asked as a
+    // whole.
     const std::int64_t fitting = (std::int64_t{1} << 16) / padded_;
     const std::int64_t edge = exec.threads() == 1 && exec.device() != Device::cpu
                                   ? std::max<std::int64_t>(1, x.rows)
@@ -216,11 +217,10 @@ class RandomFeatures final : public FeatureMap {
     for (std::int64_t r = 0; r < x.rows; ++r) {
       const std::int64_t row = x.row_index != nullptr ? x.row_index[r] : r;
       for (std::int64_t k = at(x.indptr, row); k < at(x.indptr, row + 1); ++k) {
-        const double value = x.dtype == DType::f32 ? static_cast<const float*>(x.values)[k]
-                                                   : static_cast<const double*>(x.values)[k];
+        const double value =
+            x.dtype == DType::f32 ? static_cast<const float*>(x.values)[k] : static_cast<const double*>(x.values)[k];
         GRAMIAN_REQUIRE(std::isfinite(value), non_finite,
-                        "X contains NaN or infinity, first in row " +
-                            std::to_string(x.first_row + row));
+                        "X contains NaN or infinity, first in row " + std::to_string(x.first_row + row));
       }
     }
   }
@@ -242,14 +242,20 @@ FeatureMapPtr make_random_features(const RandomFeaturesConfig& config) {
   return std::make_shared<RandomFeatures>(config);
 }
 
-const char* name_of(Activation activation) { return kActivations[static_cast<int>(activation)]; }
-const char* name_of(RandomKind kind) { return kKinds[static_cast<int>(kind)]; }
+const char* name_of(Activation activation) {
+  return kActivations[static_cast<int>(activation)];
+}
+const char* name_of(RandomKind kind) {
+  return kKinds[static_cast<int>(kind)];
+}
 
 Activation parse_activation(const std::string& name) {
   for (int k = 0; k < 6; ++k)
     if (name == kActivations[k]) return static_cast<Activation>(k);
-  throw Error(ErrorCode::invalid_argument, "activation must be one of 'identity', 'relu', 'tanh', 'sigmoid', 'cos', "
-                                           "'sign', got '" + name + "'");
+  throw Error(ErrorCode::invalid_argument,
+              "activation must be one of 'identity', 'relu', 'tanh', 'sigmoid', 'cos', "
+              "'sign', got '" +
+                  name + "'");
 }
 
 RandomKind parse_random_kind(const std::string& name) {

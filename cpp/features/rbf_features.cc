@@ -24,8 +24,7 @@ std::string digest(const std::vector<double>& values) {
 
 class RbfFeatures final : public FeatureMap {
  public:
-  RbfFeatures(MatrixView<const double> centers, double gamma)
-      : k_(centers.rows), p_(centers.cols), gamma_(gamma) {
+  RbfFeatures(MatrixView<const double> centers, double gamma) : k_(centers.rows), p_(centers.cols), gamma_(gamma) {
     GRAMIAN_REQUIRE(k_ >= 1 && p_ >= 1, invalid_argument, "centers must have at least one row and one column");
     GRAMIAN_REQUIRE(std::isfinite(gamma) && gamma > 0, invalid_argument, "gamma must be finite and above 0");
     centers_.reserve(static_cast<std::size_t>(k_ * p_));

@@ -92,7 +92,7 @@ class Selection {
   RowsView x, values;
   std::vector<std::int64_t> codes, counts;
   std::vector<double> root_weight;  // empty: all ones
-  double weight = 0;                 // the sum of all weights, and per class where codes are given
+  double weight = 0;                // the sum of all weights, and per class where codes are given
   std::vector<double> class_weight;
   // The number of row k as the caller counts.
   std::int64_t name_of_row(std::int64_t k) const { return x.first_row + (x.row_index != nullptr ? x.row_index[k] : k); }
@@ -120,7 +120,11 @@ template <class P>
 class BlockLoop {
  public:
   BlockLoop(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign, Sink sink)
-      : sums_(sums), rows_(rows), map_(map), sign_(sign), edge_(block_rows(sums.d, sizeof(P))),
+      : sums_(sums),
+        rows_(rows),
+        map_(map),
+        sign_(sign),
+        edge_(block_rows(sums.d, sizeof(P))),
         steady_(sink == Sink::disposable ? sums.exec : sums.exec.uninterrupted()) {
     if (sink == Sink::kept) {
       const double row_flops = static_cast<double>(sums.d) * static_cast<double>(sums.d);
@@ -128,6 +132,8 @@ class BlockLoop {
     }
     const std::int64_t largest = std::min(edge_, rows.x.rows);
     z_ = Array<P>(sums.exec, largest, sums.d);
+    updater_ = std::make_unique<GramUpdater<P>>(sums.exec, sums.g, largest);
+    if (rows.values.rows > 0 && sizeof(P) == sizeof(float)) product_ = Array<P>(sums.exec, sums.c, sums.d);
   }
 
   void run() {
@@ -165,11 +171,11 @@ class BlockLoop {
                         name_of(sums_.options.products));
     exec.poll();
 
-    // --- must not stop half way, unless nobody will see it
-    gram_update<P>(steady_, sign_, z, sums_.g);
-    for (std::size_t k = 0; k < s.size(); ++k) sums_.s[k] += sign_ * s[k];
+    // --- must not stop half way, unless nobody will see it; only the first step takes memory, and before it writes
     if (!rows_.codes.empty()) add_codes(range, z, root);
     if (rows_.values.rows > 0) add_values(range, z, y, targets, root);
+    updater_->update(steady_, sign_, z, sums_.g);
+    for (std::size_t k = 0; k < s.size(); ++k) sums_.s[k] += sign_ * s[k];
     sums_.float_shift = sums_.float_shift || (map_ != nullptr && sizeof(P) == sizeof(float) && sums_.options.intercept);
     double weight = 0;
     for (std::int64_t r = 0; r < range.size(); ++r) weight += root == nullptr ? 1.0 : root[r] * root[r];
@@ -278,12 +284,11 @@ class BlockLoop {
       gemm<double>(steady_, Trans::yes, Trans::no, sign_, y.view(), z, 1.0, sums_.q.view());
     } else {
       constexpr std::int64_t kFloatRows = 2048;
-      Array<P> product(steady_, sums_.c, sums_.d);
       for (std::int64_t begin = 0; begin < range.size(); begin += kFloatRows) {
         const Range part{begin, std::min(begin + kFloatRows, range.size())};
         gemm<P>(steady_, Trans::yes, Trans::no, sign_, y.view().block(part.begin, 0, part.size(), sums_.c),
-                z.block(part.begin, 0, part.size(), z.cols), 0.0, product.view());
-        axpby<P, double>(steady_, 1.0, product.view(), 1.0, sums_.q.view());
+                z.block(part.begin, 0, part.size(), z.cols), 0.0, product_.view());
+        axpby<P, double>(steady_, 1.0, product_.view(), 1.0, sums_.q.view());
       }
     }
     for (std::int64_t r = 0; r < range.size(); ++r) {
@@ -303,7 +308,8 @@ class BlockLoop {
   double sign_;
   std::int64_t edge_;
   Exec steady_;  // for the work that changes the sums
-  Array<P> z_;
+  Array<P> z_, product_;
+  std::unique_ptr<GramUpdater<P>> updater_;
 };
 
 void run_blocks(GramState::Sums& sums, const Selection& rows, const FeatureMap* map, double sign, Sink sink) {
@@ -330,9 +336,9 @@ void check_input(const GramState::Sums& sums, const Input& in) {
     GRAMIAN_REQUIRE(sums.kind != Kind::codes, invalid_argument, "this state holds class codes, not numeric targets");
     GRAMIAN_REQUIRE(in.values->rows == in.x.rows, shape_mismatch,
                     "X has " + std::to_string(in.x.rows) + " rows, but y has " + std::to_string(in.values->rows));
-    GRAMIAN_REQUIRE(in.values->cols == sums.c, shape_mismatch,
-                    "y has " + std::to_string(in.values->cols) + " columns, but " + std::to_string(sums.c) +
-                        " are expected");
+    GRAMIAN_REQUIRE(
+        in.values->cols == sums.c, shape_mismatch,
+        "y has " + std::to_string(in.values->cols) + " columns, but " + std::to_string(sums.c) + " are expected");
   }
 }
 

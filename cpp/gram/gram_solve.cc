@@ -142,10 +142,10 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
 
 // Eigenvectors and eigenvalues of the centred Gram, and the right-hand side in their coordinates.
 struct Spectrum {
-  std::vector<double> values;     // clipped at 0, ascending
-  Array<double> vectors;          // one a row
-  Array<double> coordinates;      // V B, d x c
-  std::vector<double> host;       // the same on the host
+  std::vector<double> values;  // clipped at 0, ascending
+  Array<double> vectors;       // one a row
+  Array<double> coordinates;   // V B, d x c
+  std::vector<double> host;    // the same on the host
 };
 
 Spectrum spectrum_of(const GramState::Sums& sums, const CentredGram& centred) {
@@ -324,9 +324,10 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
   const auto finite = [](double score) { return std::isfinite(score); };
   GRAMIAN_REQUIRE(std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
                   "no ridge of the grid leaves degrees of freedom to judge it by; weights count as repeated rows here, "
-                  "and they sum to " + std::to_string(n));
-  curve.best = static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) -
-                                        curve.scores.begin());
+                  "and they sum to " +
+                      std::to_string(n));
+  curve.best =
+      static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());
   return curve;
 }

@@ -78,8 +78,9 @@ void GramState::Sums::require_removable(std::int64_t rows, double weight, const 
   constexpr double kSlack = 1e-12;
   const auto require_weight = [](double held, double leaving, const std::string& of) {
     GRAMIAN_REQUIRE(held - leaving > kSlack * held, invalid_argument,
-                    "cannot remove a weight of " + std::to_string(leaving) + of + ": rows would stay, but of the weight " +
-                        std::to_string(held) + " nothing; is sample_weight the one the rows were added with?");
+                    "cannot remove a weight of " + std::to_string(leaving) + of +
+                        ": rows would stay, but of the weight " + std::to_string(held) +
+                        " nothing; is sample_weight the one the rows were added with?");
   };
   GRAMIAN_REQUIRE(rows <= n_rows, invalid_argument,
                   "cannot remove " + std::to_string(rows) + " rows: the state holds " + std::to_string(n_rows));
@@ -253,18 +254,37 @@ GramState GramState::clone() const {
   return copy;
 }
 
-std::int64_t GramState::n_features() const { return sums_->d; }
-std::int64_t GramState::n_outputs() const { return sums_->c; }
-std::int64_t GramState::n_rows() const { return sums_->n_rows; }
-double GramState::weight_sum() const { return sums_->weight_sum; }
-const std::vector<std::int64_t>& GramState::counts() const { return sums_->counts; }
-const GramOptions& GramState::options() const { return sums_->options; }
-const Exec& GramState::exec() const { return sums_->exec; }
-double GramState::largest_trace() const { return sums_->largest_trace; }
-void GramState::clear() { sums_->reset(); }
+std::int64_t GramState::n_features() const {
+  return sums_->d;
+}
+std::int64_t GramState::n_outputs() const {
+  return sums_->c;
+}
+std::int64_t GramState::n_rows() const {
+  return sums_->n_rows;
+}
+double GramState::weight_sum() const {
+  return sums_->weight_sum;
+}
+const std::vector<std::int64_t>& GramState::counts() const {
+  return sums_->counts;
+}
+const GramOptions& GramState::options() const {
+  return sums_->options;
+}
+const Exec& GramState::exec() const {
+  return sums_->exec;
+}
+double GramState::largest_trace() const {
+  return sums_->largest_trace;
+}
+void GramState::clear() {
+  sums_->reset();
+}
 
 std::size_t GramState::bytes() const {
-  return sums_->g.bytes() + static_cast<std::size_t>(sums_->c * sums_->d + 2 * sums_->d + 4 * sums_->c) * sizeof(double);
+  return sums_->g.bytes() +
+         static_cast<std::size_t>(sums_->c * sums_->d + 2 * sums_->d + 4 * sums_->c) * sizeof(double);
 }
 
 namespace {
@@ -408,7 +428,9 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   json["n_rows"] = sums.n_rows;
   json["weight_sum"] = sums.weight_sum;
   json["shift_known"] = sums.shift_known;
-  json["targets"] = sums.kind == Sums::TargetKind::codes ? "codes" : sums.kind == Sums::TargetKind::values ? "values" : "none";
+  json["targets"] = sums.kind == Sums::TargetKind::codes    ? "codes"
+                    : sums.kind == Sums::TargetKind::values ? "values"
+                                                            : "none";
   json["largest_trace"] = sums.largest_trace;
   json["longest_sum"] = sums.longest_sum;
   json["operations"] = sums.operations;
@@ -468,7 +490,9 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   sums.shift_known = json.at("shift_known").boolean();
   const std::string& kind = json.at("targets").string();
   GRAMIAN_REQUIRE(kind == "codes" || kind == "values" || kind == "none", file_format, "unknown targets '" + kind + "'");
-  sums.kind = kind == "codes" ? Sums::TargetKind::codes : kind == "values" ? Sums::TargetKind::values : Sums::TargetKind::none;
+  sums.kind = kind == "codes"    ? Sums::TargetKind::codes
+              : kind == "values" ? Sums::TargetKind::values
+                                 : Sums::TargetKind::none;
   sums.largest_trace = json.at("largest_trace").number();
   sums.longest_sum = json.at("longest_sum").integer();
   sums.operations = json.at("operations").integer();

@@ -23,9 +23,9 @@ struct GramState::Sums {
   SymmetricMatrix<double> g;  // sum w (x - shift)(x - shift)'
   Array<double> q;            // c x d: sum w (y - target_shift)(x - shift)'
   // Vectors live on the host: they are small, and every decision about the state needs them there.
-  std::vector<double> s, shift;                      // d: sum w (x - shift)
-  std::vector<double> t, target_shift, energy;       // c: sum w (y - target_shift), and of its square
-  std::vector<std::int64_t> counts;                  // c
+  std::vector<double> s, shift;                 // d: sum w (x - shift)
+  std::vector<double> t, target_shift, energy;  // c: sum w (y - target_shift), and of its square
+  std::vector<std::int64_t> counts;             // c
   std::int64_t n_rows = 0;
   double weight_sum = 0;
   bool shift_known = false;
@@ -38,8 +38,8 @@ struct GramState::Sums {
   // For the bound on what removals cost, and to tell a constant feature from one that varies.
   double largest_trace = 0;
   std::vector<double> largest_diagonal;  // d: of G, ever held since the state was last empty
-  std::int64_t longest_sum = 0;   // terms added up in one product, at most
-  std::int64_t operations = 0;    // blocks, merges and moves of the shift
+  std::int64_t longest_sum = 0;          // terms added up in one product, at most
+  std::int64_t operations = 0;           // blocks, merges and moves of the shift
   bool removed = false;
 
   // Rows or weight that cannot be taken out of this state: Error{invalid_argument}. go: weight per output.

@@ -44,8 +44,8 @@ struct RidgeHead::Impl {
     state->feature_moments(mean, variance);
     double total = 0;
     for (const double value : variance) total += value;
-    const double unit = config.standardize ? state->weight_sum()
-                                           : total / static_cast<double>(variance.size()) * state->weight_sum();
+    const double unit =
+        config.standardize ? state->weight_sum() : total / static_cast<double>(variance.size()) * state->weight_sum();
     std::vector<double> out;
     for (int k = 0; k < kDefaultRidges; ++k) out.push_back((unit > 0 ? unit : 1.0) * std::pow(10.0, k - 10));
     return out;
@@ -91,13 +91,27 @@ RidgeHead::RidgeHead(RidgeHead&&) noexcept = default;
 RidgeHead& RidgeHead::operator=(RidgeHead&&) noexcept = default;
 RidgeHead::~RidgeHead() = default;
 
-std::int64_t RidgeHead::n_inputs() const { return impl_->n_inputs; }
-std::int64_t RidgeHead::n_features() const { return impl_->width(); }
-std::int64_t RidgeHead::n_outputs() const { return impl_->n_outputs; }
-const RidgeConfig& RidgeHead::config() const { return impl_->config; }
-const FeatureMapPtr& RidgeHead::map() const { return impl_->map; }
-const Exec& RidgeHead::exec() const { return impl_->exec; }
-bool RidgeHead::has_state() const { return impl_->state != nullptr; }
+std::int64_t RidgeHead::n_inputs() const {
+  return impl_->n_inputs;
+}
+std::int64_t RidgeHead::n_features() const {
+  return impl_->width();
+}
+std::int64_t RidgeHead::n_outputs() const {
+  return impl_->n_outputs;
+}
+const RidgeConfig& RidgeHead::config() const {
+  return impl_->config;
+}
+const FeatureMapPtr& RidgeHead::map() const {
+  return impl_->map;
+}
+const Exec& RidgeHead::exec() const {
+  return impl_->exec;
+}
+bool RidgeHead::has_state() const {
+  return impl_->state != nullptr;
+}
 
 const GramState& RidgeHead::state() const {
   GRAMIAN_REQUIRE(impl_->state, unsupported,
@@ -143,7 +157,9 @@ const Solution& RidgeHead::solution() const {
   return *impl_->solution;
 }
 
-double RidgeHead::ridge_used() const { return solution().report.ridge; }
+double RidgeHead::ridge_used() const {
+  return solution().report.ridge;
+}
 
 bool RidgeHead::gcv_at_edge() const {
   solution();
@@ -260,9 +276,9 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
   const double* coef = reader.tensor(prefix + "coef", TensorType::f64, {n_outputs, d}).f64();
   const double* intercept = reader.tensor(prefix + "intercept", TensorType::f64, {n_outputs}).f64();
   const auto finite = [](double value) { return std::isfinite(value); };
-  GRAMIAN_REQUIRE(std::all_of(coef, coef + n_outputs * d, finite) &&
-                      std::all_of(intercept, intercept + n_outputs, finite),
-                  file_format, "the weights hold NaN or infinity");
+  GRAMIAN_REQUIRE(
+      std::all_of(coef, coef + n_outputs * d, finite) && std::all_of(intercept, intercept + n_outputs, finite),
+      file_format, "the weights hold NaN or infinity");
   auto solution = std::make_unique<Solution>();
   solution->coef = Array<double>(exec, n_outputs, d);
   upload<double>(exec, {coef, n_outputs, d}, solution->coef.view());

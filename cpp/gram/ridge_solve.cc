@@ -120,8 +120,8 @@ Solution ridge_solve(const Exec& exec, const RowsView& x, const RowsView& y, con
   // Without a ridge the centred dual system is singular by construction, so the primal one answers.
   GRAMIAN_REQUIRE(options.form != Form::dual || options.ridge > 0, invalid_argument,
                   "the dual form needs a ridge above 0");
-  const bool dual = options.form == Form::dual ||
-                    (options.form == Form::automatic && x.rows < x.cols && options.ridge > 0);
+  const bool dual =
+      options.form == Form::dual || (options.form == Form::automatic && x.rows < x.cols && options.ridge > 0);
   if (dual) return solve_dual(exec, x, y, options, weight);
   GramOptions gram;
   gram.intercept = options.intercept;

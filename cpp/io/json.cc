@@ -17,13 +17,20 @@ constexpr std::size_t kMaxValues = std::size_t{1} << 20;
 
 const char* kind_name(Json::Kind kind) {
   switch (kind) {
-    case Json::Kind::null: return "null";
-    case Json::Kind::boolean: return "boolean";
-    case Json::Kind::integer: return "integer";
-    case Json::Kind::real: return "real";
-    case Json::Kind::string: return "string";
-    case Json::Kind::array: return "array";
-    case Json::Kind::object: return "object";
+    case Json::Kind::null:
+      return "null";
+    case Json::Kind::boolean:
+      return "boolean";
+    case Json::Kind::integer:
+      return "integer";
+    case Json::Kind::real:
+      return "real";
+    case Json::Kind::string:
+      return "string";
+    case Json::Kind::array:
+      return "array";
+    case Json::Kind::object:
+      return "object";
   }
   return "unknown";
 }
@@ -104,8 +111,8 @@ void write_integer(std::int64_t value, std::string& out) {
 void write_real(double value, std::string& out) {
   GRAMIAN_REQUIRE(std::isfinite(value), invalid_argument, "JSON: cannot write NaN or infinity");
   char digits[32];
-  const std::string_view text(digits, static_cast<std::size_t>(
-                                          std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
+  const std::string_view text(
+      digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
   out += text;
   // Without it 3.0 would come back as an integer.
   if (text.find_first_of(".e") == std::string_view::npos) out += ".0";
@@ -119,13 +126,27 @@ struct Writer {
     GRAMIAN_REQUIRE(++values <= kMaxValues, invalid_argument,
                     "JSON: cannot write more than " + std::to_string(kMaxValues) + " values");
     switch (value.kind()) {
-      case Json::Kind::null: out += "null"; break;
-      case Json::Kind::boolean: out += value.boolean() ? "true" : "false"; break;
-      case Json::Kind::integer: write_integer(value.integer(), out); break;
-      case Json::Kind::real: write_real(value.number(), out); break;
-      case Json::Kind::string: write_string(value.string(), out); break;
-      case Json::Kind::array: write_array(value, depth + 1); break;
-      case Json::Kind::object: write_object(value, depth + 1); break;
+      case Json::Kind::null:
+        out += "null";
+        break;
+      case Json::Kind::boolean:
+        out += value.boolean() ? "true" : "false";
+        break;
+      case Json::Kind::integer:
+        write_integer(value.integer(), out);
+        break;
+      case Json::Kind::real:
+        write_real(value.number(), out);
+        break;
+      case Json::Kind::string:
+        write_string(value.string(), out);
+        break;
+      case Json::Kind::array:
+        write_array(value, depth + 1);
+        break;
+      case Json::Kind::object:
+        write_object(value, depth + 1);
+        break;
     }
   }
 
@@ -179,13 +200,20 @@ class Parser {
     if (++values_ > kMaxValues) fail("more than " + std::to_string(kMaxValues) + " values");
     skip_space();
     switch (peek()) {
-      case '{': return object(depth + 1);
-      case '[': return array(depth + 1);
-      case '"': return Json(string());
-      case 't': return literal("true", Json(true));
-      case 'f': return literal("false", Json(false));
-      case 'n': return literal("null", Json());
-      default: return number();
+      case '{':
+        return object(depth + 1);
+      case '[':
+        return array(depth + 1);
+      case '"':
+        return Json(string());
+      case 't':
+        return literal("true", Json(true));
+      case 'f':
+        return literal("false", Json(false));
+      case 'n':
+        return literal("null", Json());
+      default:
+        return number();
     }
   }
 
@@ -391,7 +419,9 @@ const std::map<std::string, Json>& Json::members() const {
   return members_;
 }
 
-bool Json::contains(const std::string& key) const { return members_.count(key) != 0; }
+bool Json::contains(const std::string& key) const {
+  return members_.count(key) != 0;
+}
 
 const Json& Json::at(const std::string& key) const {
   const auto found = members().find(key);
@@ -417,6 +447,8 @@ std::string Json::dump() const {
   return std::move(writer.out);
 }
 
-Json Json::parse(std::string_view text, int max_depth) { return Parser(text, max_depth).document(); }
+Json Json::parse(std::string_view text, int max_depth) {
+  return Parser(text, max_depth).document();
+}
 
 }  // namespace gramian

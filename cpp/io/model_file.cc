@@ -37,10 +37,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kSchema = 1;
-constexpr std::uint64_t kAlignment = 64;               // of the data and of every tensor, in the file
-constexpr std::uint64_t kLengthBytes = 8;              // the header's length stands before it
+constexpr std::uint64_t kAlignment = 64;   // of the data and of every tensor, in the file
+constexpr std::uint64_t kLengthBytes = 8;  // the header's length stands before it
 constexpr std::uint64_t kMaxHeader = std::uint64_t{16} << 20;
-constexpr std::size_t kMaxRank = 32;                   // what every NumPy can hold
+constexpr std::size_t kMaxRank = 32;  // what every NumPy can hold
 constexpr std::uint64_t kMaxBytes = std::numeric_limits<std::int64_t>::max();
 constexpr char kMetadata[] = "__metadata__";
 constexpr char kPadding[] = "_pad";
@@ -52,11 +52,17 @@ struct TypeInfo {
 };
 constexpr TypeInfo kTypes[] = {{"F32", 4}, {"F64", 8}, {"I64", 8}, {"U8", 1}};  // in the order of TensorType
 
-const TypeInfo& info(TensorType type) { return kTypes[static_cast<std::size_t>(type)]; }
+const TypeInfo& info(TensorType type) {
+  return kTypes[static_cast<std::size_t>(type)];
+}
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t step) { return (value + step - 1) / step * step; }
+std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
+  return (value + step - 1) / step * step;
+}
 
-[[noreturn]] void fail_format(const std::string& message) { throw Error(ErrorCode::file_format, message); }
+[[noreturn]] void fail_format(const std::string& message) {
+  throw Error(ErrorCode::file_format, message);
+}
 
 // Text out of a file, made fit for a message.
 std::string shown(const std::string& text) {
@@ -187,11 +193,21 @@ int open_new(const fs::path& path, int) {
 std::int64_t write_some(int descriptor, const void* data, std::size_t size) {
   return ::_write(descriptor, data, static_cast<unsigned>(size));
 }
-int flush(int descriptor) { return ::_commit(descriptor); }
-int close_file(int descriptor) { return ::_close(descriptor); }
-int existing_mode(const fs::path&) { return kNoFile; }
-bool keep_mode(int, int) { return true; }
-int flush_folder(const fs::path&) { return 0; }
+int flush(int descriptor) {
+  return ::_commit(descriptor);
+}
+int close_file(int descriptor) {
+  return ::_close(descriptor);
+}
+int existing_mode(const fs::path&) {
+  return kNoFile;
+}
+bool keep_mode(int, int) {
+  return true;
+}
+int flush_folder(const fs::path&) {
+  return 0;
+}
 
 #else
 
@@ -224,8 +240,12 @@ int open_new(const fs::path& path, int mode) {
 std::int64_t write_some(int descriptor, const void* data, std::size_t size) {
   return ::write(descriptor, data, size);
 }
-int flush(int descriptor) { return ::fsync(descriptor); }
-int close_file(int descriptor) { return ::close(descriptor); }
+int flush(int descriptor) {
+  return ::fsync(descriptor);
+}
+int close_file(int descriptor) {
+  return ::close(descriptor);
+}
 
 // The permissions of the file to be replaced, kNoFile where there is none. A file that may not be written is not
 // replaced either, although the folder would allow it.
@@ -241,7 +261,9 @@ int existing_mode(const fs::path& path) {
   return static_cast<int>(status.st_mode & 0777);
 }
 
-bool keep_mode(int descriptor, int mode) { return ::fchmod(descriptor, static_cast<mode_t>(mode)) == 0; }
+bool keep_mode(int descriptor, int mode) {
+  return ::fchmod(descriptor, static_cast<mode_t>(mode)) == 0;
+}
 
 // The rename itself reaches the disk with its folder. Returns 0 or the reason; folders that cannot be read, and file
 // systems without this call, are no failure.
@@ -412,7 +434,7 @@ struct ModelWriter::State {
   std::string model;
   Json config;
   std::vector<Tensor> tensors;
-  std::deque<std::vector<double>> kept_doubles;          // a deque: what is in it stays where it is
+  std::deque<std::vector<double>> kept_doubles;  // a deque: what is in it stays where it is
   std::deque<std::vector<std::int64_t>> kept_integers;
   std::set<std::string> names;
   std::uint64_t end = 0;  // of the last tensor, from the first byte of data
@@ -488,7 +510,9 @@ void ModelWriter::add(const std::string& name, std::vector<std::int64_t> shape, 
   add(name, TensorType::i64, std::move(shape), state_->kept_integers.back().data());
 }
 
-void ModelWriter::set_config(Json config) { state_->config = std::move(config); }
+void ModelWriter::set_config(Json config) {
+  state_->config = std::move(config);
+}
 
 std::vector<std::uint8_t> ModelWriter::bytes() const {
   const Layout layout = state_->layout();
@@ -566,9 +590,8 @@ std::vector<Entry> parse_entries(const Json& table) {
     }
   }
   // Empty tensors begin where the next one does and stand before it.
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
   return entries;
 }
 
@@ -687,10 +710,18 @@ ModelReader ModelReader::from_bytes(const void* data, std::size_t size) {
   return ModelReader(std::move(state));
 }
 
-const std::string& ModelReader::model() const { return state_->model; }
-const std::string& ModelReader::library_version() const { return state_->library_version; }
-const Json& ModelReader::config() const { return state_->config; }
-bool ModelReader::has(const std::string& name) const { return state_->tensors.count(name) != 0; }
+const std::string& ModelReader::model() const {
+  return state_->model;
+}
+const std::string& ModelReader::library_version() const {
+  return state_->library_version;
+}
+const Json& ModelReader::config() const {
+  return state_->config;
+}
+bool ModelReader::has(const std::string& name) const {
+  return state_->tensors.count(name) != 0;
+}
 
 std::vector<std::string> ModelReader::names() const {
   std::vector<std::string> result;
@@ -704,8 +735,7 @@ TensorView ModelReader::tensor(const std::string& name) const {
   return found->second;
 }
 
-TensorView ModelReader::tensor(const std::string& name, TensorType type,
-                               const std::vector<std::int64_t>& shape) const {
+TensorView ModelReader::tensor(const std::string& name, TensorType type, const std::vector<std::int64_t>& shape) const {
   TensorView view = tensor(name);
   if (view.type != type || !has_expected_shape(view.shape, shape)) {
     fail_format("tensor " + shown(name) + " is " + info(view.type).name + shape_text(view.shape) + ", expected " +

@@ -27,7 +27,9 @@ int call(const Exec& exec, const char* name, Entry gramian_op_table::*op, Argume
 
 #define GRAMIAN_CALL(exec, op, ...) ::gramian::linalg::call(exec, #op, &gramian_op_table::op, __VA_ARGS__)
 
-inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // Part k of [0, n) cut into `parts` nearly equal pieces whose edges are multiples of `unit` (the last may be ragged).
 struct Range {

@@ -71,7 +71,8 @@ void scale_rows(const Exec& exec, const std::vector<double>& v, MatrixView<T> x)
   const Array<T> factors = to_device<T>(exec, v);
   over_rows(exec, x.rows, x.cols, [&](Range rows) {
     GRAMIAN_CALL(exec, scale_rows, code_of<T>(), rows.size(), x.cols,
-                 static_cast<const void*>(factors.data() + rows.begin), static_cast<void*>(x.row(rows.begin)), x.stride);
+                 static_cast<const void*>(factors.data() + rows.begin), static_cast<void*>(x.row(rows.begin)),
+                 x.stride);
   });
 }
 
@@ -233,20 +234,20 @@ void sparse_multiply(const Exec& exec, const RowsView& x, MatrixView<const T> b,
   });
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                       \
-  template GRAMIAN_EXPORT void activate<T>(const Exec&, Activation, const T*, double, MatrixView<T>);                \
-  template GRAMIAN_EXPORT void rbf<T>(const Exec&, const double*, const double*, double, MatrixView<T>);             \
-  template GRAMIAN_EXPORT void scale_rows<T>(const Exec&, const std::vector<double>&, MatrixView<T>);                \
-  template GRAMIAN_EXPORT void scale_columns<T>(const Exec&, const T*, MatrixView<T>);                               \
-  template GRAMIAN_EXPORT void row_sumsq<T>(const Exec&, MatrixView<const T>, double*);                              \
-  template GRAMIAN_EXPORT std::vector<double> column_sums<T>(const Exec&, MatrixView<const T>,                       \
-                                                             const std::vector<double>&);                            \
-  template GRAMIAN_EXPORT void class_sums<T>(const Exec&, MatrixView<const T>, const std::int64_t*,                  \
-                                             const std::vector<double>&, MatrixView<double>);                        \
-  template GRAMIAN_EXPORT void fill_random<T>(const Exec&, Distribution, const RngStream&, double, MatrixView<T>);   \
-  template GRAMIAN_EXPORT void fill_signs<T>(const Exec&, const RngStream&, std::int64_t, T*);                       \
-  template GRAMIAN_EXPORT void fill_uniform<T>(const Exec&, const RngStream&, std::int64_t, double, double, T*);     \
-  template GRAMIAN_EXPORT void walsh_hadamard<T>(const Exec&, double, MatrixView<T>);                                \
+#define GRAMIAN_INSTANTIATE(T)                                                                                     \
+  template GRAMIAN_EXPORT void activate<T>(const Exec&, Activation, const T*, double, MatrixView<T>);              \
+  template GRAMIAN_EXPORT void rbf<T>(const Exec&, const double*, const double*, double, MatrixView<T>);           \
+  template GRAMIAN_EXPORT void scale_rows<T>(const Exec&, const std::vector<double>&, MatrixView<T>);              \
+  template GRAMIAN_EXPORT void scale_columns<T>(const Exec&, const T*, MatrixView<T>);                             \
+  template GRAMIAN_EXPORT void row_sumsq<T>(const Exec&, MatrixView<const T>, double*);                            \
+  template GRAMIAN_EXPORT std::vector<double> column_sums<T>(const Exec&, MatrixView<const T>,                     \
+                                                             const std::vector<double>&);                          \
+  template GRAMIAN_EXPORT void class_sums<T>(const Exec&, MatrixView<const T>, const std::int64_t*,                \
+                                             const std::vector<double>&, MatrixView<double>);                      \
+  template GRAMIAN_EXPORT void fill_random<T>(const Exec&, Distribution, const RngStream&, double, MatrixView<T>); \
+  template GRAMIAN_EXPORT void fill_signs<T>(const Exec&, const RngStream&, std::int64_t, T*);                     \
+  template GRAMIAN_EXPORT void fill_uniform<T>(const Exec&, const RngStream&, std::int64_t, double, double, T*);   \
+  template GRAMIAN_EXPORT void walsh_hadamard<T>(const Exec&, double, MatrixView<T>);                              \
   template GRAMIAN_EXPORT void sparse_multiply<T>(const Exec&, const RowsView&, MatrixView<const T>, MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

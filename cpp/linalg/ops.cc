@@ -33,7 +33,8 @@ void throw_status(const Exec& exec, int status, const char* op) {
 namespace {
 
 // Edges of the tiles of C. Every tile packs its operands anew, which costs (1/rows + 1/cols) of its work, so tiles are
-// as large as leaves work for a few threads: four tiles of a middling product, eight of a large one. Shape alone decides.
+// as large as leaves work for a few threads: four tiles of a middling product, eight of a large one. Shape alone
+// decides.
 struct Grid {
   std::int64_t row_edge, col_edge, rows, cols;
 };
@@ -188,22 +189,22 @@ void load_rows(const Exec& exec, const RowsView& x, const double* shift, const d
   if (first_bad.load() != std::numeric_limits<std::int64_t>::max()) {
     const std::int64_t row = first_bad.load();
     const std::int64_t named = x.first_row + (x.row_index != nullptr ? x.row_index[row] : row);
-    throw Error(ErrorCode::non_finite, std::string(name) + " contains NaN or infinity, first in row " +
-                                           std::to_string(named));
+    throw Error(ErrorCode::non_finite,
+                std::string(name) + " contains NaN or infinity, first in row " + std::to_string(named));
   }
   if (!host) upload<T>(exec, staging.view(), dst);
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                        \
-  template GRAMIAN_EXPORT void gemm<T>(const Exec&, Trans, Trans, double, MatrixView<const T>, MatrixView<const T>,   \
-                                       double, MatrixView<T>);                                                        \
-  template GRAMIAN_EXPORT void gemm_activate<T>(const Exec&, MatrixView<const T>, MatrixView<const T>, Activation,    \
-                                                const T*, double, MatrixView<T>);                                     \
-  template GRAMIAN_EXPORT void upload<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                            \
-  template GRAMIAN_EXPORT void download<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                          \
-  template GRAMIAN_EXPORT void load_rows<T>(const Exec&, const RowsView&, const double*, const double*,               \
-                                            MatrixView<T>, const char*);                                              \
-  template GRAMIAN_EXPORT void axpby<T, float>(const Exec&, double, MatrixView<const T>, double, MatrixView<float>);  \
+#define GRAMIAN_INSTANTIATE(T)                                                                                         \
+  template GRAMIAN_EXPORT void gemm<T>(const Exec&, Trans, Trans, double, MatrixView<const T>, MatrixView<const T>,    \
+                                       double, MatrixView<T>);                                                         \
+  template GRAMIAN_EXPORT void gemm_activate<T>(const Exec&, MatrixView<const T>, MatrixView<const T>, Activation,     \
+                                                const T*, double, MatrixView<T>);                                      \
+  template GRAMIAN_EXPORT void upload<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                             \
+  template GRAMIAN_EXPORT void download<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                           \
+  template GRAMIAN_EXPORT void load_rows<T>(const Exec&, const RowsView&, const double*, const double*, MatrixView<T>, \
+                                            const char*);                                                              \
+  template GRAMIAN_EXPORT void axpby<T, float>(const Exec&, double, MatrixView<const T>, double, MatrixView<float>);   \
   template GRAMIAN_EXPORT void axpby<T, double>(const Exec&, double, MatrixView<const T>, double, MatrixView<double>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -29,6 +29,12 @@ class ScratchPool {
   };
 
   Lease lease() { return Lease(*this, take()); }
+  // Makes at least `count` buffers now, so that as many leases at a time cannot fail later.
+  void reserve(std::int64_t count) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle_.reserve(static_cast<std::size_t>(count));
+    while (static_cast<std::int64_t>(idle_.size()) < count) idle_.push_back(Array<T>(exec_, size_));
+  }
 
  private:
   Array<T> take() {

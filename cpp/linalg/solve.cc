@@ -18,9 +18,9 @@ using namespace linalg;
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr std::int64_t kMixedFrom = 2048;      // smaller systems factor in double faster than they refine
-constexpr int kSweeps = 6;                     // of refinement, before the double factor takes over
-constexpr double kConverged = 1e-15;           // scaled backward residual at which refinement stops
+constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in double faster than they refine
+constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
+constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
 constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
 
 double frobenius(const Exec& exec, MatrixView<const double> x) {
@@ -180,9 +180,9 @@ class Ladder {
       report_.rank += kept ? 1 : 0;
     }
     if (require_full_rank && report_.rank < n) {
-      throw Error(ErrorCode::not_positive_definite,
-                  "ridge = 0 needs features of full rank: the rank is " + std::to_string(report_.rank) + " of " +
-                      std::to_string(n) + "; use a ridge above 0");
+      throw Error(ErrorCode::not_positive_definite, "ridge = 0 needs features of full rank: the rank is " +
+                                                        std::to_string(report_.rank) + " of " + std::to_string(n) +
+                                                        "; use a ridge above 0");
     }
     Array<double> coordinates(exec_, n, b_.cols);
     gemm<double>(exec_, Trans::no, Trans::no, 1.0, vectors.view(), b_, 0.0, coordinates.view());
@@ -216,7 +216,8 @@ class Ladder {
     const RngStream signs(0, RngFamily::rademacher);
     std::vector<double> start(static_cast<std::size_t>(n));
     for (std::int64_t k = 0; k < n; ++k)
-      start[static_cast<std::size_t>(k)] = signs.row_sign(static_cast<std::uint64_t>(k)) / std::sqrt(static_cast<double>(n));
+      start[static_cast<std::size_t>(k)] =
+          signs.row_sign(static_cast<std::uint64_t>(k)) / std::sqrt(static_cast<double>(n));
     Array<double> x(exec_, n, 1), y(exec_, n, 1);
     const auto normalised = [&](Array<double>& v, double size) {
       axpby<double, double>(exec_, 1.0 / size, v.view(), 0.0, v.view());

@@ -98,17 +98,22 @@ template <class P>
 class RunProduct {
  public:
   RunProduct(const Exec& exec, std::int64_t edge)
-      : exec_(exec), edge_(edge), scratch_(exec, sizeof(P) == sizeof(float) ? 2 * edge * edge : 0) {}
+      : exec_(exec), edge_(edge), scratch_(exec_, sizeof(P) == sizeof(float) ? 2 * edge * edge : 0) {}
 
-  void operator()(double alpha, MatrixView<const P> x, Range rows, TileRun run, MatrixView<double> dst) {
+  void reserve(std::int64_t tasks) {
+    if (sizeof(P) == sizeof(float)) scratch_.reserve(tasks);
+  }
+
+  void operator()(const Exec& exec, double alpha, MatrixView<const P> x, Range rows, TileRun run,
+                  MatrixView<double> dst) {
     const std::int64_t left = run.i * edge_, right = run.first * edge_;
     const auto product = [&](Range part, double beta, MatrixView<P> out) {
       const auto xi = x.block(part.begin, left, part.size(), dst.rows);
       if (run.diagonal()) {
-        gram_block<P>(exec_, Trans::yes, alpha, xi, beta, out);
+        gram_block<P>(exec, Trans::yes, alpha, xi, beta, out);
       } else {
         const auto xj = x.block(part.begin, right, part.size(), dst.cols);
-        multiply_block<P>(exec_, Trans::yes, Trans::no, alpha, xi, xj, beta, out);
+        multiply_block<P>(exec, Trans::yes, Trans::no, alpha, xi, xj, beta, out);
       }
     };
     if constexpr (sizeof(P) == sizeof(double)) {
@@ -116,16 +121,16 @@ class RunProduct {
     } else {
       const auto lease = scratch_.lease();
       const MatrixView<float> tile(lease.data(), dst.rows, dst.cols);
-      if (run.diagonal()) zero(exec_, tile);  // gram leaves the upper triangle alone
+      if (run.diagonal()) zero(exec, tile);  // gram leaves the upper triangle alone
       for (std::int64_t begin = rows.begin; begin < rows.end; begin += kFloatRows) {
         product({begin, std::min(begin + kFloatRows, rows.end)}, 0.0, tile);
-        add_block<float, double>(exec_, 1.0, tile, 1.0, dst);
+        add_block<float, double>(exec, 1.0, tile, 1.0, dst);
       }
     }
   }
 
  private:
-  const Exec& exec_;
+  const Exec exec_;
   std::int64_t edge_;
   ScratchPool<float> scratch_;
 };
@@ -153,7 +158,9 @@ class TileFlags {
   std::atomic<bool> failed_{false};
 };
 
-std::int64_t index_of(std::int64_t i, std::int64_t j) { return i * (i + 1) / 2 + j; }
+std::int64_t index_of(std::int64_t i, std::int64_t j) {
+  return i * (i + 1) / 2 + j;
+}
 
 // Where block row i begins: after rows of (1 .. i) edges and their padding.
 std::int64_t panel_offset(std::int64_t i, std::int64_t edge, std::int64_t pad) {
@@ -272,41 +279,73 @@ void SymmetricMatrix<T>::diagonal(const Exec& exec, T* out) const {
   for (std::int64_t i = 0; i < tiles(); ++i) {
     const MatrixView<T> t = tile(i, i);
     // A column of single elements, one row and one column apart.
-    download<T>(exec, MatrixView<const T>(t.data, t.rows, 1, t.stride + 1),
-                MatrixView<T>(out + i * edge_, t.rows, 1));
+    download<T>(exec, MatrixView<const T>(t.data, t.rows, 1, t.stride + 1), MatrixView<T>(out + i * edge_, t.rows, 1));
   }
 }
 
 template <class P>
-void gram_update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
-  GRAMIAN_REQUIRE(x.cols == g.size(), shape_mismatch, "gram_update: X and G differ in width");
-  if (x.empty()) return;
-  const std::vector<TileRun> runs = runs_of(g.tiles());
-  const auto n_runs = static_cast<std::int64_t>(runs.size());
-  RunProduct<P> product(exec, g.tile_edge());
-  const auto run_at = [&](std::int64_t k) { return runs[static_cast<std::size_t>(k)]; };
-  const auto target = [&](std::int64_t k) { return g.tiles_of_row(run_at(k).i, run_at(k).first, run_at(k).last); };
+struct GramUpdater<P>::Impl {
+  Impl(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows)
+      : runs(runs_of(g.tiles())), product(exec, g.tile_edge()) {
+    const auto n_runs = static_cast<std::int64_t>(runs.size());
+    const std::int64_t most = groups_of(exec, rows);
+    if (most > 1) partial = Array<double>(exec, n_runs * most, 2 * g.tile_edge() * g.tile_edge());
+    product.reserve(std::min<std::int64_t>(exec.threads(), n_runs * most));
+  }
 
   // Few tasks: the rows are cut as well, into groups that the shape alone decides, and their sums are added in order.
-  std::int64_t groups = n_runs >= 6 || exec.table().tile == 0 ? 1 : ceil_div(8, n_runs);
-  const std::int64_t group_rows = std::max<std::int64_t>(512, ceil_div(x.rows, groups));
-  groups = ceil_div(x.rows, group_rows);
+  std::int64_t group_rows(const Exec& exec, std::int64_t rows) const {
+    const auto n_runs = static_cast<std::int64_t>(runs.size());
+    const std::int64_t groups = n_runs >= 6 || exec.table().tile == 0 ? 1 : ceil_div(8, n_runs);
+    return std::max<std::int64_t>(512, ceil_div(rows, groups));
+  }
+  std::int64_t groups_of(const Exec& exec, std::int64_t rows) const {
+    return std::max<std::int64_t>(1, ceil_div(rows, group_rows(exec, rows)));
+  }
+
+  std::vector<TileRun> runs;
+  RunProduct<P> product;
+  Array<double> partial;
+};
+
+template <class P>
+GramUpdater<P>::GramUpdater(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows)
+    : impl_(std::make_unique<Impl>(exec, g, rows)) {}
+template <class P>
+GramUpdater<P>::~GramUpdater() = default;
+
+template <class P>
+void GramUpdater<P>::update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
+  GRAMIAN_REQUIRE(x.cols == g.size(), shape_mismatch, "gram_update: X and G differ in width");
+  if (x.empty()) return;
+  const std::vector<TileRun>& runs = impl_->runs;
+  RunProduct<P>& product = impl_->product;
+  const auto n_runs = static_cast<std::int64_t>(runs.size());
+  const auto run_at = [&](std::int64_t k) { return runs[static_cast<std::size_t>(k)]; };
+  const auto target = [&](std::int64_t k) { return g.tiles_of_row(run_at(k).i, run_at(k).first, run_at(k).last); };
+  const std::int64_t group_rows = impl_->group_rows(exec, x.rows);
+  const std::int64_t groups = impl_->groups_of(exec, x.rows);
   if (groups == 1) {
-    exec.parallel_for(n_runs, [&](std::int64_t k) { product(alpha, x, {0, x.rows}, run_at(k), target(k)); });
+    exec.parallel_for(n_runs, [&](std::int64_t k) { product(exec, alpha, x, {0, x.rows}, run_at(k), target(k)); });
     return;
   }
-  Array<double> partial(exec, n_runs * groups, 2 * g.tile_edge() * g.tile_edge());
   const auto partial_sum = [&](std::int64_t task) {
-    return MatrixView<double>(partial.view().row(task), target(task / groups).rows, target(task / groups).cols);
+    const MatrixView<double> shape = target(task / groups);
+    return MatrixView<double>(impl_->partial.view().row(task), shape.rows, shape.cols);
   };
   exec.parallel_for(n_runs * groups, [&](std::int64_t task) {
     zero(exec, partial_sum(task));
-    product(alpha, x, part_of(x.rows, group_rows, task % groups), run_at(task / groups), partial_sum(task));
+    product(exec, alpha, x, part_of(x.rows, group_rows, task % groups), run_at(task / groups), partial_sum(task));
   });
   exec.parallel_for(n_runs, [&](std::int64_t k) {
     for (std::int64_t group = 0; group < groups; ++group)
       add_block<double, double>(exec, 1.0, partial_sum(k * groups + group), 1.0, target(k));
   });
+}
+
+template <class P>
+void gram_update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
+  GramUpdater<P>(exec, g, x.rows).update(exec, alpha, x, g);
 }
 
 void outer_gram_update(const Exec& exec, double alpha, MatrixView<const double> x, SymmetricMatrix<double>& k) {
@@ -483,16 +522,18 @@ void symmetric_eigen(const Exec& exec, const SymmetricMatrix<double>& a, std::ve
   download<double>(exec, values.view(), {w.data(), 1, n});
 }
 
+template class GramUpdater<float>;
+template class GramUpdater<double>;
 template class SymmetricMatrix<float>;
 template class SymmetricMatrix<double>;
-#define GRAMIAN_INSTANTIATE(T)                                                                                      \
-  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<float>(const Exec&, double, const SymmetricMatrix<float>&, \
-                                                                double);                                            \
-  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<double>(const Exec&, double,                               \
-                                                                 const SymmetricMatrix<double>&, double);           \
-  template GRAMIAN_EXPORT void gram_update<T>(const Exec&, double, MatrixView<const T>, SymmetricMatrix<double>&);  \
-  template GRAMIAN_EXPORT std::int64_t cholesky<T>(const Exec&, SymmetricMatrix<T>&);                               \
-  template GRAMIAN_EXPORT void cholesky_solve_half<T>(const Exec&, Trans, const SymmetricMatrix<T>&, MatrixView<T>); \
+#define GRAMIAN_INSTANTIATE(T)                                                                                        \
+  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<float>(const Exec&, double, const SymmetricMatrix<float>&,   \
+                                                                double);                                              \
+  template GRAMIAN_EXPORT void SymmetricMatrix<T>::axpby<double>(const Exec&, double, const SymmetricMatrix<double>&, \
+                                                                 double);                                             \
+  template GRAMIAN_EXPORT void gram_update<T>(const Exec&, double, MatrixView<const T>, SymmetricMatrix<double>&);    \
+  template GRAMIAN_EXPORT std::int64_t cholesky<T>(const Exec&, SymmetricMatrix<T>&);                                 \
+  template GRAMIAN_EXPORT void cholesky_solve_half<T>(const Exec&, Trans, const SymmetricMatrix<T>&, MatrixView<T>);  \
   template GRAMIAN_EXPORT double inverse_trace<T>(const Exec&, const SymmetricMatrix<T>&);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

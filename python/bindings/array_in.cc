@@ -5,7 +5,9 @@
 namespace gramian::python {
 namespace {
 
-std::string quoted_dtype(const py::dtype& dtype) { return py::str(dtype).cast<std::string>(); }
+std::string quoted_dtype(const py::dtype& dtype) {
+  return py::str(dtype).cast<std::string>();
+}
 
 DType dtype_in(const py::dtype& dtype, const char* name) {
   const auto bytes = dtype.itemsize();
@@ -31,8 +33,8 @@ DType dtype_in(const py::dtype& dtype, const char* name) {
         break;
     }
   }
-  throw Error(ErrorCode::wrong_dtype, std::string(name) + " has dtype " + quoted_dtype(dtype) +
-                                          ", which is not read; convert it to float64");
+  throw Error(ErrorCode::wrong_dtype,
+              std::string(name) + " has dtype " + quoted_dtype(dtype) + ", which is not read; convert it to float64");
 }
 
 // One of the three arrays of a CSR matrix.
@@ -86,8 +88,7 @@ void RowsIn::take_csr(const py::object& matrix, const char* name) {
   view_.index_dtype = dtype_in(indices.dtype(), name);
   const bool index_type = view_.index_dtype == DType::i32 || view_.index_dtype == DType::i64;
   if (!index_type || dtype_in(indptr.dtype(), name) != view_.index_dtype) {
-    throw Error(ErrorCode::wrong_dtype,
-                std::string(name) + ".indices and .indptr must both be int32 or both be int64");
+    throw Error(ErrorCode::wrong_dtype, std::string(name) + ".indices and .indptr must both be int32 or both be int64");
   }
   if (view_.rows < 0 || view_.cols < 0 || indptr.size() != view_.rows + 1) {
     throw Error(ErrorCode::invalid_argument, std::string(name) + ".indptr has " + std::to_string(indptr.size()) +
@@ -133,7 +134,8 @@ py::tuple labels_out(const Labels& labels) {
       return py::make_tuple("text", py::cast(std::get<std::vector<std::string>>(labels.values)));
     case Labels::Kind::bytes: {
       py::list values;
-      for (const std::string& value : std::get<std::vector<std::string>>(labels.values)) values.append(py::bytes(value));
+      for (const std::string& value : std::get<std::vector<std::string>>(labels.values))
+        values.append(py::bytes(value));
       return py::make_tuple("bytes", values);
     }
     case Labels::Kind::none:

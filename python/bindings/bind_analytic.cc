@@ -113,7 +113,9 @@ py::object scores(const Guarded<Model>& self, const py::object& x) {
   });
 }
 
-Json extra_in(const std::string& text) { return text.empty() ? Json() : Json::parse(text); }
+Json extra_in(const std::string& text) {
+  return text.empty() ? Json() : Json::parse(text);
+}
 
 // A full file holds sums only; a weights-only file needs the weights, which saving then solves.
 template <class Model>
@@ -162,16 +164,16 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
                                const GramOptions& options = h.has_state() ? h.state().options() : h.config().gram;
                                return std::string(name_of(options.products));
                              }))
-      .def_property_readonly("config",
-                             [](const Guarded<Model>& self) {
-                               return config_out(
-                                   head_getter<RidgeConfig, Model>([](const auto& h) { return h.config(); })(self));
-                             })
-      .def_property_readonly("feature_map",
-                             [](const Guarded<Model>& self) {
-                               return map_out(
-                                   head_getter<FeatureMapPtr, Model>([](const auto& h) { return h.map(); })(self));
-                             })
+      .def_property_readonly(
+          "config",
+          [](const Guarded<Model>& self) {
+            return config_out(head_getter<RidgeConfig, Model>([](const auto& h) { return h.config(); })(self));
+          })
+      .def_property_readonly(
+          "feature_map",
+          [](const Guarded<Model>& self) {
+            return map_out(head_getter<FeatureMapPtr, Model>([](const auto& h) { return h.map(); })(self));
+          })
       .def_property_readonly("ridge_used",
                              solved_getter<double, Model>([](const auto& m) { return m.head().ridge_used(); }))
       .def_property_readonly("gcv_at_edge",
@@ -181,11 +183,12 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
       .def("solution", &solution<Model>)
       .def("scores", &scores<Model>, py::arg("X"))
       .def("state", &state_copy<Model>)
-      .def("merge",
-           [](Guarded<Model>& self, const Guarded<Model>& other) {
-             self.write_with(other, [](Model& mine, const Model& theirs) { mine.merge(theirs); });
-           },
-           py::arg("other"))
+      .def(
+          "merge",
+          [](Guarded<Model>& self, const Guarded<Model>& other) {
+            self.write_with(other, [](Model& mine, const Model& theirs) { mine.merge(theirs); });
+          },
+          py::arg("other"))
       .def("set_threads", &set_threads<Model>, py::arg("threads"))
       .def("save", &save<Model>, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
       .def("save_bytes", &save_bytes<Model>, py::arg("weights_only"), py::arg("extra"));
@@ -293,9 +296,7 @@ void regressor_add(RegressorBox& self, const py::object& x, const py::object& y,
   const RowsIn rows(x, "X");
   const RowsIn targets(y, "y");
   const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
-  self.write([&](AnalyticRegressor& model) {
-    model.partial_fit(rows.view(), targets.view(), weights.data(), atomic);
-  });
+  self.write([&](AnalyticRegressor& model) { model.partial_fit(rows.view(), targets.view(), weights.data(), atomic); });
 }
 
 void regressor_remove(RegressorBox& self, const py::object& x, const py::object& y, const py::object& weight,
@@ -354,12 +355,11 @@ py::tuple load_bytes(const py::bytes& bytes, const std::string& device, int thre
 void bind_analytic(py::module_& module) {
   bind_head<AnalyticClassifier>(module, "Classifier")
       .def(py::init([](std::int64_t n_inputs, const py::object& feature_map, double ridge, bool gcv,
-                       const std::vector<double>& ridges, bool standardize, const std::string& products,
-                       bool intercept, const std::string& device, int threads) {
-             return std::make_unique<ClassifierBox>(
-                 AnalyticClassifier(make_exec(device, threads), n_inputs,
-                                    config_in(ridge, gcv, ridges, standardize, products, intercept),
-                                    map_in(feature_map)));
+                       const std::vector<double>& ridges, bool standardize, const std::string& products, bool intercept,
+                       const std::string& device, int threads) {
+             return std::make_unique<ClassifierBox>(AnalyticClassifier(
+                 make_exec(device, threads), n_inputs, config_in(ridge, gcv, ridges, standardize, products, intercept),
+                 map_in(feature_map)));
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("ridge"), py::arg("gcv"), py::arg("ridges"),
            py::arg("standardize"), py::arg("products"), py::arg("intercept"), py::arg("device"), py::arg("threads"))
@@ -371,19 +371,17 @@ void bind_analytic(py::module_& module) {
       .def("relabelled", &classifier_relabelled, py::arg("kind"), py::arg("labels"))
       .def("predict", &classifier_predict, py::arg("X"))
       .def("predict_proba", &classifier_proba, py::arg("X"))
-      .def_property_readonly("temperature", solved_getter<double, AnalyticClassifier>([](const auto& model) {
-                               return model.temperature();
-                             }))
+      .def_property_readonly("temperature", solved_getter<double, AnalyticClassifier>(
+                                                [](const auto& model) { return model.temperature(); }))
       .def("calibrate", &classifier_calibrate, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"));
 
   bind_head<AnalyticRegressor>(module, "Regressor")
       .def(py::init([](std::int64_t n_inputs, std::int64_t n_outputs, const py::object& feature_map, double ridge,
                        bool gcv, const std::vector<double>& ridges, bool standardize, const std::string& products,
                        bool intercept, const std::string& device, int threads) {
-             return std::make_unique<RegressorBox>(
-                 AnalyticRegressor(make_exec(device, threads), n_inputs, n_outputs,
-                                   config_in(ridge, gcv, ridges, standardize, products, intercept),
-                                   map_in(feature_map)));
+             return std::make_unique<RegressorBox>(AnalyticRegressor(
+                 make_exec(device, threads), n_inputs, n_outputs,
+                 config_in(ridge, gcv, ridges, standardize, products, intercept), map_in(feature_map)));
            }),
            py::arg("n_inputs"), py::arg("n_outputs"), py::arg("feature_map"), py::arg("ridge"), py::arg("gcv"),
            py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"), py::arg("device"),

@@ -64,11 +64,9 @@ py::object transform_as(const MapHandle& self, const RowsIn& x, const std::strin
   return out.array();
 }
 
-py::object transform(const MapHandle& self, const py::object& x, bool single, const std::string& device,
-                     int threads) {
+py::object transform(const MapHandle& self, const py::object& x, bool single, const std::string& device, int threads) {
   const RowsIn rows(x, "X");
-  return single ? transform_as<float>(self, rows, device, threads)
-                : transform_as<double>(self, rows, device, threads);
+  return single ? transform_as<float>(self, rows, device, threads) : transform_as<double>(self, rows, device, threads);
 }
 
 py::array tensor_out(const TensorView& tensor) {

@@ -43,15 +43,15 @@ class Batch {
   RowsView none_;
 };
 
-void add(GramBox& self, const py::object& x, const py::object& y, const py::object& codes,
-         const py::object& weight, bool atomic) {
+void add(GramBox& self, const py::object& x, const py::object& y, const py::object& codes, const py::object& weight,
+         bool atomic) {
   Batch batch(x, y, codes, weight);
   batch.prepare();
   self.write([&](GramState& state) { state.add(batch.x(), batch.targets(), batch.weight(), nullptr, atomic); });
 }
 
-void remove(GramBox& self, const py::object& x, const py::object& y, const py::object& codes,
-            const py::object& weight, bool atomic) {
+void remove(GramBox& self, const py::object& x, const py::object& y, const py::object& codes, const py::object& weight,
+            bool atomic) {
   Batch batch(x, y, codes, weight);
   batch.prepare();
   self.write([&](GramState& state) { state.remove(batch.x(), batch.targets(), batch.weight(), nullptr, atomic); });
@@ -178,8 +178,7 @@ auto getter(Get get) {
 }
 
 py::tuple ridge_solve_rows(const py::object& x, const py::object& y, double ridge, bool intercept,
-                           const std::string& form, const py::object& weight, const std::string& device,
-                           int threads) {
+                           const std::string& form, const py::object& weight, const std::string& device, int threads) {
   using Form = RidgeSolveOptions::Form;
   const RowsIn rows(x, "X");
   const RowsIn targets(y, "Y");
@@ -225,8 +224,8 @@ void bind_gram(py::module_& module) {
   py::class_<GramBox>(module, "GramState")
       .def(py::init([](std::int64_t n_features, std::int64_t n_outputs, const std::string& products, bool intercept,
                        const std::string& device, int threads) {
-             return std::make_unique<GramBox>(GramState(make_exec(device, threads), n_features, n_outputs,
-                                                        gram_options(products, intercept)));
+             return std::make_unique<GramBox>(
+                 GramState(make_exec(device, threads), n_features, n_outputs, gram_options(products, intercept)));
            }),
            py::arg("n_features"), py::arg("n_outputs"), py::arg("products"), py::arg("intercept"), py::arg("device"),
            py::arg("threads"))
@@ -234,27 +233,30 @@ void bind_gram(py::module_& module) {
       .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& s) { return s.n_outputs(); }))
       .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& s) { return s.n_rows(); }))
       .def_property_readonly("weight_sum", getter<double>([](const auto& s) { return s.weight_sum(); }))
-      .def_property_readonly("counts", [](const GramBox& self) {
-        return vector_out(getter<std::vector<std::int64_t>>([](const auto& s) { return s.counts(); })(self));
-      })
+      .def_property_readonly(
+          "counts",
+          [](const GramBox& self) {
+            return vector_out(getter<std::vector<std::int64_t>>([](const auto& s) { return s.counts(); })(self));
+          })
       .def_property_readonly("nbytes", getter<std::size_t>([](const auto& s) { return s.bytes(); }))
       .def_property_readonly("largest_trace", getter<double>([](const auto& s) { return s.largest_trace(); }))
-      .def_property_readonly("products", getter<std::string>([](const auto& s) {
-        return std::string(name_of(s.options().products));
-      }))
+      .def_property_readonly(
+          "products", getter<std::string>([](const auto& s) { return std::string(name_of(s.options().products)); }))
       .def_property_readonly("intercept", getter<bool>([](const auto& s) { return s.options().intercept; }))
       .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
       .def("remove", &remove, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
-      .def("merge",
-           [](GramBox& self, const GramBox& other) {
-             self.write_with(other, [](GramState& mine, const GramState& theirs) { mine.merge(theirs); });
-           },
-           py::arg("other"))
-      .def("unmerge",
-           [](GramBox& self, const GramBox& other) {
-             self.write_with(other, [](GramState& mine, const GramState& theirs) { mine.unmerge(theirs); });
-           },
-           py::arg("other"))
+      .def(
+          "merge",
+          [](GramBox& self, const GramBox& other) {
+            self.write_with(other, [](GramState& mine, const GramState& theirs) { mine.merge(theirs); });
+          },
+          py::arg("other"))
+      .def(
+          "unmerge",
+          [](GramBox& self, const GramBox& other) {
+            self.write_with(other, [](GramState& mine, const GramState& theirs) { mine.unmerge(theirs); });
+          },
+          py::arg("other"))
       .def("rearrange_outputs", &rearrange, py::arg("source"))
       .def("clear", [](GramBox& self) { self.write([](GramState& state) { state.clear(); }); })
       .def("solve", &solve, py::arg("ridge"), py::arg("standardize"))

@@ -12,7 +12,9 @@ PyObject* g_backend_error = nullptr;  // owned by the module for the life of the
 PyObject* g_format_error = nullptr;
 
 // Imported late: numpy.linalg is always there, scikit-learn may not be and is slow to import.
-py::object attribute_of(const char* module, const char* name) { return py::module_::import(module).attr(name); }
+py::object attribute_of(const char* module, const char* name) {
+  return py::module_::import(module).attr(name);
+}
 
 py::object python_type(ErrorCode code) {
   const auto borrowed = [](PyObject* type) { return py::reinterpret_borrow<py::object>(type); };
@@ -68,10 +70,10 @@ PyObject* make_exception(py::module_& module, const char* name, const char* doc,
 }  // namespace
 
 void bind_errors(py::module_& module) {
-  g_backend_error = make_exception(module, "BackendError",
-                                   "A device or its driver failed; the text is the vendor's.", PyExc_RuntimeError);
-  g_format_error = make_exception(module, "FormatError",
-                                  "A model file is damaged, foreign or from a newer version.", PyExc_ValueError);
+  g_backend_error = make_exception(module, "BackendError", "A device or its driver failed; the text is the vendor's.",
+                                   PyExc_RuntimeError);
+  g_format_error = make_exception(module, "FormatError", "A model file is damaged, foreign or from a newer version.",
+                                  PyExc_ValueError);
   py::register_exception_translator([](std::exception_ptr pointer) {
     if (!pointer) return;
     try {

@@ -79,7 +79,9 @@ struct Pair {
 
 // OpenBLAS's idle workers spin for some tens of milliseconds before they sleep, and would take a core from whoever is
 // timed next.
-void let_spinners_sleep() { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }
+void let_spinners_sleep() {
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+}
 
 // prepare runs untimed before each run of its side.
 Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepare_ours,
@@ -103,9 +105,10 @@ Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepa
 }
 
 void print(const char* op, const char* type, int n, int threads, double flops, Pair pair) {
-  std::printf("%-6s %-7s n=%-5d threads=%d  ours %8.1f ms %7.1f GFLOP/s   OpenBLAS %8.1f ms %7.1f GFLOP/s   ratio %.3f\n",
-              op, type, n, threads, pair.ours * 1e3, flops / pair.ours * 1e-9, pair.theirs * 1e3,
-              flops / pair.theirs * 1e-9, pair.theirs / pair.ours);
+  std::printf(
+      "%-6s %-7s n=%-5d threads=%d  ours %8.1f ms %7.1f GFLOP/s   OpenBLAS %8.1f ms %7.1f GFLOP/s   ratio %.3f\n", op,
+      type, n, threads, pair.ours * 1e3, flops / pair.ours * 1e-9, pair.theirs * 1e3, flops / pair.theirs * 1e-9,
+      pair.theirs / pair.ours);
   std::fflush(stdout);
 }
 
@@ -122,25 +125,28 @@ void bench_size(int n, int threads, int repeats) {
   const double cube = static_cast<double>(n) * n * n;
 
   print("gemm", type, n, threads, 2 * cube,
-        alternate(repeats, threads, nothing,
-                  [&] {
-                    gramian::gemm<T>(exec, gramian::Trans::no, gramian::Trans::no, 1.0, MatrixView<const T>(a.data(), n, n),
-                                     MatrixView<const T>(b.data(), n, n), 0.0, MatrixView<T>(c.data(), n, n));
-                  },
-                  nothing, [&] { gemm(n, a.data(), b.data(), c.data()); }));
+        alternate(
+            repeats, threads, nothing,
+            [&] {
+              gramian::gemm<T>(exec, gramian::Trans::no, gramian::Trans::no, 1.0, MatrixView<const T>(a.data(), n, n),
+                               MatrixView<const T>(b.data(), n, n), 0.0, MatrixView<T>(c.data(), n, n));
+            },
+            nothing, [&] { gemm(n, a.data(), b.data(), c.data()); }));
 
   gramian::SymmetricMatrix<double> g(exec, n);
   print("gram", type, n, threads, cube,
-        alternate(repeats, threads, nothing,
-                  [&] { gramian::gram_update<T>(exec, 1.0, MatrixView<const T>(a.data(), n, n), g); }, nothing,
-                  [&] { syrk(n, n, a.data(), c.data()); }));
+        alternate(
+            repeats, threads, nothing,
+            [&] { gramian::gram_update<T>(exec, 1.0, MatrixView<const T>(a.data(), n, n), g); }, nothing,
+            [&] { syrk(n, n, a.data(), c.data()); }));
 
   // A well conditioned matrix: A'A / n + 2 I, as tiles and as a square.
   syrk(n, n, a.data(), b.data());
   for (int i = 0; i < n; ++i)
     for (int j = 0; j <= i; ++j) {
       const T value = b[static_cast<std::size_t>(i) * static_cast<std::size_t>(n) + static_cast<std::size_t>(j)] /
-                          static_cast<T>(n) + static_cast<T>(i == j ? 2 : 0);
+                          static_cast<T>(n) +
+                      static_cast<T>(i == j ? 2 : 0);
       b[static_cast<std::size_t>(i) * static_cast<std::size_t>(n) + static_cast<std::size_t>(j)] = value;
     }
   std::vector<T> packed;
@@ -149,11 +155,12 @@ void bench_size(int n, int threads, int repeats) {
                   b.begin() + static_cast<std::ptrdiff_t>(i * static_cast<std::size_t>(n) + i + 1));
   gramian::SymmetricMatrix<T> tiles(exec, n);
   print("potrf", type, n, threads, cube / 3,
-        alternate(repeats, threads, [&] { tiles.unpack(exec, packed.data()); },
-                  [&] {
-                    if (gramian::cholesky(exec, tiles) != 0) std::abort();
-                  },
-                  [&] { c = b; }, [&] { potrf(n, c.data()); }));
+        alternate(
+            repeats, threads, [&] { tiles.unpack(exec, packed.data()); },
+            [&] {
+              if (gramian::cholesky(exec, tiles) != 0) std::abort();
+            },
+            [&] { c = b; }, [&] { potrf(n, c.data()); }));
 }
 
 // Seconds of a fixed number of multiply-adds in registers on each of `threads` threads.
@@ -176,8 +183,8 @@ template <class T>
 void bench_tall(std::int64_t rows, std::int64_t cols, int threads, int repeats) {
   const Exec one(gramian::Device::cpu, 1), all(gramian::Device::cpu, threads);
   gramian::Array<T> x(one, rows, cols);
-  gramian::fill_random<T>(all, gramian::Distribution::rademacher, gramian::RngStream(2, gramian::RngFamily::rademacher), 1.0,
-                          x.view());
+  gramian::fill_random<T>(all, gramian::Distribution::rademacher, gramian::RngStream(2, gramian::RngFamily::rademacher),
+                          1.0, x.view());
   gramian::SymmetricMatrix<double> g(one, cols);
   std::vector<double> gram_one, gram_all, loop_one, loop_all;
   for (int run = 0; run <= repeats; ++run) {
@@ -191,12 +198,13 @@ void bench_tall(std::int64_t rows, std::int64_t cols, int threads, int repeats) 
   const double gram_scaling = median(gram_one) / median(gram_all);
   const double loop_scaling = threads * median(loop_one) / median(loop_all);
   const double flops = static_cast<double>(rows) * static_cast<double>(cols) * static_cast<double>(cols);
-  std::printf("tall Gram %lld x %lld %s: 1 thread %.0f ms %.1f GFLOP/s, %d threads %.0f ms %.1f GFLOP/s; scaling %.2f, "
-              "register loop %.2f, ratio %.3f%s\n",
-              static_cast<long long>(rows), static_cast<long long>(cols), sizeof(T) == 4 ? "float32" : "float64",
-              median(gram_one) * 1e3, flops / median(gram_one) * 1e-9, threads, median(gram_all) * 1e3,
-              flops / median(gram_all) * 1e-9, gram_scaling, loop_scaling, gram_scaling / loop_scaling,
-              loop_scaling < 0.85 * threads ? "  (machine busy)" : "");
+  std::printf(
+      "tall Gram %lld x %lld %s: 1 thread %.0f ms %.1f GFLOP/s, %d threads %.0f ms %.1f GFLOP/s; scaling %.2f, "
+      "register loop %.2f, ratio %.3f%s\n",
+      static_cast<long long>(rows), static_cast<long long>(cols), sizeof(T) == 4 ? "float32" : "float64",
+      median(gram_one) * 1e3, flops / median(gram_one) * 1e-9, threads, median(gram_all) * 1e3,
+      flops / median(gram_all) * 1e-9, gram_scaling, loop_scaling, gram_scaling / loop_scaling,
+      loop_scaling < 0.85 * threads ? "  (machine busy)" : "");
 }
 
 }  // namespace

@@ -245,7 +245,7 @@ def check_scaled_states(plan):
     unit = checks.EPS * program.state.largest_trace / lambda_min
     solving = 4 * (plan["d"] + program.ledger.terms) * unit
     if program.ledger.removed and report.removal_bound > 0:
-        # The bound of the report is the law of the issue: no wider than all terms that ever went in would make it.
+        # The bound of the report bounds all terms: no wider than all terms that ever went in would make it.
         assert report.removal_bound <= 16 * (program.ledger.terms + len(plan["operations"]) + 50) * unit
         if report.removal_bound < 0.05:  # first order: beyond it, it says that the digits are gone
             error = checks.relative_error(solution.coef, coef)

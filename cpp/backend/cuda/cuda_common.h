@@ -29,9 +29,9 @@ struct State {
   cublasHandle_t blas = nullptr;
   cusolverDnHandle_t solver = nullptr;
   cusolverDnParams_t solver_params = nullptr;
-  int64_t* answer = nullptr;      /* one device word for first_bad, pivots and the like */
-  int* solver_info = nullptr;     /* one device word for cuSOLVER */
-  void* workspace = nullptr;      /* device scratch of cuSOLVER; grows, never shrinks */
+  int64_t* answer = nullptr;  /* one device word for first_bad, pivots and the like */
+  int* solver_info = nullptr; /* one device word for cuSOLVER */
+  void* workspace = nullptr;  /* device scratch of cuSOLVER; grows, never shrinks */
   size_t workspace_bytes = 0;
   std::mutex mutex;
 };
@@ -43,10 +43,10 @@ int check(cudaError_t, const char* what);
 int check(cublasStatus_t, const char* what);
 int check(cusolverStatus_t, const char* what);
 
-#define GRAMIAN_CUDA_TRY(expression)                                   \
-  do {                                                                 \
-    const int gramian_try_status = (expression);                       \
-    if (gramian_try_status != 0) return gramian_try_status;            \
+#define GRAMIAN_CUDA_TRY(expression)                        \
+  do {                                                      \
+    const int gramian_try_status = (expression);            \
+    if (gramian_try_status != 0) return gramian_try_status; \
   } while (0)
 
 /* --- work counters ---------------------------------------------------------------------------------------------- */
@@ -59,7 +59,9 @@ int submitted(Status status, const char* what) {
   count_work();
   return check(status, what);
 }
-inline int launched(const char* what) { return submitted(cudaGetLastError(), what); }
+inline int launched(const char* what) {
+  return submitted(cudaGetLastError(), what);
+}
 
 /* --- the guard of an entry -------------------------------------------------------------------------------------- */
 /* Locks the state and makes its device the current one of this thread; the destructor puts both back, so that a host
@@ -122,10 +124,18 @@ inline Shape matrix_shape(int64_t rows, int64_t cols) {
 }
 
 #ifdef __CUDACC__
-__device__ inline int64_t first_x() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ inline int64_t step_x() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
-__device__ inline int64_t first_y() { return static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; }
-__device__ inline int64_t step_y() { return static_cast<int64_t>(gridDim.y) * blockDim.y; }
+__device__ inline int64_t first_x() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t step_x() {
+  return static_cast<int64_t>(gridDim.x) * blockDim.x;
+}
+__device__ inline int64_t first_y() {
+  return static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y;
+}
+__device__ inline int64_t step_y() {
+  return static_cast<int64_t>(gridDim.y) * blockDim.y;
+}
 
 /* *word = min(*word, value) */
 __device__ inline void lower_word(int64_t* word, int64_t value) {
@@ -185,8 +195,8 @@ int rbf(gramian_context*, int dtype, int64_t rows, int64_t cols, const double* r
 int row_sumsq(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx, double* out);
 int column_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
                 const double* weight, double* out);
-int class_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
-               const int64_t* code, const double* weight, int64_t n_codes, double* out, int64_t ld_out);
+int class_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx, const int64_t* code,
+               const double* weight, int64_t n_codes, double* out, int64_t ld_out);
 
 int fill_random(gramian_context*, int dtype, int distribution, gramian_stream, int64_t j0, int64_t rows, int64_t i0,
                 int64_t cols, double scale, void* out, int64_t ld_out);

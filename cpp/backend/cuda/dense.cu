@@ -13,8 +13,8 @@ cublasStatus_t call_gemm(cublasHandle_t handle, cublasOperation_t trans_a, cubla
 }
 
 cublasStatus_t call_gemm(cublasHandle_t handle, cublasOperation_t trans_a, cublasOperation_t trans_b, int64_t m,
-                         int64_t n, int64_t k, double alpha, const double* a, int64_t lda, const double* b,
-                         int64_t ldb, double beta, double* c, int64_t ldc) {
+                         int64_t n, int64_t k, double alpha, const double* a, int64_t lda, const double* b, int64_t ldb,
+                         double beta, double* c, int64_t ldc) {
   return cublasDgemm_v2_64(handle, trans_a, trans_b, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc);
 }
 
@@ -61,10 +61,10 @@ int gemm(gramian_context* context, int dtype, int trans_a, int trans_b, int64_t 
       using T = decltype(zero);
       if (k == 0 || alpha == 0) return scale_product(state, m, n, false, beta, static_cast<T*>(c), ldc);
       // C' (n x m, column-major) = op(B)' op(A)', and the memory of B read by columns is B'.
-      return submitted(call_gemm(state.blas, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                 n, m, k, alpha, static_cast<const T*>(b), ldb, static_cast<const T*>(a), lda, beta,
-                                 static_cast<T*>(c), ldc),
-                       "cublas gemm");
+      return submitted(
+          call_gemm(state.blas, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k,
+                    alpha, static_cast<const T*>(b), ldb, static_cast<const T*>(a), lda, beta, static_cast<T*>(c), ldc),
+          "cublas gemm");
     });
   });
 }
@@ -78,8 +78,8 @@ int gram(gramian_context* context, int dtype, int trans, int64_t n, int64_t k, d
       using T = decltype(zero);
       if (k == 0 || alpha == 0) return scale_product(state, n, n, true, beta, static_cast<T*>(c), ldc);
       // The memory of A (k x n) read by columns is A' (n x k): A' A is the untransposed product there.
-      return submitted(call_syrk(state.blas, trans ? CUBLAS_OP_N : CUBLAS_OP_T, n, k, alpha,
-                                 static_cast<const T*>(a), lda, beta, static_cast<T*>(c), ldc),
+      return submitted(call_syrk(state.blas, trans ? CUBLAS_OP_N : CUBLAS_OP_T, n, k, alpha, static_cast<const T*>(a),
+                                 lda, beta, static_cast<T*>(c), ldc),
                        "cublas syrk");
     });
   });

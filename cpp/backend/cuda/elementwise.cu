@@ -57,12 +57,18 @@ __global__ void scale_kernel(int64_t rows, int64_t cols, bool by_row, const T* v
 template <class T>
 __device__ T activate(int activation, T x) {
   switch (activation) {
-    case GRAMIAN_RELU: return x > T(0) || x != x ? x : T(0);
-    case GRAMIAN_TANH: return tanh(x);
-    case GRAMIAN_SIGMOID: return T(1) / (T(1) + exp(-x));
-    case GRAMIAN_COS: return cos(x);
-    case GRAMIAN_SIGN: return x > T(0) ? T(1) : x < T(0) ? T(-1) : x != x ? x : T(0);
-    default: return x;
+    case GRAMIAN_RELU:
+      return x > T(0) || x != x ? x : T(0);
+    case GRAMIAN_TANH:
+      return tanh(x);
+    case GRAMIAN_SIGMOID:
+      return T(1) / (T(1) + exp(-x));
+    case GRAMIAN_COS:
+      return cos(x);
+    case GRAMIAN_SIGN:
+      return x > T(0) ? T(1) : x < T(0) ? T(-1) : x != x ? x : T(0);
+    default:
+      return x;
   }
 }
 
@@ -93,9 +99,9 @@ template <class Src, class Dst, class Wide>
 int launch_axpby(State& state, int64_t rows, int64_t cols, double alpha, const void* src, int64_t ld_src, double beta,
                  void* dst, int64_t ld_dst) {
   const Shape shape = matrix_shape(rows, cols);
-  axpby_kernel<Src, Dst, Wide><<<shape.grid, shape.block, 0, state.stream>>>(
-      rows, cols, static_cast<Wide>(alpha), static_cast<const Src*>(src), ld_src, static_cast<Wide>(beta),
-      static_cast<Dst*>(dst), ld_dst);
+  axpby_kernel<Src, Dst, Wide>
+      <<<shape.grid, shape.block, 0, state.stream>>>(rows, cols, static_cast<Wide>(alpha), static_cast<const Src*>(src),
+                                                     ld_src, static_cast<Wide>(beta), static_cast<Dst*>(dst), ld_dst);
   return launched("axpby");
 }
 
@@ -139,8 +145,8 @@ int add_diagonal(gramian_context* context, int dtype, int64_t n, double value, v
     if (n == 0) return kOk;
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
-      add_diagonal_kernel<<<grid_size(n, kBlockThreads), kBlockThreads, 0, state.stream>>>(
-          n, static_cast<T>(value), static_cast<T*>(a), lda);
+      add_diagonal_kernel<<<grid_size(n, kBlockThreads), kBlockThreads, 0, state.stream>>>(n, static_cast<T>(value),
+                                                                                           static_cast<T*>(a), lda);
       return launched("add_diagonal");
     });
   });

@@ -9,8 +9,12 @@
 namespace gramian_cuda {
 namespace {
 
-cudaDataType vendor_type(float) { return CUDA_R_32F; }
-cudaDataType vendor_type(double) { return CUDA_R_64F; }
+cudaDataType vendor_type(float) {
+  return CUDA_R_32F;
+}
+cudaDataType vendor_type(double) {
+  return CUDA_R_64F;
+}
 
 cublasStatus_t call_trsm(cublasHandle_t handle, cublasSideMode_t side, cublasOperation_t trans, int64_t m, int64_t n,
                          const float* l, int64_t ldl, float* b, int64_t ldb) {
@@ -82,7 +86,7 @@ int potrf_typed(State& state, int64_t n, T* a, int64_t lda) {
   // cuSOLVER lets a NaN pivot pass, so the diagonal is looked at in any case.
   GRAMIAN_CUDA_TRY(reset_answer(state));
   first_bad_pivot_kernel<<<grid_size(n, kBlockThreads), kBlockThreads, 0, state.stream>>>(n, a, lda, state.solver_info,
-                                                                                         state.answer);
+                                                                                          state.answer);
   GRAMIAN_CUDA_TRY(launched("first_bad_pivot"));
   int info = 0;
   GRAMIAN_CUDA_TRY(read_solver_info(state, &info, "cusolver potrf"));
@@ -106,16 +110,15 @@ int syevd_typed(State& state, int64_t n, T* a, int64_t lda, T* w) {
   const cublasFillMode_t upper = CUBLAS_FILL_MODE_UPPER;
   const cusolverEigMode_t vectors = CUSOLVER_EIG_MODE_VECTOR;
   size_t device_bytes = 0, host_bytes = 0;
-  GRAMIAN_CUDA_TRY(check(cusolverDnXsyevd_bufferSize(state.solver, state.solver_params, vectors, upper, n, type, a,
-                                                     lda, type, w, type, &device_bytes, &host_bytes),
+  GRAMIAN_CUDA_TRY(check(cusolverDnXsyevd_bufferSize(state.solver, state.solver_params, vectors, upper, n, type, a, lda,
+                                                     type, w, type, &device_bytes, &host_bytes),
                          "cusolver syevd workspace"));
   void* device = nullptr;
   HostScratch host;
   GRAMIAN_CUDA_TRY(make_scratch(state, device_bytes, host_bytes, &device, host));
   // Eigenvectors come as columns of a column-major matrix: the rows of ours.
   GRAMIAN_CUDA_TRY(submitted(cusolverDnXsyevd(state.solver, state.solver_params, vectors, upper, n, type, a, lda, type,
-                                              w, type, device, device_bytes, host.get(), host_bytes,
-                                              state.solver_info),
+                                              w, type, device, device_bytes, host.get(), host_bytes, state.solver_info),
                              "cusolver syevd"));
   int info = 0;
   GRAMIAN_CUDA_TRY(read_solver_info(state, &info, "cusolver syevd"));
@@ -141,10 +144,10 @@ int trsm(gramian_context* context, int dtype, int side, int trans, int64_t m, in
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
       // Transposing op(L) X = B gives X' op(L)' = B': the side flips; op(L)' is op(U) with the same flag.
-      return submitted(call_trsm(state.blas, side == GRAMIAN_LEFT ? CUBLAS_SIDE_RIGHT : CUBLAS_SIDE_LEFT,
-                                 trans ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, static_cast<const T*>(l), ldl,
-                                 static_cast<T*>(b), ldb),
-                       "cublas trsm");
+      return submitted(
+          call_trsm(state.blas, side == GRAMIAN_LEFT ? CUBLAS_SIDE_RIGHT : CUBLAS_SIDE_LEFT,
+                    trans ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, static_cast<const T*>(l), ldl, static_cast<T*>(b), ldb),
+          "cublas trsm");
     });
   });
 }

@@ -78,8 +78,8 @@ __global__ void fwht_global_kernel(int64_t rows, int log_n, int first, T* x, int
 template <int kStages, class T>
 int launch_global(State& state, int64_t rows, int log_n, int first, T* x, int64_t ldx) {
   const int64_t groups = rows << (log_n - kStages);
-  fwht_global_kernel<kStages><<<grid_size(groups, kBlockThreads), kBlockThreads, 0, state.stream>>>(rows, log_n, first,
-                                                                                                   x, ldx);
+  fwht_global_kernel<kStages>
+      <<<grid_size(groups, kBlockThreads), kBlockThreads, 0, state.stream>>>(rows, log_n, first, x, ldx);
   return launched("fwht_global");
 }
 

@@ -21,10 +21,10 @@ int copy_rows(State& state, int64_t rows, size_t row_bytes, const void* src, int
   }
   // Strides that are negative, repeat a row or exceed the pitch: a copy a row, slow and correct.
   for (int64_t r = 0; r < rows; ++r) {
-    GRAMIAN_CUDA_TRY(check(cudaMemcpyAsync(static_cast<char*>(dst) + r * dst_stride,
-                                           static_cast<const char*>(src) + r * src_stride, row_bytes,
-                                           cudaMemcpyDefault, state.stream),
-                           "cudaMemcpyAsync"));
+    GRAMIAN_CUDA_TRY(
+        check(cudaMemcpyAsync(static_cast<char*>(dst) + r * dst_stride, static_cast<const char*>(src) + r * src_stride,
+                              row_bytes, cudaMemcpyDefault, state.stream),
+              "cudaMemcpyAsync"));
   }
   return kOk;
 }
@@ -41,7 +41,9 @@ int copy_and_wait(gramian_context* context, int64_t rows, size_t row_bytes, cons
   });
 }
 
-__global__ void set_word_kernel(int64_t* word, int64_t value) { *word = value; }
+__global__ void set_word_kernel(int64_t* word, int64_t value) {
+  *word = value;
+}
 
 }  // namespace
 
@@ -91,8 +93,8 @@ int workspace(State& state, size_t bytes, void** out) {
 }
 
 int read_word(State& state, const void* device, void* host, size_t bytes) {
-  GRAMIAN_CUDA_TRY(check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state.stream),
-                         "reading an answer"));
+  GRAMIAN_CUDA_TRY(
+      check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state.stream), "reading an answer"));
   return check(cudaStreamSynchronize(state.stream), "waiting for an answer");
 }
 

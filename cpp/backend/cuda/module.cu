@@ -17,15 +17,24 @@ std::atomic<uint64_t> work_count{0};
 
 const char* solver_text(cusolverStatus_t status) {
   switch (status) {
-    case CUSOLVER_STATUS_NOT_INITIALIZED: return "not initialised";
-    case CUSOLVER_STATUS_ALLOC_FAILED: return "allocation failed";
-    case CUSOLVER_STATUS_INVALID_VALUE: return "invalid value";
-    case CUSOLVER_STATUS_ARCH_MISMATCH: return "device architecture not supported";
-    case CUSOLVER_STATUS_MAPPING_ERROR: return "mapping error";
-    case CUSOLVER_STATUS_EXECUTION_FAILED: return "execution failed";
-    case CUSOLVER_STATUS_INTERNAL_ERROR: return "internal error";
-    case CUSOLVER_STATUS_NOT_SUPPORTED: return "not supported";
-    default: return "unknown error";
+    case CUSOLVER_STATUS_NOT_INITIALIZED:
+      return "not initialised";
+    case CUSOLVER_STATUS_ALLOC_FAILED:
+      return "allocation failed";
+    case CUSOLVER_STATUS_INVALID_VALUE:
+      return "invalid value";
+    case CUSOLVER_STATUS_ARCH_MISMATCH:
+      return "device architecture not supported";
+    case CUSOLVER_STATUS_MAPPING_ERROR:
+      return "mapping error";
+    case CUSOLVER_STATUS_EXECUTION_FAILED:
+      return "execution failed";
+    case CUSOLVER_STATUS_INTERNAL_ERROR:
+      return "internal error";
+    case CUSOLVER_STATUS_NOT_SUPPORTED:
+      return "not supported";
+    default:
+      return "unknown error";
   }
 }
 
@@ -80,26 +89,59 @@ void tear_down(State& state) {
   cudaGetLastError();
 }
 
-const gramian_op_table table = {
-    GRAMIAN_OP_API_VERSION, sizeof(gramian_op_table), "cuda", GRAMIAN_DEVICE_MEMORY, /* tile */ 0,
-    open, close, error_text, alloc, free, upload, download, sync,
-    load_rows, load_csr, axpby, add_diagonal, symmetrize, scale_columns, scale_rows,
-    gemm, gram, csr_gemm,
-    potrf, trsm, syevd,
-    map, rbf, row_sumsq, column_sums, class_sums,
-    fill_random, fill_signs, fill_uniform, fwht};
+const gramian_op_table table = {GRAMIAN_OP_API_VERSION,
+                                sizeof(gramian_op_table),
+                                "cuda",
+                                GRAMIAN_DEVICE_MEMORY,
+                                /* tile */ 0,
+                                open,
+                                close,
+                                error_text,
+                                alloc,
+                                free,
+                                upload,
+                                download,
+                                sync,
+                                load_rows,
+                                load_csr,
+                                axpby,
+                                add_diagonal,
+                                symmetrize,
+                                scale_columns,
+                                scale_rows,
+                                gemm,
+                                gram,
+                                csr_gemm,
+                                potrf,
+                                trsm,
+                                syevd,
+                                map,
+                                rbf,
+                                row_sumsq,
+                                column_sums,
+                                class_sums,
+                                fill_random,
+                                fill_signs,
+                                fill_uniform,
+                                fwht};
 
 }  // namespace
 
-void count_allocation() { allocation_count.fetch_add(1, std::memory_order_relaxed); }
-void count_work() { work_count.fetch_add(1, std::memory_order_relaxed); }
+void count_allocation() {
+  allocation_count.fetch_add(1, std::memory_order_relaxed);
+}
+void count_work() {
+  work_count.fetch_add(1, std::memory_order_relaxed);
+}
 
 int failed(int status, const char* what, const char* text) {
   snprintf(last_error, sizeof last_error, "cuda: %s: %s", what, text);
   return status;
 }
 
-int invalid(const char* what) { return failed(GRAMIAN_STATUS_INVALID, "invalid argument", what); }
+int invalid(const char* what) {
+  return failed(GRAMIAN_STATUS_INVALID, "invalid argument", what);
+}
 
 int check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return kOk;
@@ -176,11 +218,15 @@ void close(void* device_state) {
   delete static_cast<State*>(device_state);
 }
 
-const char* error_text(void) { return last_error; }
+const char* error_text(void) {
+  return last_error;
+}
 
 }  // namespace gramian_cuda
 
-GRAMIAN_CUDA_EXPORT const gramian_op_table* gramian_backend_v1(void) { return &gramian_cuda::table; }
+GRAMIAN_CUDA_EXPORT const gramian_op_table* gramian_backend_v1(void) {
+  return &gramian_cuda::table;
+}
 
 /* Device allocations made, and kernels launched plus vendor routines called, by this process so far. */
 GRAMIAN_CUDA_EXPORT void gramian_cuda_counters(uint64_t* allocations, uint64_t* kernels) {

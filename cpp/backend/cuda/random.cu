@@ -28,8 +28,7 @@ __global__ void fill_signs_kernel(gramian_stream stream, int64_t j0, int64_t cou
 }
 
 template <class T>
-__global__ void fill_uniform_kernel(gramian_stream stream, int64_t i0, int64_t count, double low, double high,
-                                    T* out) {
+__global__ void fill_uniform_kernel(gramian_stream stream, int64_t i0, int64_t count, double low, double high, T* out) {
   for (int64_t t = first_x(); t < count; t += step_x()) {
     const double u = gramian_uniform_at(&stream, static_cast<uint64_t>(i0 + t));
     out[t] = static_cast<T>(low + (high - low) * u);
@@ -63,7 +62,7 @@ int fill_signs(gramian_context* context, int dtype, gramian_stream stream, int64
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
       fill_signs_kernel<<<grid_size(count, kBlockThreads), kBlockThreads, 0, state.stream>>>(stream, j0, count,
-                                                                                            static_cast<T*>(out));
+                                                                                             static_cast<T*>(out));
       return launched("fill_signs");
     });
   });

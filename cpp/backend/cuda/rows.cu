@@ -22,8 +22,8 @@ struct Source {
 /* Blocks of 32 x 8 threads. A tile is read along the memory of the source and written along the rows of dst; shared
  * memory turns the one into the other. */
 template <class T>
-__global__ void load_rows_kernel(Source source, int64_t rows, int64_t cols, T* dst, int64_t ld_dst,
-                                 const double* shift, const double* row_scale, int64_t* first_bad) {
+__global__ void load_rows_kernel(Source source, int64_t rows, int64_t cols, T* dst, int64_t ld_dst, const double* shift,
+                                 const double* row_scale, int64_t* first_bad) {
   __shared__ double tile[kTile][kTile + 1];  // one column more keeps a column off a single bank
   for (int64_t r0 = static_cast<int64_t>(blockIdx.y) * kTile; r0 < rows;
        r0 += static_cast<int64_t>(gridDim.y) * kTile) {
@@ -123,7 +123,9 @@ int launch_class_sums(gramian_context* context, int dtype, int64_t rows, int64_t
   });
 }
 
-int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
+int64_t magnitude(int64_t stride) {
+  return stride < 0 ? -stride : stride;
+}
 
 }  // namespace
 
@@ -138,8 +140,8 @@ int load_rows(gramian_context* context, int src_dtype, const void* src, int64_t 
     const int64_t off_grid = static_cast<int64_t>(reinterpret_cast<uintptr_t>(src)) | row_stride | col_stride;
     const bool aligned = (off_grid & (dtype_bytes(src_dtype) - 1)) == 0;
     const bool by_column = cols == 1 || magnitude(row_stride) < magnitude(col_stride);
-    const Source source = {src_dtype, aligned, by_column, static_cast<const char*>(src), row_stride, col_stride,
-                           row_index};
+    const Source source = {src_dtype,  aligned,    by_column, static_cast<const char*>(src),
+                           row_stride, col_stride, row_index};
     const dim3 grid(grid_size(cols, kTile), grid_size(rows, kTile));
     GRAMIAN_CUDA_TRY(reset_answer(state));
     GRAMIAN_CUDA_TRY(with_type(dst_dtype, [&](auto zero) {

@@ -13,11 +13,20 @@ namespace gramian_cuda {
 /* Bytes of one value, 0 for an unknown dtype. */
 inline int64_t dtype_bytes(int dtype) {
   switch (dtype) {
-    case GRAMIAN_F32: case GRAMIAN_I32: return 4;
-    case GRAMIAN_F64: case GRAMIAN_I64: return 8;
-    case GRAMIAN_F16: case GRAMIAN_I16: return 2;
-    case GRAMIAN_U8: case GRAMIAN_BOOL: return 1;
-    default: return 0;
+    case GRAMIAN_F32:
+    case GRAMIAN_I32:
+      return 4;
+    case GRAMIAN_F64:
+    case GRAMIAN_I64:
+      return 8;
+    case GRAMIAN_F16:
+    case GRAMIAN_I16:
+      return 2;
+    case GRAMIAN_U8:
+    case GRAMIAN_BOOL:
+      return 1;
+    default:
+      return 0;
   }
 }
 
@@ -38,14 +47,22 @@ __device__ inline T fetch(const char* address, bool aligned) {
 
 __device__ inline double widen(int dtype, const char* address, bool aligned) {
   switch (dtype) {
-    case GRAMIAN_F32: return fetch<float>(address, aligned);
-    case GRAMIAN_F64: return fetch<double>(address, aligned);
-    case GRAMIAN_F16: return __half2float(__ushort_as_half(fetch<unsigned short>(address, aligned)));
-    case GRAMIAN_U8: return fetch<uint8_t>(address, aligned);
-    case GRAMIAN_I16: return fetch<int16_t>(address, aligned);
-    case GRAMIAN_BOOL: return fetch<uint8_t>(address, aligned) != 0 ? 1.0 : 0.0;
-    case GRAMIAN_I32: return fetch<int32_t>(address, aligned);
-    default: return static_cast<double>(fetch<int64_t>(address, aligned));
+    case GRAMIAN_F32:
+      return fetch<float>(address, aligned);
+    case GRAMIAN_F64:
+      return fetch<double>(address, aligned);
+    case GRAMIAN_F16:
+      return __half2float(__ushort_as_half(fetch<unsigned short>(address, aligned)));
+    case GRAMIAN_U8:
+      return fetch<uint8_t>(address, aligned);
+    case GRAMIAN_I16:
+      return fetch<int16_t>(address, aligned);
+    case GRAMIAN_BOOL:
+      return fetch<uint8_t>(address, aligned) != 0 ? 1.0 : 0.0;
+    case GRAMIAN_I32:
+      return fetch<int32_t>(address, aligned);
+    default:
+      return static_cast<double>(fetch<int64_t>(address, aligned));
   }
 }
 

@@ -22,8 +22,8 @@ constexpr int kLoadColumns = 1024;
 /* A warp makes kLoadColumns columns of one row at a time in shared memory. Entries are added in their order: lanes of a
  * batch that hold the same column take turns. Every run gives the same bits and duplicates are summed in double. */
 template <class Index, class T>
-__global__ void load_csr_kernel(CsrSource source, const Index* indptr, const Index* indices, int64_t rows,
-                                int64_t cols, T* dst, int64_t ld_dst, const double* shift, const double* row_scale,
+__global__ void load_csr_kernel(CsrSource source, const Index* indptr, const Index* indices, int64_t rows, int64_t cols,
+                                T* dst, int64_t ld_dst, const double* shift, const double* row_scale,
                                 int64_t* first_bad) {
   __shared__ double sums[kLoadWarps][kLoadColumns];
   const int lane = threadIdx.x;
@@ -74,8 +74,7 @@ __global__ void csr_gemm_kernel(int width, int64_t m, int64_t n, T alpha, const 
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kGemmWarps + threadIdx.y; row < m;
        row += static_cast<int64_t>(gridDim.x) * kGemmWarps) {
     const int64_t begin = indptr[row], end = indptr[row + 1];
-    for (int64_t c0 = static_cast<int64_t>(blockIdx.y) * width; c0 < n;
-         c0 += static_cast<int64_t>(gridDim.y) * width) {
+    for (int64_t c0 = static_cast<int64_t>(blockIdx.y) * width; c0 < n; c0 += static_cast<int64_t>(gridDim.y) * width) {
       const int64_t column = c0 + lane % width;
       T sum = 0;
       if (column < n) {
@@ -142,9 +141,9 @@ int csr_gemm(gramian_context* context, int dtype, int value_dtype, int index_dty
           using T = decltype(zero);
           using Index = decltype(index_zero);
           csr_gemm_kernel<<<grid, dim3(kWarp, kGemmWarps), 0, state.stream>>>(
-              width, m, n, static_cast<T>(alpha), static_cast<const Index*>(indptr),
-              static_cast<const Index*>(indices), static_cast<const decltype(value_zero)*>(values),
-              static_cast<const T*>(b), ldb, static_cast<T>(beta), static_cast<T*>(c), ldc);
+              width, m, n, static_cast<T>(alpha), static_cast<const Index*>(indptr), static_cast<const Index*>(indices),
+              static_cast<const decltype(value_zero)*>(values), static_cast<const T*>(b), ldb, static_cast<T>(beta),
+              static_cast<T*>(c), ldc);
           return launched("csr_gemm");
         });
       });

@@ -1,5 +1,5 @@
-// Ridge regression on a stream: rows are added, removed and merged exactly; the weights are those of one fit on the rows
-// that are in. Also the multi-label learner (targets 0 and 1).
+// Ridge regression on a stream: rows are added, removed and merged exactly; the weights are those of one fit on the
+// rows that are in. Also the multi-label learner (targets 0 and 1).
 #pragma once
 
 #include <cstdint>

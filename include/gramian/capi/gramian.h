@@ -27,10 +27,10 @@ extern "C" {
 
 typedef enum gramian_result {
   GRAMIAN_OK = 0,
-  GRAMIAN_ERROR_INVALID = 1,     /* a wrong value or shape, NaN or infinity in the rows */
-  GRAMIAN_ERROR_DTYPE = 2,       /* labels or elements of a type that does not fit */
-  GRAMIAN_ERROR_NOT_FITTED = 3,  /* the model has seen no rows */
-  GRAMIAN_ERROR_NUMERICAL = 4,   /* ridge = 0 without full rank, or an iteration that did not converge */
+  GRAMIAN_ERROR_INVALID = 1,    /* a wrong value or shape, NaN or infinity in the rows */
+  GRAMIAN_ERROR_DTYPE = 2,      /* labels or elements of a type that does not fit */
+  GRAMIAN_ERROR_NOT_FITTED = 3, /* the model has seen no rows */
+  GRAMIAN_ERROR_NUMERICAL = 4,  /* ridge = 0 without full rank, or an iteration that did not converge */
   GRAMIAN_ERROR_MEMORY = 5,
   GRAMIAN_ERROR_UNSUPPORTED = 6, /* not in this build, or training a model that was saved as weights only */
   GRAMIAN_ERROR_BACKEND = 7,     /* the device or its driver failed */

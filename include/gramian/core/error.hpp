@@ -36,8 +36,8 @@ class GRAMIAN_EXPORT Error : public std::runtime_error {
 };
 
 // Throws Error{code, message} unless the condition holds. The message is built only on failure.
-#define GRAMIAN_REQUIRE(condition, code, message)                        \
-  do {                                                                   \
+#define GRAMIAN_REQUIRE(condition, code, message)                                  \
+  do {                                                                             \
     if (!(condition)) throw ::gramian::Error(::gramian::ErrorCode::code, message); \
   } while (false)
 

@@ -10,8 +10,8 @@
 namespace gramian {
 
 // Dense: element (r, c) lies at data + r * row_stride + c * col_stride (bytes; zero and negative strides are fine).
-// CSR: row r has the entries indptr[r] .. indptr[r + 1] of `indices` and `values`; duplicates add up; the order inside a
-// row is free. `row_index`, where set, picks rows: row r of the view is row row_index[r] of the storage.
+// CSR: row r has the entries indptr[r] .. indptr[r + 1] of `indices` and `values`; duplicates add up; the order inside
+// a row is free. `row_index`, where set, picks rows: row r of the view is row row_index[r] of the storage.
 struct GRAMIAN_EXPORT RowsView {
   DType dtype = DType::f64;
   std::int64_t rows = 0;

@@ -56,9 +56,9 @@ GRAMIAN_EXPORT const char* name_of(RandomKind kind);
 //   gaussian    B[j, i] = entry (i, j) of the standard normal stream (family gaussian, tag 0)
 //   rademacher  the same with signs (family rademacher)
 //   hadamard    blocks of P = 2^ceil(log2 n_inputs) features: sqrt(P) H D3 H D2 H D1 x with H the orthonormal
-//               Walsh-Hadamard matrix and D sign diagonals (family features, tag 1, factor = stage, generation = block);
-//               O(P log P) a block instead of O(n_inputs P), and no weights at all ("Orthogonal Random Features",
-//               structured variant)
+//               Walsh-Hadamard matrix and D sign diagonals (family features, tag 1, factor = stage, generation =
+//               block); O(P log P) a block instead of O(n_inputs P), and no weights at all ("Orthogonal Random
+//               Features", structured variant)
 // b: for cos uniform phases in [0, 2 pi) (family features, tag 8) and the result times sqrt(2 / n_features) (random
 // Fourier features, "Random Features for Large-Scale Kernel Machines"); else bias * standard normal (family features,
 // tag 9), none for bias = 0.

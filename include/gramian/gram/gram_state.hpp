@@ -48,18 +48,18 @@ struct SolveOptions {
 };
 
 struct Solution {
-  Array<double> coef;              // n_outputs x n_features, on the device of the state
-  std::vector<double> intercept;   // n_outputs, zeros without intercept
+  Array<double> coef;             // n_outputs x n_features, on the device of the state
+  std::vector<double> intercept;  // n_outputs, zeros without intercept
   SolveReport report;
 };
 
 struct GcvCurve {
   std::vector<double> ridges;
-  std::vector<double> scores;               // sum_w |Y - Yhat|^2 sum_w / (sum_w - trace H)^2, summed over outputs
-  std::vector<double> degrees_of_freedom;   // trace of the hat matrix, the intercept counted
-  std::size_t best = 0;                     // index of the smallest score
-  bool at_edge = false;                     // the best is the first or the last of the grid
-  std::string method;                       // "eigh" or "cholesky"
+  std::vector<double> scores;              // sum_w |Y - Yhat|^2 sum_w / (sum_w - trace H)^2, summed over outputs
+  std::vector<double> degrees_of_freedom;  // trace of the hat matrix, the intercept counted
+  std::size_t best = 0;                    // index of the smallest score
+  bool at_edge = false;                    // the best is the first or the last of the grid
+  std::string method;                      // "eigh" or "cholesky"
 };
 
 class GRAMIAN_EXPORT GramState {
@@ -73,13 +73,13 @@ class GRAMIAN_EXPORT GramState {
 
   std::int64_t n_features() const;
   std::int64_t n_outputs() const;
-  std::int64_t n_rows() const;              // rows of positive weight that the state is made of
+  std::int64_t n_rows() const;  // rows of positive weight that the state is made of
   double weight_sum() const;
   const std::vector<std::int64_t>& counts() const;  // rows per output where codes were used, else zeros
   const GramOptions& options() const;
   const Exec& exec() const;
-  std::size_t bytes() const;                // of all sums
-  double largest_trace() const;             // the largest trace of G ever held since the state was last empty
+  std::size_t bytes() const;     // of all sums
+  double largest_trace() const;  // the largest trace of G ever held since the state was last empty
 
   // Adds rows, mapped by `map` if given. weight: one double per row, >= 0, or null; rows of weight 0 are as if they
   // were not there. atomic: on any error or cancellation the state is unchanged (work of more than one block is

@@ -14,8 +14,8 @@ namespace gramian {
 
 struct RidgeConfig {
   double ridge = 1.0;
-  bool gcv = false;             // choose the ridge from `ridges` by generalised cross-validation at each solve
-  std::vector<double> ridges;   // the grid of gcv; empty means 10^-10 .. 10^2 times the mean diagonal of the centred G
+  bool gcv = false;            // choose the ridge from `ridges` by generalised cross-validation at each solve
+  std::vector<double> ridges;  // the grid of gcv; empty means 10^-10 .. 10^2 times the mean diagonal of the centred G
   bool standardize = false;
   GramOptions gram;
 };
@@ -34,8 +34,8 @@ class GRAMIAN_EXPORT RidgeHead {
   const RidgeConfig& config() const;
   const FeatureMapPtr& map() const;
   const Exec& exec() const;
-  bool has_state() const;              // false after loading a weights-only file
-  const GramState& state() const;      // Error{unsupported} without one
+  bool has_state() const;          // false after loading a weights-only file
+  const GramState& state() const;  // Error{unsupported} without one
 
   // Forward to the state and forget the weights. On an error nothing has changed.
   void add(const RowsView& x, const Targets& y, const double* weight, bool atomic);

@@ -39,10 +39,10 @@ class GRAMIAN_EXPORT Json {
   const std::vector<Json>& items() const;
   const std::map<std::string, Json>& members() const;
 
-  bool contains(const std::string& key) const;       // false unless an object
-  const Json& at(const std::string& key) const;      // Error{file_format} naming a missing key
-  Json& operator[](const std::string& key);          // null becomes an object
-  void push_back(Json value);                        // null becomes an array
+  bool contains(const std::string& key) const;   // false unless an object
+  const Json& at(const std::string& key) const;  // Error{file_format} naming a missing key
+  Json& operator[](const std::string& key);      // null becomes an object
+  void push_back(Json value);                    // null becomes an array
 
   std::string dump() const;
   // Strict RFC 8259 (no comments, no trailing commas, valid UTF-8, no duplicate keys), nesting at most `max_depth`.

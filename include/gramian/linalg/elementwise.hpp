@@ -37,7 +37,8 @@ GRAMIAN_EXPORT void row_sumsq(const Exec& exec, MatrixView<const T> x, double* o
 template <class T>
 GRAMIAN_EXPORT std::vector<double> column_sums(const Exec& exec, MatrixView<const T> x,
                                                const std::vector<double>& weight);
-// out[code[r], :] += weight[r] x[r, :], rows in order, in double; an empty weight means ones. Codes (host) are rows of out.
+// out[code[r], :] += weight[r] x[r, :], rows in order, in double; an empty weight means ones. Codes (host) are rows of
+// out.
 template <class T>
 GRAMIAN_EXPORT void class_sums(const Exec& exec, MatrixView<const T> x, const std::int64_t* codes,
                                const std::vector<double>& weight, MatrixView<double> out);

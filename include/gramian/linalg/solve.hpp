@@ -15,18 +15,18 @@ namespace gramian {
 
 // How one solve went.
 struct SolveReport {
-  std::string method;       // "cholesky", "cholesky_mixed" (float factor, double refinement), "eigh", "zero" (no rows)
-  std::string form;         // "primal" or "dual"
-  std::string fallback;     // why the method is not the first choice, "" if it is
-  double ridge = 0;         // the ridge used
-  std::int64_t size = 0;    // order of the system solved
-  std::int64_t rank = 0;    // numerical rank of the system; equals size unless method is "eigh"
-  double condition = 0;     // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh"
+  std::string method;     // "cholesky", "cholesky_mixed" (float factor, double refinement), "eigh", "zero" (no rows)
+  std::string form;       // "primal" or "dual"
+  std::string fallback;   // why the method is not the first choice, "" if it is
+  double ridge = 0;       // the ridge used
+  std::int64_t size = 0;  // order of the system solved
+  std::int64_t rank = 0;  // numerical rank of the system; equals size unless method is "eigh"
+  double condition = 0;   // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh"
   double smallest_eigenvalue = 0;  // of the system, estimated likewise (of the modes kept for "eigh")
-  double residual = 0;      // scaled backward residual |B - A W| / (|A| |W| + |B|), Frobenius norms
-  int refinements = 0;      // sweeps of iterative refinement
-  double removal_bound = 0; // bound of the relative weight error that removals caused; 0 if nothing was removed
-  double seconds = 0;       // wall time of factor and solve
+  double residual = 0;             // scaled backward residual |B - A W| / (|A| |W| + |B|), Frobenius norms
+  int refinements = 0;             // sweeps of iterative refinement
+  double removal_bound = 0;        // bound of the relative weight error that removals caused; 0 if nothing was removed
+  double seconds = 0;              // wall time of factor and solve
 };
 
 enum class Precision {

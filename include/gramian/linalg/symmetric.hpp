@@ -1,9 +1,10 @@
-// A symmetric matrix kept as its lower triangle cut into block rows: half the memory of the square. Block row i holds the
-// columns up to its diagonal tile as one row-major panel, so a kernel can take a tile or a run of tiles in one call; tiles
-// are the unit of parallel work for Gram updates, Cholesky and triangular solves.
+// A symmetric matrix kept as its lower triangle cut into block rows: half the memory of the square. Block row i holds
+// the columns up to its diagonal tile as one row-major panel, so a kernel can take a tile or a run of tiles in one
+// call; tiles are the unit of parallel work for Gram updates, Cholesky and triangular solves.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "gramian/core/array.hpp"
@@ -55,6 +56,20 @@ class GRAMIAN_EXPORT SymmetricMatrix {
 
 // G += alpha X'X. Products are made in the type of X, over at most 2048 rows at a time where that is float, and
 // added to G in its own type. n^2 k flops for k rows.
+//
+// An updater takes all the memory its updates need when it is made, so that an update cannot run out of it half way.
+template <class P>
+class GRAMIAN_EXPORT GramUpdater {
+ public:
+  // For updates of at most `rows` rows of this matrix.
+  GramUpdater(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows);
+  ~GramUpdater();
+  void update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 template <class P>
 GRAMIAN_EXPORT void gram_update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g);
 // K += alpha X X' for X n x k.

@@ -37,28 +37,27 @@ constexpr int64_t kPeakSteps = 2000000;
 #define GRAMIAN_PEAK_STEP(sum) \
   sum = sum * factor + term;   \
   GRAMIAN_KEEP(sum)
-#define GRAMIAN_PEAK_LOOP(name, target, scalar, bytes)                                                     \
-  target double name() {                                                                                   \
-    typedef scalar Wide __attribute__((vector_size(bytes)));                                               \
-    const Wide factor = Wide{} + scalar(0.999), term = Wide{} + scalar(1e-3);                              \
-    Wide s0 = term, s1 = term, s2 = term, s3 = term, s4 = term, s5 = term, s6 = term, s7 = term, s8 = term, \
-         s9 = term;                                                                                        \
-    const Clock::time_point start = Clock::now();                                                          \
-    for (int64_t step = 0; step < kPeakSteps; ++step) {                                                    \
-      GRAMIAN_PEAK_STEP(s0);                                                                               \
-      GRAMIAN_PEAK_STEP(s1);                                                                               \
-      GRAMIAN_PEAK_STEP(s2);                                                                               \
-      GRAMIAN_PEAK_STEP(s3);                                                                               \
-      GRAMIAN_PEAK_STEP(s4);                                                                               \
-      GRAMIAN_PEAK_STEP(s5);                                                                               \
-      GRAMIAN_PEAK_STEP(s6);                                                                               \
-      GRAMIAN_PEAK_STEP(s7);                                                                               \
-      GRAMIAN_PEAK_STEP(s8);                                                                               \
-      GRAMIAN_PEAK_STEP(s9);                                                                               \
-    }                                                                                                      \
-    const double seconds = seconds_since(start);                                                           \
-    const double lanes = static_cast<double>((bytes) / sizeof(scalar));                                    \
-    return 2.0 * lanes * kChains * static_cast<double>(kPeakSteps) / seconds / 1e9;                        \
+#define GRAMIAN_PEAK_LOOP(name, target, scalar, bytes)                                                                 \
+  target double name() {                                                                                               \
+    typedef scalar Wide __attribute__((vector_size(bytes)));                                                           \
+    const Wide factor = Wide{} + scalar(0.999), term = Wide{} + scalar(1e-3);                                          \
+    Wide s0 = term, s1 = term, s2 = term, s3 = term, s4 = term, s5 = term, s6 = term, s7 = term, s8 = term, s9 = term; \
+    const Clock::time_point start = Clock::now();                                                                      \
+    for (int64_t step = 0; step < kPeakSteps; ++step) {                                                                \
+      GRAMIAN_PEAK_STEP(s0);                                                                                           \
+      GRAMIAN_PEAK_STEP(s1);                                                                                           \
+      GRAMIAN_PEAK_STEP(s2);                                                                                           \
+      GRAMIAN_PEAK_STEP(s3);                                                                                           \
+      GRAMIAN_PEAK_STEP(s4);                                                                                           \
+      GRAMIAN_PEAK_STEP(s5);                                                                                           \
+      GRAMIAN_PEAK_STEP(s6);                                                                                           \
+      GRAMIAN_PEAK_STEP(s7);                                                                                           \
+      GRAMIAN_PEAK_STEP(s8);                                                                                           \
+      GRAMIAN_PEAK_STEP(s9);                                                                                           \
+    }                                                                                                                  \
+    const double seconds = seconds_since(start);                                                                       \
+    const double lanes = static_cast<double>((bytes) / sizeof(scalar));                                                \
+    return 2.0 * lanes * kChains * static_cast<double>(kPeakSteps) / seconds / 1e9;                                    \
   }
 
 #if defined(__x86_64__)
@@ -135,7 +134,7 @@ double host_copy_bandwidth() {
 struct Result {
   std::string table, op, dtype, size, unit;
   double rate = 0.0;
-  double ceiling = 0.0;  /* of the same unit; 0 where there is none */
+  double ceiling = 0.0; /* of the same unit; 0 where there is none */
   double seconds = 0.0;
 };
 
@@ -144,8 +143,12 @@ struct Work {
   double amount;
   const char* unit;
 };
-Work flops(double count) { return {count, "GFLOP/s"}; }
-Work bytes(double count) { return {count, "GB/s"}; }
+Work flops(double count) {
+  return {count, "GFLOP/s"};
+}
+Work bytes(double count) {
+  return {count, "GB/s"};
+}
 
 class Bench {
  public:
@@ -216,8 +219,8 @@ class Bench {
     result.seconds = median(times);
     result.rate = work.amount / result.seconds / 1e9;
     result.ceiling = result.unit == "GB/s" ? bandwidth_ : peak_[dtype];
-    std::printf("%-9s %-13s %-4s %-26s %10.2f %-8s %5.1f %%\n", result.table.c_str(), op.c_str(),
-                result.dtype.c_str(), size.c_str(), result.rate, work.unit, 100.0 * result.rate / result.ceiling);
+    std::printf("%-9s %-13s %-4s %-26s %10.2f %-8s %5.1f %%\n", result.table.c_str(), op.c_str(), result.dtype.c_str(),
+                size.c_str(), result.rate, work.unit, 100.0 * result.rate / result.ceiling);
     std::fflush(stdout);
     results_->push_back(result);
     release();
@@ -256,9 +259,8 @@ class Bench {
     const int64_t n = 6144;
     void* a = random(dtype, n * n);
     void* c = random(dtype, n * n);
-    return best_rate(2.0 * std::pow(static_cast<double>(n), 3.0), [&] {
-      return table_.gemm(ctx(), dtype, 0, 0, n, n, n, 1.0, a, n, a, n, 0.0, c, n);
-    });
+    return best_rate(2.0 * std::pow(static_cast<double>(n), 3.0),
+                     [&] { return table_.gemm(ctx(), dtype, 0, 0, n, n, n, 1.0, a, n, a, n, 0.0, c, n); });
   }
   double device_copy() {
     const int64_t count = int64_t{1} << 26;
@@ -278,9 +280,15 @@ class Bench {
 
 /* --- sizes of each op ---------------------------------------------------------------------------------------- */
 
-double real_of(int64_t value) { return static_cast<double>(value); }
-long long ll(int64_t value) { return static_cast<long long>(value); }
-double element_bytes(int dtype) { return static_cast<double>(size_of(dtype)); }
+double real_of(int64_t value) {
+  return static_cast<double>(value);
+}
+long long ll(int64_t value) {
+  return static_cast<long long>(value);
+}
+double element_bytes(int dtype) {
+  return static_cast<double>(size_of(dtype));
+}
 
 void bench_gemm(Bench& b, int t) {
   const int64_t shapes[][3] = {{128, 128, 128}, {512, 512, 512}, {1024, 1024, 1024}, {256, 2000, 784}};
@@ -323,8 +331,9 @@ void bench_csr_gemm(Bench& b, int t) {
 void bench_potrf(Bench& b, int t) {
   for (int64_t n : {128, 1000}) {
     void *a = b.dominant(t, n), *work = b.random(t, n * n);
-    b.time("potrf", t, text("n %lld", ll(n)), flops(std::pow(real_of(n), 3.0) / 3.0),
-           [&] { return b.table().potrf(b.ctx(), t, n, work, n); }, [&] { return b.restore(t, n * n, a, work); });
+    b.time(
+        "potrf", t, text("n %lld", ll(n)), flops(std::pow(real_of(n), 3.0) / 3.0),
+        [&] { return b.table().potrf(b.ctx(), t, n, work, n); }, [&] { return b.restore(t, n * n, a, work); });
   }
 }
 
@@ -332,23 +341,27 @@ void bench_trsm(Bench& b, int t) {
   for (int64_t n : {128, 1000}) {
     const int64_t m = 256;
     void *l = b.dominant(t, n), *x = b.random(t, n * m), *work = b.random(t, n * m);
-    b.time("trsm", t, text("left %lld, %lld columns", ll(n), ll(m)), flops(real_of(n) * real_of(n) * real_of(m)),
-           [&] { return b.table().trsm(b.ctx(), t, GRAMIAN_LEFT, 0, n, m, l, n, work, m); },
-           [&] { return b.restore(t, n * m, x, work); });
+    b.time(
+        "trsm", t, text("left %lld, %lld columns", ll(n), ll(m)), flops(real_of(n) * real_of(n) * real_of(m)),
+        [&] { return b.table().trsm(b.ctx(), t, GRAMIAN_LEFT, 0, n, m, l, n, work, m); },
+        [&] { return b.restore(t, n * m, x, work); });
   }
 }
 
 void bench_syevd(Bench& b, int t) {
   for (int64_t n : {64, 300}) {
     void *a = b.dominant(t, n), *work = b.random(t, n * n), *w = b.random(t, n);
-    b.time("syevd", t, text("n %lld", ll(n)), flops(9.0 * std::pow(real_of(n), 3.0)),
-           [&] { return b.table().syevd(b.ctx(), t, n, work, n, w); }, [&] { return b.restore(t, n * n, a, work); });
+    b.time(
+        "syevd", t, text("n %lld", ll(n)), flops(9.0 * std::pow(real_of(n), 3.0)),
+        [&] { return b.table().syevd(b.ctx(), t, n, work, n, w); }, [&] { return b.restore(t, n * n, a, work); });
   }
 }
 
 /* The memory-bound ops: a block that fits the second-level cache and one that does not. */
 const int64_t kBlocks[][2] = {{64, 512}, {4096, 2048}};
-std::string block_size(int64_t rows, int64_t cols) { return text("%lld x %lld", ll(rows), ll(cols)); }
+std::string block_size(int64_t rows, int64_t cols) {
+  return text("%lld x %lld", ll(rows), ll(cols));
+}
 
 void bench_load_rows(Bench& b, int t) {
   for (const auto& s : kBlocks) {
@@ -381,8 +394,8 @@ void bench_load_csr(Bench& b, int t) {
   int64_t bad = 0;
   b.time("load_csr", t, text("%s, %lld a row", block_size(rows, cols).c_str(), ll(per_row)),
          bytes(real_of(rows * cols) * element_bytes(t) + 8.0 * real_of(rows * per_row)), [&] {
-           return b.table().load_csr(b.ctx(), GRAMIAN_F32, GRAMIAN_I32, starts, columns, values, nullptr, rows, cols,
-                                     t, to, cols, nullptr, nullptr, &bad);
+           return b.table().load_csr(b.ctx(), GRAMIAN_F32, GRAMIAN_I32, starts, columns, values, nullptr, rows, cols, t,
+                                     to, cols, nullptr, nullptr, &bad);
          });
 }
 
@@ -436,10 +449,11 @@ void bench_map(Bench& b, int t) {
   const int64_t rows = 256, cols = 2048;
   for (int kind = GRAMIAN_RELU; kind <= GRAMIAN_SIGN; ++kind) {
     void *x = b.random(t, rows * cols), *work = b.random(t, rows * cols), *shift = b.random(t, cols);
-    b.time("map", t, text("%s %s", names[kind], block_size(rows, cols).c_str()),
-           bytes(2.0 * real_of(rows * cols) * element_bytes(t)),
-           [&] { return b.table().map(b.ctx(), t, kind, rows, cols, shift, 1.0, work, cols); },
-           [&] { return b.restore(t, rows * cols, x, work); });
+    b.time(
+        "map", t, text("%s %s", names[kind], block_size(rows, cols).c_str()),
+        bytes(2.0 * real_of(rows * cols) * element_bytes(t)),
+        [&] { return b.table().map(b.ctx(), t, kind, rows, cols, shift, 1.0, work, cols); },
+        [&] { return b.restore(t, rows * cols, x, work); });
   }
 }
 
@@ -449,9 +463,10 @@ void bench_rbf(Bench& b, int t) {
   auto* first = static_cast<const double*>(b.put(row_sq.data(), row_sq.size() * 8));
   auto* second = static_cast<const double*>(b.put(col_sq.data(), col_sq.size() * 8));
   void *x = b.random(t, rows * cols), *work = b.random(t, rows * cols);
-  b.time("rbf", t, block_size(rows, cols), bytes(2.0 * real_of(rows * cols) * element_bytes(t)),
-         [&] { return b.table().rbf(b.ctx(), t, rows, cols, first, second, 0.5, work, cols); },
-         [&] { return b.restore(t, rows * cols, x, work); });
+  b.time(
+      "rbf", t, block_size(rows, cols), bytes(2.0 * real_of(rows * cols) * element_bytes(t)),
+      [&] { return b.table().rbf(b.ctx(), t, rows, cols, first, second, 0.5, work, cols); },
+      [&] { return b.restore(t, rows * cols, x, work); });
 }
 
 void bench_row_sumsq(Bench& b, int t) {
@@ -481,9 +496,8 @@ void bench_class_sums(Bench& b, int t) {
     void* x = b.random(t, s[0] * s[1]);
     auto* codes = static_cast<const int64_t*>(b.put(code.data(), code.size() * sizeof(int64_t)));
     auto* out = static_cast<double*>(b.random(GRAMIAN_F64, classes * s[1]));
-    b.time("class_sums", t, block_size(s[0], s[1]), bytes(real_of(s[0] * s[1]) * element_bytes(t)), [&] {
-      return b.table().class_sums(b.ctx(), t, s[0], s[1], x, s[1], codes, nullptr, classes, out, s[1]);
-    });
+    b.time("class_sums", t, block_size(s[0], s[1]), bytes(real_of(s[0] * s[1]) * element_bytes(t)),
+           [&] { return b.table().class_sums(b.ctx(), t, s[0], s[1], x, s[1], codes, nullptr, classes, out, s[1]); });
   }
 }
 
@@ -518,9 +532,8 @@ void bench_fwht(Bench& b, int t) {
   const int64_t shapes[][2] = {{256, 1024}, {16, 65536}};
   for (const auto& s : shapes) {
     void* x = b.random(t, s[0] * s[1]);
-    b.time("fwht", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)), [&] {
-      return b.table().fwht(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[1])), x, s[1]);
-    });
+    b.time("fwht", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)),
+           [&] { return b.table().fwht(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[1])), x, s[1]); });
   }
 }
 

@@ -51,7 +51,9 @@ uint64_t Random::bits() {
 double Random::uniform(double low, double high) {
   return low + (high - low) * (static_cast<double>(bits() >> 11) * 0x1p-53);
 }
-int64_t Random::index(int64_t count) { return static_cast<int64_t>((bits() >> 16) % static_cast<uint64_t>(count)); }
+int64_t Random::index(int64_t count) {
+  return static_cast<int64_t>((bits() >> 16) % static_cast<uint64_t>(count));
+}
 
 Matrix random_matrix(Random& random, int dtype, int64_t rows, int64_t cols) {
   Matrix matrix(dtype, rows, cols);
@@ -63,7 +65,11 @@ Matrix random_matrix(Random& random, int dtype, int64_t rows, int64_t cols) {
 
 Buffer::Buffer(Machine& machine, bool is_input, int64_t rows, size_t row_bytes, size_t stride, size_t offset,
                const void* packed_rows)
-    : machine_(machine), is_input_(is_input), rows_(rows), row_bytes_(row_bytes), stride_(stride),
+    : machine_(machine),
+      is_input_(is_input),
+      rows_(rows),
+      row_bytes_(row_bytes),
+      stride_(stride),
       before_(kGuard + offset),
       original_(before_ + static_cast<size_t>(rows) * stride + kGuard, is_input ? kInputGuard : kOutputGuard) {
   const auto* source = static_cast<const unsigned char*>(packed_rows);
@@ -82,7 +88,9 @@ Buffer::Buffer(Machine& machine, bool is_input, int64_t rows, size_t row_bytes, 
   }
 }
 
-Buffer::~Buffer() { machine_.table->free(machine_.ctx(), base_); }
+Buffer::~Buffer() {
+  machine_.table->free(machine_.ctx(), base_);
+}
 
 void Buffer::refresh() {
   if (fresh_) return;
@@ -107,8 +115,8 @@ std::string Buffer::damage() {
     if (original_[t] == current_[t]) continue;
     const auto position = static_cast<int64_t>(t) - static_cast<int64_t>(before_);
     const auto row = position >= 0 && stride_ > 0 ? position / static_cast<int64_t>(stride_) : -1;
-    const bool inside = row >= 0 && row < rows_ && position % static_cast<int64_t>(stride_) <
-                        static_cast<int64_t>(row_bytes_);
+    const bool inside =
+        row >= 0 && row < rows_ && position % static_cast<int64_t>(stride_) < static_cast<int64_t>(row_bytes_);
     if (inside && !is_input_) continue;
     return text("%s overwritten at byte %lld of %lld rows of %zu bytes, pitch %zu", inside ? "input" : "guard",
                 static_cast<long long>(position), static_cast<long long>(rows_), row_bytes_, stride_);

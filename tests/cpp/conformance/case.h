@@ -113,7 +113,7 @@ class Buffer {
   int64_t rows() const { return rows_; }
   size_t row_bytes() const { return row_bytes_; }
 
-  int dtype = -1;      /* set for matrices */
+  int dtype = -1; /* set for matrices */
   int64_t ld = 0;
   int64_t cols = 0;
 
@@ -128,8 +128,8 @@ class Buffer {
   bool fresh_ = false;
 };
 
-struct CaseFailed {};   /* thrown to leave a case that cannot go on */
-struct RunStopped {};   /* thrown by a harness that was asked to stop at the first failure */
+struct CaseFailed {}; /* thrown to leave a case that cannot go on */
+struct RunStopped {}; /* thrown by a harness that was asked to stop at the first failure */
 
 /* One running case: owns its buffers, collects its failures. */
 class Case {
@@ -192,10 +192,10 @@ class Harness;
 /* One entry of the table as the list knows it. */
 struct Op {
   const char* name;
-  size_t offset;                    /* of its slot in gramian_op_table */
+  size_t offset; /* of its slot in gramian_op_table */
   bool (*present)(const Table&);
-  void (*wrap)(Table&);             /* puts the counting thunk in front of the entry */
-  int64_t (*calls)();               /* through the thunk since wrap */
+  void (*wrap)(Table&); /* puts the counting thunk in front of the entry */
+  int64_t (*calls)();   /* through the thunk since wrap */
   void (*cases)(Harness&);
 };
 

@@ -13,7 +13,9 @@ const double kInf = std::numeric_limits<double>::infinity();
 const double kScalars[] = {1.0, 0.0, -1.0, 0.7};
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) { return static_cast<long long>(value); }
+long long ll(int64_t value) {
+  return static_cast<long long>(value);
+}
 
 void poison_upper(Matrix& matrix, double poison) {
   for (int64_t r = 0; r < matrix.rows; ++r) {
@@ -169,9 +171,8 @@ Buffer& value_array(Case& c, int value_dtype, const std::vector<double>& values)
 
 void csr_gemm_case(Harness& harness, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
                    double alpha, double beta) {
-  const std::string what =
-      text("%s values %s index %s m %lld n %lld k %lld alpha %g beta %g", dtype_name(dtype), dtype_name(value_dtype),
-           dtype_name(index_dtype), ll(m), ll(n), ll(k), alpha, beta);
+  const std::string what = text("%s values %s index %s m %lld n %lld k %lld alpha %g beta %g", dtype_name(dtype),
+                                dtype_name(value_dtype), dtype_name(index_dtype), ll(m), ll(n), ll(k), alpha, beta);
   harness.run(what, [&](Case& c) {
     const Csr a = random_csr(harness.random(), value_dtype, m, k, 0.3);
     const Matrix b = random_matrix(harness.random(), dtype, k, n);

@@ -13,7 +13,9 @@ const double kInf = std::numeric_limits<double>::infinity();
 const double kScalars[] = {1.0, 0.0, -1.0, 0.7};
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) { return static_cast<long long>(value); }
+long long ll(int64_t value) {
+  return static_cast<long long>(value);
+}
 
 /* Every edge size once as a row count and once as a column count, with a short other side. */
 std::vector<std::pair<int64_t, int64_t>> shapes() {
@@ -42,8 +44,8 @@ Matrix as_row(const std::vector<double>& values) {
 
 void axpby_case(Harness& harness, int src, int dst, int64_t rows, int64_t cols, double alpha, double beta,
                 bool in_place, bool null_src) {
-  const std::string what = text("%s to %s %lld x %lld alpha %g beta %g%s%s", dtype_name(src), dtype_name(dst),
-                                ll(rows), ll(cols), alpha, beta, in_place ? " in place" : "", null_src ? " null" : "");
+  const std::string what = text("%s to %s %lld x %lld alpha %g beta %g%s%s", dtype_name(src), dtype_name(dst), ll(rows),
+                                ll(cols), alpha, beta, in_place ? " in place" : "", null_src ? " null" : "");
   harness.run(what, [&](Case& c) {
     const Matrix x = random_matrix(harness.random(), src, rows, cols);
     Matrix y = in_place ? x : random_matrix(harness.random(), dst, rows, cols);
@@ -176,8 +178,12 @@ void scale_cases(Harness& harness, bool columns) {
 
 }  // namespace
 
-void cases_scale_columns(Harness& harness) { scale_cases(harness, true); }
-void cases_scale_rows(Harness& harness) { scale_cases(harness, false); }
+void cases_scale_columns(Harness& harness) {
+  scale_cases(harness, true);
+}
+void cases_scale_rows(Harness& harness) {
+  scale_cases(harness, false);
+}
 
 /* --- map ----------------------------------------------------------------------------------------------------- */
 
@@ -220,8 +226,8 @@ void map_case(Harness& harness, int dtype, int kind, int64_t rows, int64_t cols,
     }
     Buffer* dshift = shifted ? &c.input(shift) : nullptr;
     Buffer& dx = c.output(x);
-    c.expect_status(c.table().map(c.ctx(), dtype, kind, rows, cols, dshift != nullptr ? dshift->data() : nullptr,
-                                  scale, dx.data(), dx.ld));
+    c.expect_status(c.table().map(c.ctx(), dtype, kind, rows, cols, dshift != nullptr ? dshift->data() : nullptr, scale,
+                                  dx.data(), dx.ld));
     c.close(c.fetch(dx), want);
   });
 }
@@ -267,8 +273,8 @@ void rbf_case(Harness& harness, int dtype, int64_t rows, int64_t cols, double ga
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < cols; ++j) {
         const double sum = row_sq[static_cast<size_t>(r)] + col_sq[static_cast<size_t>(j)];
-        const long double q = static_cast<long double>(row_sq[static_cast<size_t>(r)]) +
-                              col_sq[static_cast<size_t>(j)] - 2.0L * x(r, j);
+        const long double q =
+            static_cast<long double>(row_sq[static_cast<size_t>(r)]) + col_sq[static_cast<size_t>(j)] - 2.0L * x(r, j);
         const long double value = std::isnan(q) ? q : std::exp(-static_cast<long double>(gamma) * (q > 0 ? q : 0.0L));
         const double condition = std::isfinite(x(r, j)) ? gamma * (sum + 2.0 * std::fabs(x(r, j))) : 0.0;
         want.value[want.at(r, j)] = value;
@@ -331,8 +337,8 @@ Estimate grouped_sums(const Matrix& x, const std::vector<int64_t>* code, const s
 }
 
 void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool weighted, bool with_nan) {
-  const std::string what = text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted},
-                                with_nan ? " NaN" : "");
+  const std::string what =
+      text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted}, with_nan ? " NaN" : "");
   harness.run(what, [&](Case& c) {
     Matrix x = random_matrix(harness.random(), dtype, rows, cols);
     if (with_nan) x(rows / 2, cols / 2) = kNan;
@@ -349,8 +355,8 @@ void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, b
 }
 
 void class_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t codes, bool weighted) {
-  const std::string what = text("%s %lld x %lld codes %lld weights %d", dtype_name(dtype), ll(rows), ll(cols),
-                                ll(codes), int{weighted});
+  const std::string what =
+      text("%s %lld x %lld codes %lld weights %d", dtype_name(dtype), ll(rows), ll(cols), ll(codes), int{weighted});
   harness.run(what, [&](Case& c) {
     const Matrix x = random_matrix(harness.random(), dtype, rows, cols);
     std::vector<int64_t> code(static_cast<size_t>(rows));
@@ -387,8 +393,8 @@ void cases_row_sumsq(Harness& harness) {
         }
         Buffer& dx = c.input(x);
         Buffer& out = c.array(std::vector<double>(static_cast<size_t>(rows), kNan), false);
-        c.expect_status(c.table().row_sumsq(c.ctx(), dtype, rows, cols, dx.data(), dx.ld,
-                                            static_cast<double*>(out.data())));
+        c.expect_status(
+            c.table().row_sumsq(c.ctx(), dtype, rows, cols, dx.data(), dx.ld, static_cast<double*>(out.data())));
         c.close(as_row(c.fetch_array<double>(out)), want);
       });
     }

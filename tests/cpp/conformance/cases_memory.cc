@@ -165,9 +165,8 @@ void download_case(Harness& harness, int64_t rows, size_t row_bytes, size_t from
                 for (size_t r = 0; r < count && row_bytes > 0; ++r) {
                   std::memcpy(want.data() + r * to, sent.data() + r * from, row_bytes);
                 }
-                c.expect_status(c.table().download(c.ctx(), rows, row_bytes, source.data(),
-                                                   static_cast<int64_t>(from), host.data(),
-                                                   static_cast<int64_t>(to)));
+                c.expect_status(c.table().download(c.ctx(), rows, row_bytes, source.data(), static_cast<int64_t>(from),
+                                                   host.data(), static_cast<int64_t>(to)));
                 c.expect(host == want, "the bytes did not arrive as they were sent");
               });
 }
@@ -199,7 +198,9 @@ void cases_upload(Harness& harness) {
   });
 }
 
-void cases_download(Harness& harness) { transfer_cases(&download_case, harness); }
+void cases_download(Harness& harness) {
+  transfer_cases(&download_case, harness);
+}
 
 void cases_sync(Harness& harness) {
   harness.run("with nothing under way", [&](Case& c) { c.expect_status(c.table().sync(c.ctx())); });

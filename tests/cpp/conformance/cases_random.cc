@@ -14,8 +14,12 @@ const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 constexpr uint64_t kSeed = 12345;
 constexpr uint64_t kGaussianKey = 0x5f4c1dac282d5556u;
 
-long long ll(int64_t value) { return static_cast<long long>(value); }
-uint64_t index_of(int64_t value) { return static_cast<uint64_t>(value); }
+long long ll(int64_t value) {
+  return static_cast<long long>(value);
+}
+uint64_t index_of(int64_t value) {
+  return static_cast<uint64_t>(value);
+}
 
 gramian_stream stream_of(uint64_t key, uint32_t tag = 0, uint32_t factor = 0, uint32_t generation = 0) {
   return {key, tag, factor, generation};
@@ -84,8 +88,8 @@ void fill_random_case(Harness& harness, int dtype, int distribution, const grami
       }
     }
     Buffer& out = c.output(Matrix(dtype, rows, cols, kNan));
-    c.expect_status(c.table().fill_random(c.ctx(), dtype, distribution, stream, j0, rows, i0, cols, scale, out.data(),
-                                          out.ld));
+    c.expect_status(
+        c.table().fill_random(c.ctx(), dtype, distribution, stream, j0, rows, i0, cols, scale, out.data(), out.ld));
     c.same(c.fetch(out), want);
   });
 }
@@ -117,8 +121,8 @@ void cases_fill_random(Harness& harness) {
         }
       }
       for (size_t t = 0; t < sizes.size(); ++t) {
-        fill_random_case(harness, dtype, distribution, streams()[t % 3], 3, sizes[t],
-                         static_cast<int64_t>(t), sizes[(5 * t + 3) % sizes.size()], t % 2 == 0 ? 1.0 : -0.125);
+        fill_random_case(harness, dtype, distribution, streams()[t % 3], 3, sizes[t], static_cast<int64_t>(t),
+                         sizes[(5 * t + 3) % sizes.size()], t % 2 == 0 ? 1.0 : -0.125);
       }
       // 2^17 draws reach both tails of the quantile.
       fill_random_case(harness, dtype, distribution, streams()[1], 0, 128, 0, 1024, 1.0);
@@ -157,19 +161,19 @@ void cases_fill_uniform(Harness& harness) {
         for (int64_t count : edge_sizes(257)) {
           const double low = intervals[turn % 4][0], high = intervals[turn % 4][1];
           ++turn;
-          harness.run(text("%s tag %u i0 %lld count %lld [%g, %g]", dtype_name(dtype), stream.tag, ll(i0), ll(count),
-                           low, high),
-                      [&](Case& c) {
-                        check_law(c);
-                        Matrix want(dtype, 1, count);
-                        for (int64_t t = 0; t < count; ++t) {
-                          want(0, t) = round_to(dtype, uniform_entry(stream, index_of(i0 + t), low, high));
-                        }
-                        Buffer& out = c.output(Matrix(dtype, 1, count, kNan));
-                        c.expect_status(
-                            c.table().fill_uniform(c.ctx(), dtype, stream, i0, count, low, high, out.data()));
-                        c.same(c.fetch(out), want);
-                      });
+          harness.run(
+              text("%s tag %u i0 %lld count %lld [%g, %g]", dtype_name(dtype), stream.tag, ll(i0), ll(count), low,
+                   high),
+              [&](Case& c) {
+                check_law(c);
+                Matrix want(dtype, 1, count);
+                for (int64_t t = 0; t < count; ++t) {
+                  want(0, t) = round_to(dtype, uniform_entry(stream, index_of(i0 + t), low, high));
+                }
+                Buffer& out = c.output(Matrix(dtype, 1, count, kNan));
+                c.expect_status(c.table().fill_uniform(c.ctx(), dtype, stream, i0, count, low, high, out.data()));
+                c.same(c.fetch(out), want);
+              });
         }
       }
     }

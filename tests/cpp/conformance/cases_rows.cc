@@ -10,9 +10,13 @@ namespace {
 
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 
-long long ll(int64_t value) { return static_cast<long long>(value); }
+long long ll(int64_t value) {
+  return static_cast<long long>(value);
+}
 
-bool can_load(int src, int dst) { return dst == GRAMIAN_F64 || (src != GRAMIAN_I32 && src != GRAMIAN_I64); }
+bool can_load(int src, int dst) {
+  return dst == GRAMIAN_F64 || (src != GRAMIAN_I32 && src != GRAMIAN_I64);
+}
 
 template <class T>
 void put(unsigned char* bytes, T value) {
@@ -23,14 +27,22 @@ void put(unsigned char* bytes, T value) {
 void put_random(Random& random, int dtype, unsigned char* bytes) {
   const uint64_t bits = random.bits() >> 5;
   switch (dtype) {
-    case GRAMIAN_F32: return put(bytes, static_cast<float>(random.uniform(-100.0, 100.0)));
-    case GRAMIAN_F64: return put(bytes, random.uniform(-100.0, 100.0));
-    case GRAMIAN_F16: return put(bytes, static_cast<uint16_t>((bits & 0x7C00) == 0x7C00 ? bits & 0x83FF : bits));
-    case GRAMIAN_BOOL: return put(bytes, static_cast<uint8_t>(bits % 3 == 0 ? 0 : bits));
-    case GRAMIAN_U8: return put(bytes, static_cast<uint8_t>(bits));
-    case GRAMIAN_I16: return put(bytes, static_cast<int16_t>(bits));
-    case GRAMIAN_I32: return put(bytes, static_cast<int32_t>(bits));
-    default: return put(bytes, static_cast<int64_t>(random.bits()) >> (bits % 48));
+    case GRAMIAN_F32:
+      return put(bytes, static_cast<float>(random.uniform(-100.0, 100.0)));
+    case GRAMIAN_F64:
+      return put(bytes, random.uniform(-100.0, 100.0));
+    case GRAMIAN_F16:
+      return put(bytes, static_cast<uint16_t>((bits & 0x7C00) == 0x7C00 ? bits & 0x83FF : bits));
+    case GRAMIAN_BOOL:
+      return put(bytes, static_cast<uint8_t>(bits % 3 == 0 ? 0 : bits));
+    case GRAMIAN_U8:
+      return put(bytes, static_cast<uint8_t>(bits));
+    case GRAMIAN_I16:
+      return put(bytes, static_cast<int16_t>(bits));
+    case GRAMIAN_I32:
+      return put(bytes, static_cast<int32_t>(bits));
+    default:
+      return put(bytes, static_cast<int64_t>(random.bits()) >> (bits % 48));
   }
 }
 
@@ -43,7 +55,9 @@ void put_bad(int dtype, int turn, unsigned char* bytes) {
   if (dtype == GRAMIAN_F64) put(bytes, bad);
 }
 
-bool floating(int dtype) { return dtype == GRAMIAN_F16 || dtype == GRAMIAN_F32 || dtype == GRAMIAN_F64; }
+bool floating(int dtype) {
+  return dtype == GRAMIAN_F16 || dtype == GRAMIAN_F32 || dtype == GRAMIAN_F64;
+}
 
 /* (value - shift) * scale as the contract says it: double operations, one final rounding. */
 double loaded(double value, const std::vector<double>* shift, const std::vector<double>* scale, int64_t r, int64_t c,
@@ -87,8 +101,17 @@ struct Operands {
 
 /* --- load_rows ----------------------------------------------------------------------------------------------- */
 
-enum Layout { kPacked, kPadded, kColumnMajor, kReversedRows, kReversedColumns, kSameRow, kSameColumn, kOddSpacing,
-              kLayouts };
+enum Layout {
+  kPacked,
+  kPadded,
+  kColumnMajor,
+  kReversedRows,
+  kReversedColumns,
+  kSameRow,
+  kSameColumn,
+  kOddSpacing,
+  kLayouts
+};
 
 struct Strides {
   int64_t row, col;
@@ -96,33 +119,41 @@ struct Strides {
 
 Strides strides_of(int layout, int64_t size, int64_t rows, int64_t cols) {
   switch (layout) {
-    case kPadded: return {cols * size + 5, size};  // odd pitch: rows are unaligned
-    case kColumnMajor: return {size, (rows + 1) * size};
-    case kReversedRows: return {-cols * size, size};
-    case kReversedColumns: return {cols * size, -size};
-    case kSameRow: return {0, size};
-    case kSameColumn: return {size, 0};
-    case kOddSpacing: return {cols * (2 * size + 1), 2 * size + 1};
-    default: return {cols * size, size};
+    case kPadded:
+      return {cols * size + 5, size};  // odd pitch: rows are unaligned
+    case kColumnMajor:
+      return {size, (rows + 1) * size};
+    case kReversedRows:
+      return {-cols * size, size};
+    case kReversedColumns:
+      return {cols * size, -size};
+    case kSameRow:
+      return {0, size};
+    case kSameColumn:
+      return {size, 0};
+    case kOddSpacing:
+      return {cols * (2 * size + 1), 2 * size + 1};
+    default:
+      return {cols * size, size};
   }
 }
 
 /* bad_rows: source rows (before row_index) that get a NaN or an infinity in one column. */
-void load_rows_case(Harness& harness, int src, int dst, int layout, int64_t rows, int64_t cols,
-                    const Options& options, const std::vector<int64_t>& bad_rows = {}) {
-  const std::string what =
-      text("%s to %s layout %d %lld x %lld index %d shift %d scale %d bad %zu", dtype_name(src), dtype_name(dst),
-           layout, ll(rows), ll(cols), int{options.indexed}, int{options.shifted}, int{options.scaled},
-           bad_rows.size());
+void load_rows_case(Harness& harness, int src, int dst, int layout, int64_t rows, int64_t cols, const Options& options,
+                    const std::vector<int64_t>& bad_rows = {}) {
+  const std::string what = text("%s to %s layout %d %lld x %lld index %d shift %d scale %d bad %zu", dtype_name(src),
+                                dtype_name(dst), layout, ll(rows), ll(cols), int{options.indexed}, int{options.shifted},
+                                int{options.scaled}, bad_rows.size());
   harness.run(what, [&](Case& c) {
     const int64_t source_rows = options.indexed ? rows + 3 : rows;
     const auto size = static_cast<int64_t>(size_of(src));
     const Strides strides = strides_of(layout, size, source_rows, cols);
     // Where element [0, 0] lies, so that the lowest address is the beginning of the block.
-    const int64_t origin = -(strides.row < 0 ? strides.row * (source_rows - 1) : 0) -
-                           (strides.col < 0 ? strides.col * (cols - 1) : 0);
-    const int64_t span = rows == 0 || cols == 0 ? 0
-                         : std::abs(strides.row) * (source_rows - 1) + std::abs(strides.col) * (cols - 1) + size;
+    const int64_t origin =
+        -(strides.row < 0 ? strides.row * (source_rows - 1) : 0) - (strides.col < 0 ? strides.col * (cols - 1) : 0);
+    const int64_t span = rows == 0 || cols == 0
+                             ? 0
+                             : std::abs(strides.row) * (source_rows - 1) + std::abs(strides.col) * (cols - 1) + size;
     std::vector<unsigned char> bytes(static_cast<size_t>(span), 0xFF);
     const auto at = [&](int64_t r, int64_t j) { return bytes.data() + origin + strides.row * r + strides.col * j; };
     for (int64_t r = 0; r < source_rows && span > 0; ++r) {
@@ -156,7 +187,9 @@ void load_rows_case(Harness& harness, int src, int dst, int layout, int64_t rows
   });
 }
 
-Options options_of(size_t turn) { return {(turn & 1) != 0, (turn & 2) != 0, (turn & 4) != 0}; }
+Options options_of(size_t turn) {
+  return {(turn & 1) != 0, (turn & 2) != 0, (turn & 4) != 0};
+}
 
 }  // namespace
 
@@ -197,10 +230,10 @@ namespace {
  * 2^-30 below 2^11 and the shift is zero there, so the sum is exact in double in any order (and wrong in float). */
 void load_csr_case(Harness& harness, int src, int index_dtype, int dst, int64_t rows, int64_t cols,
                    const Options& options, bool duplicates, const std::vector<int64_t>& bad_rows = {}) {
-  const std::string what = text("%s index %s to %s %lld x %lld index %d shift %d scale %d duplicates %d bad %zu",
-                                dtype_name(src), dtype_name(index_dtype), dtype_name(dst), ll(rows), ll(cols),
-                                int{options.indexed}, int{options.shifted}, int{options.scaled}, int{duplicates},
-                                bad_rows.size());
+  const std::string what =
+      text("%s index %s to %s %lld x %lld index %d shift %d scale %d duplicates %d bad %zu", dtype_name(src),
+           dtype_name(index_dtype), dtype_name(dst), ll(rows), ll(cols), int{options.indexed}, int{options.shifted},
+           int{options.scaled}, int{duplicates}, bad_rows.size());
   harness.run(what, [&](Case& c) {
     Random& random = harness.random();
     const int64_t source_rows = options.indexed ? rows + 3 : rows;
@@ -257,7 +290,8 @@ void load_csr_case(Harness& harness, int src, int index_dtype, int dst, int64_t 
       }
       for (int64_t j = 0; j < cols; ++j) {
         want(r, j) = loaded(dense[static_cast<size_t>(j)], operands.shift_or_null(), operands.scale_or_null(), r, j,
-                            dst) + 0.0;  // the sign of a zero sum is open
+                            dst) +
+                     0.0;  // the sign of a zero sum is open
       }
     }
     std::vector<int32_t> narrow_indptr(indptr.begin(), indptr.end()), narrow_indices(indices.begin(), indices.end());
@@ -298,8 +332,8 @@ void cases_load_csr(Harness& harness) {
           }
         }
         for (size_t t = 0; t < sizes.size(); ++t) {
-          load_csr_case(harness, src, index_dtype, dst, sizes[t], sizes[(5 * t + 3) % sizes.size()],
-                        options_of(turn++), false);
+          load_csr_case(harness, src, index_dtype, dst, sizes[t], sizes[(5 * t + 3) % sizes.size()], options_of(turn++),
+                        false);
         }
       }
     }

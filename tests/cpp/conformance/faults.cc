@@ -62,14 +62,22 @@ void nudge(gramian_context* x, int dtype, void* base, int64_t index) {
 
 bool close_failed = false;
 
-int open_without_state(int, void**) { return 0; }
+int open_without_state(int, void**) {
+  return 0;
+}
 void close_with_error(void* state) {
   real.close(state);
   close_failed = true;
 }
-const char* error_text_of_close() { return close_failed ? "close failed" : real.error_text(); }
-const char* error_text_empty() { return ""; }
-const char* error_text_null() { return nullptr; }
+const char* error_text_of_close() {
+  return close_failed ? "close failed" : real.error_text();
+}
+const char* error_text_empty() {
+  return "";
+}
+const char* error_text_null() {
+  return nullptr;
+}
 int alloc_without_memory(gramian_context*, size_t, void** out) {
   *out = nullptr;
   return 0;
@@ -99,11 +107,13 @@ int upload_one_less(gramian_context* x, int64_t rows, size_t row_bytes, const vo
                     void* dst, int64_t dst_stride) {
   return real.upload(x, rows > 1 ? rows - 1 : rows, row_bytes, host, host_stride, dst, dst_stride);
 }
-int download_packed(gramian_context* x, int64_t rows, size_t row_bytes, const void* src, int64_t src_stride,
-                    void* host, int64_t) {
+int download_packed(gramian_context* x, int64_t rows, size_t row_bytes, const void* src, int64_t src_stride, void* host,
+                    int64_t) {
   return real.download(x, rows, row_bytes, src, src_stride, host, static_cast<int64_t>(row_bytes));
 }
-int sync_fails(gramian_context*) { return GRAMIAN_STATUS_BACKEND; }
+int sync_fails(gramian_context*) {
+  return GRAMIAN_STATUS_BACKEND;
+}
 
 /* --- rows ---------------------------------------------------------------------------------------------------- */
 
@@ -126,8 +136,8 @@ int load_csr_wrong(gramian_context* x, int src_dtype, int index_dtype, const voi
                    const void* values, const int64_t* row_index, int64_t rows, int64_t cols, int dst_dtype, void* dst,
                    int64_t ld_dst, const double* shift, const double* row_scale, int64_t* first_bad) {
   if (kKind == 0) row_scale = nullptr;
-  const int status = real.load_csr(x, src_dtype, index_dtype, indptr, indices, values, row_index, rows, cols,
-                                   dst_dtype, dst, ld_dst, shift, row_scale, first_bad);
+  const int status = real.load_csr(x, src_dtype, index_dtype, indptr, indices, values, row_index, rows, cols, dst_dtype,
+                                   dst, ld_dst, shift, row_scale, first_bad);
   if (kKind == 1) *first_bad = -1;
   if (kKind == 2 && rows > 0 && cols > 0) flip_last_bit(x, dst_dtype, dst, cols - 1);
   if (kKind == 3 && rows > 0) flip_last_bit(x, dst_dtype, dst, cols);
@@ -192,8 +202,8 @@ int gemm_wrong(gramian_context* x, int dtype, int trans_a, int trans_b, int64_t 
 }
 
 template <int kKind>
-int gram_wrong(gramian_context* x, int dtype, int trans, int64_t n, int64_t k, double alpha, const void* a,
-               int64_t lda, double beta, void* c, int64_t ldc) {
+int gram_wrong(gramian_context* x, int dtype, int trans, int64_t n, int64_t k, double alpha, const void* a, int64_t lda,
+               double beta, void* c, int64_t ldc) {
   if (kKind == 0) beta = 0.0;
   const int status = real.gram(x, dtype, trans, n, k, alpha, a, lda, beta, c, ldc);
   if (kKind == 1 && n > 0) disturb(x, dtype, c, (n - 1) * ldc);
@@ -206,8 +216,8 @@ int csr_gemm_wrong(gramian_context* x, int dtype, int value_dtype, int index_dty
                    double alpha, const void* indptr, const void* indices, const void* values, const void* b,
                    int64_t ldb, double beta, void* c, int64_t ldc) {
   if (kKind == 0) beta = 0.0;
-  const int status = real.csr_gemm(x, dtype, value_dtype, index_dtype, m, n, k, alpha, indptr, indices, values, b,
-                                   ldb, beta, c, ldc);
+  const int status =
+      real.csr_gemm(x, dtype, value_dtype, index_dtype, m, n, k, alpha, indptr, indices, values, b, ldb, beta, c, ldc);
   if (kKind == 1 && m > 0 && n > 0) disturb(x, dtype, c, n - 1);
   if (kKind == 2 && m > 0) disturb(x, dtype, c, n);
   return status;
@@ -297,8 +307,8 @@ int class_sums_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, 
 /* --- randomness and the transform ---------------------------------------------------------------------------- */
 
 template <int kKind>
-int fill_random_wrong(gramian_context* x, int dtype, int distribution, gramian_stream stream, int64_t j0,
-                      int64_t rows, int64_t i0, int64_t cols, double scale, void* out, int64_t ld_out) {
+int fill_random_wrong(gramian_context* x, int dtype, int distribution, gramian_stream stream, int64_t j0, int64_t rows,
+                      int64_t i0, int64_t cols, double scale, void* out, int64_t ld_out) {
   if (kKind == 0) stream.generation = 0;
   if (kKind == 1) j0 &= 0xFFFFFFFF;
   const int status = real.fill_random(x, dtype, distribution, stream, j0, rows, i0, cols, scale, out, ld_out);
@@ -332,7 +342,10 @@ int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double sc
   return status;
 }
 
-#define GRAMIAN_FAULT(entry, wrong, what) {#entry, what, [](Table& table) { table.entry = &wrong; }, false}
+#define GRAMIAN_FAULT(entry, wrong, what)                            \
+  {                                                                  \
+#entry, what, [](Table & table) { table.entry = &wrong; }, false \
+  }
 
 }  // namespace
 
@@ -440,6 +453,8 @@ const std::vector<Fault>& all_faults() {
 
 #undef GRAMIAN_FAULT
 
-void set_true_table(const Table& table) { real = table; }
+void set_true_table(const Table& table) {
+  real = table;
+}
 
 }  // namespace conformance

@@ -11,8 +11,8 @@ namespace conformance {
 struct Fault {
   const char* op;
   const char* what;
-  void (*install)(Table&);   /* replaces the entry; the wrong one forwards to the table given to set_true_table */
-  bool device_only = false;  /* nothing a host table could get wrong */
+  void (*install)(Table&);  /* replaces the entry; the wrong one forwards to the table given to set_true_table */
+  bool device_only = false; /* nothing a host table could get wrong */
 };
 
 const std::vector<Fault>& all_faults();

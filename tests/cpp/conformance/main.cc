@@ -31,8 +31,7 @@ int usage() {
 
 using Row = std::vector<Tally>;
 
-void print_matrix(const std::vector<const Table*>& tables, const std::vector<Row>& rows,
-                  const std::vector<Op>& ops) {
+void print_matrix(const std::vector<const Table*>& tables, const std::vector<Row>& rows, const std::vector<Op>& ops) {
   std::printf("\n%-14s", "cases passed");
   for (const Table* table : tables) std::printf("%12s", table->name);
   std::printf("\n");
@@ -128,8 +127,10 @@ bool parse(int count, char** words, Arguments* out) {
   for (int t = 2; t < count; t += 2) {
     const std::string flag = words[t];
     if (t + 1 == count) return false;
-    std::string* value = flag == "--table" ? &out->table : flag == "--op" ? &out->op
-                         : flag == "--json" && out->mode == "bench" ? &out->json : nullptr;
+    std::string* value = flag == "--table"                          ? &out->table
+                         : flag == "--op"                           ? &out->op
+                         : flag == "--json" && out->mode == "bench" ? &out->json
+                                                                    : nullptr;
     if (value == nullptr) return false;
     *value = words[t + 1];
   }
@@ -176,4 +177,6 @@ int run(int count, char** words) {
 
 }  // namespace conformance
 
-int main(int count, char** words) { return conformance::run(count, words); }
+int main(int count, char** words) {
+  return conformance::run(count, words);
+}

@@ -12,17 +12,25 @@ namespace conformance {
 size_t size_of(int dtype) {
   switch (dtype) {
     case GRAMIAN_F16:
-    case GRAMIAN_I16: return 2;
+    case GRAMIAN_I16:
+      return 2;
     case GRAMIAN_U8:
-    case GRAMIAN_BOOL: return 1;
+    case GRAMIAN_BOOL:
+      return 1;
     case GRAMIAN_F32:
-    case GRAMIAN_I32: return 4;
-    default: return 8;
+    case GRAMIAN_I32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
-double eps(int dtype) { return dtype == GRAMIAN_F32 ? double{FLT_EPSILON} : DBL_EPSILON; }
-double smallest_normal(int dtype) { return dtype == GRAMIAN_F32 ? double{FLT_MIN} : DBL_MIN; }
+double eps(int dtype) {
+  return dtype == GRAMIAN_F32 ? double{FLT_EPSILON} : DBL_EPSILON;
+}
+double smallest_normal(int dtype) {
+  return dtype == GRAMIAN_F32 ? double{FLT_MIN} : DBL_MIN;
+}
 double round_to(int dtype, double value) {
   return dtype == GRAMIAN_F32 ? static_cast<double>(static_cast<float>(value)) : value;
 }
@@ -54,14 +62,22 @@ double widen_half(uint16_t bits) {
 
 double widen(int dtype, const unsigned char* bytes) {
   switch (dtype) {
-    case GRAMIAN_F32: return static_cast<double>(read<float>(bytes));
-    case GRAMIAN_F64: return read<double>(bytes);
-    case GRAMIAN_F16: return widen_half(read<uint16_t>(bytes));
-    case GRAMIAN_U8: return *bytes;
-    case GRAMIAN_I16: return read<int16_t>(bytes);
-    case GRAMIAN_BOOL: return *bytes != 0 ? 1.0 : 0.0;
-    case GRAMIAN_I32: return read<int32_t>(bytes);
-    default: return static_cast<double>(read<int64_t>(bytes));
+    case GRAMIAN_F32:
+      return static_cast<double>(read<float>(bytes));
+    case GRAMIAN_F64:
+      return read<double>(bytes);
+    case GRAMIAN_F16:
+      return widen_half(read<uint16_t>(bytes));
+    case GRAMIAN_U8:
+      return *bytes;
+    case GRAMIAN_I16:
+      return read<int16_t>(bytes);
+    case GRAMIAN_BOOL:
+      return *bytes != 0 ? 1.0 : 0.0;
+    case GRAMIAN_I32:
+      return read<int32_t>(bytes);
+    default:
+      return static_cast<double>(read<int64_t>(bytes));
   }
 }
 
@@ -221,12 +237,18 @@ Estimate triangular_product(const Matrix& l, bool right, bool trans, const Matri
 long double activation(int kind, long double t) {
   if (std::isnan(t)) return t;
   switch (kind) {
-    case GRAMIAN_RELU: return t > 0 ? t : 0.0L;
-    case GRAMIAN_TANH: return std::tanh(t);
-    case GRAMIAN_SIGMOID: return 1.0L / (1.0L + std::exp(-t));
-    case GRAMIAN_COS: return std::isinf(t) ? std::numeric_limits<long double>::quiet_NaN() : std::cos(t);
-    case GRAMIAN_SIGN: return t > 0 ? 1.0L : (t < 0 ? -1.0L : 0.0L);
-    default: return t;
+    case GRAMIAN_RELU:
+      return t > 0 ? t : 0.0L;
+    case GRAMIAN_TANH:
+      return std::tanh(t);
+    case GRAMIAN_SIGMOID:
+      return 1.0L / (1.0L + std::exp(-t));
+    case GRAMIAN_COS:
+      return std::isinf(t) ? std::numeric_limits<long double>::quiet_NaN() : std::cos(t);
+    case GRAMIAN_SIGN:
+      return t > 0 ? 1.0L : (t < 0 ? -1.0L : 0.0L);
+    default:
+      return t;
   }
 }
 
@@ -308,22 +330,34 @@ const double kCentreNum[8] = {3.3871328727963666080e0,  1.3314166789178437745e+2
                               1.3731693765509461125e+4, 4.5921953931549871457e+4, 6.7265770927008700853e+4,
                               3.3430575583588128105e+4, 2.5090809287301226727e+3};
 const double kCentreDen[8] = {1.0,
-                              4.2313330701600911252e+1, 6.8718700749205790830e+2, 5.3941960214247511077e+3,
-                              2.1213794301586595867e+4, 3.9307895800092710610e+4, 2.8729085735721942674e+4,
+                              4.2313330701600911252e+1,
+                              6.8718700749205790830e+2,
+                              5.3941960214247511077e+3,
+                              2.1213794301586595867e+4,
+                              3.9307895800092710610e+4,
+                              2.8729085735721942674e+4,
                               5.2264952788528545610e+3};
-const double kMiddleNum[8] = {1.42343711074968357734e0,  4.63033784615654529590e0,  5.76949722146069140550e0,
-                              3.64784832476320460504e0,  1.27045825245236838258e0,  2.41780725177450611770e-1,
+const double kMiddleNum[8] = {1.42343711074968357734e0,  4.63033784615654529590e0, 5.76949722146069140550e0,
+                              3.64784832476320460504e0,  1.27045825245236838258e0, 2.41780725177450611770e-1,
                               2.27238449892691845833e-2, 7.74545014278341407640e-4};
 const double kMiddleDen[8] = {1.0,
-                              2.05319162663775882187e0,  1.67638483018380384940e0,  6.89767334985100004550e-1,
-                              1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4,
+                              2.05319162663775882187e0,
+                              1.67638483018380384940e0,
+                              6.89767334985100004550e-1,
+                              1.48103976427480074590e-1,
+                              1.51986665636164571966e-2,
+                              5.47593808499534494600e-4,
                               1.05075007164441684324e-9};
 const double kTailNum[8] = {6.65790464350110377720e0,  5.46378491116411436990e0,  1.78482653991729133580e0,
                             2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
                             2.71155556874348757815e-5, 2.01033439929228813265e-7};
 const double kTailDen[8] = {1.0,
-                            5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
-                            7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7,
+                            5.99832206555887937690e-1,
+                            1.36929880922735805310e-1,
+                            1.48753612908506148525e-2,
+                            7.86869131145613259100e-4,
+                            1.84631831751005468180e-5,
+                            1.42151175831644588870e-7,
                             2.04426310338993978564e-15};
 
 uint64_t word_pair(const Block& block, uint64_t index) {
@@ -331,9 +365,13 @@ uint64_t word_pair(const Block& block, uint64_t index) {
   return uint64_t{block.x[first]} | uint64_t{block.x[first + 1]} << 32;
 }
 
-double unit_interval(uint64_t word) { return (static_cast<double>(word >> 12) + 0.5) * 0x1p-52; }
+double unit_interval(uint64_t word) {
+  return (static_cast<double>(word >> 12) + 0.5) * 0x1p-52;
+}
 
-double bit_sign(const Block& block, uint64_t t) { return (block.x[t / 32] >> (t % 32) & 1u) != 0 ? -1.0 : 1.0; }
+double bit_sign(const Block& block, uint64_t t) {
+  return (block.x[t / 32] >> (t % 32) & 1u) != 0 ? -1.0 : 1.0;
+}
 
 }  // namespace
 

@@ -32,7 +32,9 @@ std::string parse_error(const std::string& text, int max_depth = 32) {
   return message_of(ErrorCode::file_format, [&] { Json::parse(text, max_depth); });
 }
 
-std::string again(const std::string& text) { return Json::parse(text).dump(); }
+std::string again(const std::string& text) {
+  return Json::parse(text).dump();
+}
 
 TEST(Json, WritesSortedKeysAndReadsThemBack) {
   Json value;
@@ -50,8 +52,18 @@ TEST(Json, WritesSortedKeysAndReadsThemBack) {
 }
 
 TEST(Json, KeepsEveryBitOfDoubles) {
-  const double values[] = {0.0, -0.0, 1.0, -3.0, 0.1, 1e17, 1e300, 5e-324, 2.2250738585072014e-308,
-                           std::numeric_limits<double>::max(), 1.0 / 3, 123456789012345680.0};
+  const double values[] = {0.0,
+                           -0.0,
+                           1.0,
+                           -3.0,
+                           0.1,
+                           1e17,
+                           1e300,
+                           5e-324,
+                           2.2250738585072014e-308,
+                           std::numeric_limits<double>::max(),
+                           1.0 / 3,
+                           123456789012345680.0};
   for (const double value : values) {
     const Json back = Json::parse(Json(value).dump());
     EXPECT_EQ(back.kind(), Json::Kind::real) << Json(value).dump();
@@ -84,15 +96,67 @@ TEST(Json, ReadsAndWritesStrings) {
 }
 
 TEST(Json, RefusesWhatIsNoJson) {
-  for (const char* text :
-       {"", " ", "{", "[", "[1", "[1,", "[1,]", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{a:1}",
-        "{\"a\" 1}", "[1 2]", "1 2", "nul", "True", "truefalse", "// c\n1", "[1]]", "\"", "\"\\",
-        "\"\\x\"", "\"\\u12\"", "\"\\u12", "\"\\u+123\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\\udc00\"",
-        "\"a\nb\"", "\"\t\"", "'a'", "+1",
-        "-", "01", "-01", "1.", ".5", "1e", "1e+", "1.e3", "0x10", "NaN", "Infinity", "-Infinity", "1e999", "-1e999",
-        "\xef\xbb\xbf""1", "\"\x80\"", "\"\xc0\xaf\"", "\"\xe0\x80\xaf\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
-        "\"\xf5\x80\x80\x80\"", "\"\xe2\x82\"", "\"\xe2\x82", "\"\xff\"",
-        "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}"}) {
+  for (const char* text : {"",
+                           " ",
+                           "{",
+                           "[",
+                           "[1",
+                           "[1,",
+                           "[1,]",
+                           "{\"a\"",
+                           "{\"a\":",
+                           "{\"a\":1",
+                           "{\"a\":1,",
+                           "{\"a\":1,}",
+                           "{a:1}",
+                           "{\"a\" 1}",
+                           "[1 2]",
+                           "1 2",
+                           "nul",
+                           "True",
+                           "truefalse",
+                           "// c\n1",
+                           "[1]]",
+                           "\"",
+                           "\"\\",
+                           "\"\\x\"",
+                           "\"\\u12\"",
+                           "\"\\u12",
+                           "\"\\u+123\"",
+                           "\"\\ud800\"",
+                           "\"\\ud800\\u0041\"",
+                           "\"\\udc00\"",
+                           "\"a\nb\"",
+                           "\"\t\"",
+                           "'a'",
+                           "+1",
+                           "-",
+                           "01",
+                           "-01",
+                           "1.",
+                           ".5",
+                           "1e",
+                           "1e+",
+                           "1.e3",
+                           "0x10",
+                           "NaN",
+                           "Infinity",
+                           "-Infinity",
+                           "1e999",
+                           "-1e999",
+                           "\xef\xbb\xbf"
+                           "1",
+                           "\"\x80\"",
+                           "\"\xc0\xaf\"",
+                           "\"\xe0\x80\xaf\"",
+                           "\"\xed\xa0\x80\"",
+                           "\"\xf4\x90\x80\x80\"",
+                           "\"\xf5\x80\x80\x80\"",
+                           "\"\xe2\x82\"",
+                           "\"\xe2\x82",
+                           "\"\xff\"",
+                           "{\"a\":1,\"a\":2}",
+                           "{\"a\":1,\"\\u0061\":2}"}) {
     EXPECT_NE(parse_error(text).find("JSON, byte "), std::string::npos);
   }
   parse_error(std::string("\0", 1));
@@ -141,8 +205,7 @@ TEST(Json, RefusesToWriteWhatCannotBeRead) {
 }
 
 TEST(Json, NamesTheKindFoundAndTheKeyMissing) {
-  EXPECT_EQ(message_of(ErrorCode::file_format, [] { Json("x").integer(); }),
-            "JSON: expected integer, found string");
+  EXPECT_EQ(message_of(ErrorCode::file_format, [] { Json("x").integer(); }), "JSON: expected integer, found string");
   EXPECT_EQ(message_of(ErrorCode::file_format, [] { Json(1.0).integer(); }), "JSON: expected integer, found real");
   EXPECT_EQ(message_of(ErrorCode::file_format, [] { Json(true).number(); }), "JSON: expected real, found boolean");
   EXPECT_EQ(message_of(ErrorCode::file_format, [] { Json().items(); }), "JSON: expected array, found null");

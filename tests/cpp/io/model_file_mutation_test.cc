@@ -113,12 +113,24 @@ TEST(ModelFileMutation, RandomDamage) {
       const auto at = bytes.begin() + static_cast<std::ptrdiff_t>(pos);
       const auto erased = static_cast<std::ptrdiff_t>(std::min<std::size_t>(random() % 9, bytes.size() - pos));
       switch (bytes.empty() ? 4 : random() % 6) {
-        case 0: *at = static_cast<std::uint8_t>(random()); break;
-        case 1: *at = static_cast<std::uint8_t>(*at ^ (1u << (random() % 8))); break;
-        case 2: *at = static_cast<std::uint8_t>(tokens[random() % tokens.size()]); break;
-        case 3: bytes.erase(at, at + erased); break;
-        case 4: bytes.insert(at, 1 + random() % 8, static_cast<std::uint8_t>(tokens[random() % tokens.size()])); break;
-        default: bytes.resize(random() % (bytes.size() + 1)); break;
+        case 0:
+          *at = static_cast<std::uint8_t>(random());
+          break;
+        case 1:
+          *at = static_cast<std::uint8_t>(*at ^ (1u << (random() % 8)));
+          break;
+        case 2:
+          *at = static_cast<std::uint8_t>(tokens[random() % tokens.size()]);
+          break;
+        case 3:
+          bytes.erase(at, at + erased);
+          break;
+        case 4:
+          bytes.insert(at, 1 + random() % 8, static_cast<std::uint8_t>(tokens[random() % tokens.size()]));
+          break;
+        default:
+          bytes.resize(random() % (bytes.size() + 1));
+          break;
       }
     }
     taken += read_all(bytes) ? 1 : 0;
@@ -131,8 +143,19 @@ TEST(ModelFileMutation, RandomDamage) {
 TEST(ModelFileMutation, RandomNumbersInTheTable) {
   // Well-formed headers with hostile numbers: what random bytes seldom reach.
   std::mt19937 random(7);
-  const std::vector<std::string> numbers{"0", "1", "2", "8", "16", "64", "-1", "4294967296", "9223372036854775807",
-                                         "-9223372036854775808", "18446744073709551615", "1e3", "1.5",
+  const std::vector<std::string> numbers{"0",
+                                         "1",
+                                         "2",
+                                         "8",
+                                         "16",
+                                         "64",
+                                         "-1",
+                                         "4294967296",
+                                         "9223372036854775807",
+                                         "-9223372036854775808",
+                                         "18446744073709551615",
+                                         "1e3",
+                                         "1.5",
                                          "4611686018427387904"};
   const std::vector<std::string> types{"F64", "F32", "I64", "U8", "BF16", ""};
   const auto number = [&] { return numbers[random() % numbers.size()]; };

@@ -10,10 +10,10 @@
 #include <vector>
 
 #if !defined(_WIN32)
-#include <csignal>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <csignal>
 #endif
 
 #include "gramian/core/error.hpp"
@@ -42,7 +42,9 @@ std::string message_of(ErrorCode code, Action action) {
   return "";
 }
 
-bool has_text(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool has_text(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 Bytes file_of(const std::string& header, const std::string& data = "") {
   Bytes result(8);
@@ -93,8 +95,8 @@ struct Sample {
     EXPECT_EQ(reader.library_version(), GRAMIAN_VERSION);
     EXPECT_EQ(reader.config().at("ridge").number(), 0.1);
     EXPECT_EQ(reader.config().at("label").string(), "caf\xc3\xa9 \"quoted\"");
-    EXPECT_EQ(reader.names(), (std::vector<std::string>{"counts", "empty", "flags", "last_empty", "scalar", "scale",
-                                                        "weights"}));
+    EXPECT_EQ(reader.names(),
+              (std::vector<std::string>{"counts", "empty", "flags", "last_empty", "scalar", "scale", "weights"}));
     const TensorView view = reader.tensor("weights", TensorType::f64, {2, -1});
     EXPECT_EQ(view.shape, (std::vector<std::int64_t>{2, 3}));
     EXPECT_EQ(view.size(), 6);
@@ -160,11 +162,10 @@ TEST_F(ModelFile, HasTheseBytes) {
   ModelWriter writer("m", config);
   writer.add("flag", TensorType::u8, {1}, &flag);
   writer.add("value", TensorType::f64, {1, 1}, &value);
-  std::string header =
-      R"({"__metadata__":{"config":"{\"a\":1}","format":"gramian","lib_version":")" GRAMIAN_VERSION
-      R"(","model":"m","schema":"1"},"_pad0":{"data_offsets":[1,64],"dtype":"U8","shape":[63]},)"
-      R"("flag":{"data_offsets":[0,1],"dtype":"U8","shape":[1]},)"
-      R"("value":{"data_offsets":[64,72],"dtype":"F64","shape":[1,1]}})";
+  std::string header = R"({"__metadata__":{"config":"{\"a\":1}","format":"gramian","lib_version":")" GRAMIAN_VERSION
+                       R"(","model":"m","schema":"1"},"_pad0":{"data_offsets":[1,64],"dtype":"U8","shape":[63]},)"
+                       R"("flag":{"data_offsets":[0,1],"dtype":"U8","shape":[1]},)"
+                       R"("value":{"data_offsets":[64,72],"dtype":"F64","shape":[1,1]}})";
   while ((header.size() + 8) % 64 != 0) header.push_back(' ');
   std::string data(64, '\0');
   data[0] = '\7';
@@ -283,8 +284,8 @@ TEST_F(ModelFile, RefusesIncompleteMetadata) {
   EXPECT_TRUE(has_text(refused(file_of(R"({"__metadata__":{"format":"gramian","schema":1}})")), "must be strings"));
   EXPECT_TRUE(has_text(refused(file_of(R"({"__metadata__":[]})")), "expected object"));
   EXPECT_TRUE(has_text(
-      refused(file_of(
-          R"({"__metadata__":{"format":"gramian","schema":"1","model":"m","lib_version":"1","config":"{"}})")),
+      refused(
+          file_of(R"({"__metadata__":{"format":"gramian","schema":"1","model":"m","lib_version":"1","config":"{"}})")),
       "damaged configuration: JSON, byte 1"));
 }
 

@@ -254,13 +254,20 @@ int map_cosine(int64_t rows, int64_t cols, const void* shift, double scale, void
 template <class T>
 int map_type(int activation, int64_t rows, int64_t cols, const void* shift, double scale, void* x, int64_t ldx) {
   switch (activation) {
-    case GRAMIAN_IDENTITY: return map_rows<T>(Identity(), rows, cols, shift, scale, x, ldx);
-    case GRAMIAN_RELU: return map_rows<T>(Relu(), rows, cols, shift, scale, x, ldx);
-    case GRAMIAN_TANH: return map_rows<T>(Tanh(), rows, cols, shift, scale, x, ldx);
-    case GRAMIAN_SIGMOID: return map_rows<T>(Sigmoid(), rows, cols, shift, scale, x, ldx);
-    case GRAMIAN_COS: return map_cosine<T>(rows, cols, shift, scale, x, ldx);
-    case GRAMIAN_SIGN: return map_rows<T>(Sign(), rows, cols, shift, scale, x, ldx);
-    default: return GRAMIAN_STATUS_INVALID;
+    case GRAMIAN_IDENTITY:
+      return map_rows<T>(Identity(), rows, cols, shift, scale, x, ldx);
+    case GRAMIAN_RELU:
+      return map_rows<T>(Relu(), rows, cols, shift, scale, x, ldx);
+    case GRAMIAN_TANH:
+      return map_rows<T>(Tanh(), rows, cols, shift, scale, x, ldx);
+    case GRAMIAN_SIGMOID:
+      return map_rows<T>(Sigmoid(), rows, cols, shift, scale, x, ldx);
+    case GRAMIAN_COS:
+      return map_cosine<T>(rows, cols, shift, scale, x, ldx);
+    case GRAMIAN_SIGN:
+      return map_rows<T>(Sign(), rows, cols, shift, scale, x, ldx);
+    default:
+      return GRAMIAN_STATUS_INVALID;
   }
 }
 

@@ -51,9 +51,9 @@ inline Vector<T> lane_stage(Vector<T> v) {
 
 template <class T>
 inline Vector<T> lane_stages(Vector<T> v) {
-  if constexpr (kLanes<T> > 8) v = lane_stage<T, 8>(v);
-  if constexpr (kLanes<T> > 4) v = lane_stage<T, 4>(v);
-  if constexpr (kLanes<T> > 2) v = lane_stage<T, 2>(v);
+  if constexpr (kLanes < T >> 8) v = lane_stage<T, 8>(v);
+  if constexpr (kLanes < T >> 4) v = lane_stage<T, 4>(v);
+  if constexpr (kLanes < T >> 2) v = lane_stage<T, 2>(v);
   return lane_stage<T, 1>(v);
 }
 
@@ -128,4 +128,6 @@ int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, voi
 
 }  // namespace
 
-GRAMIAN_FILL_FUNCTION(hadamard) { table->fwht = fwht; }
+GRAMIAN_FILL_FUNCTION(hadamard) {
+  table->fwht = fwht;
+}

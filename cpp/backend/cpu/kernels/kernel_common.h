@@ -12,9 +12,8 @@
 #define GRAMIAN_JOIN_NAME(stem, isa) gramian_fill_##stem##_##isa
 #define GRAMIAN_EXPAND_NAME(stem, isa) GRAMIAN_JOIN_NAME(stem, isa)
 /* Opens the one exported function of a kernel file. */
-#define GRAMIAN_FILL_FUNCTION(stem)                 \
-  extern "C" __attribute__((visibility("hidden"))) \
-  void GRAMIAN_EXPAND_NAME(stem, GRAMIAN_ISA)(gramian_op_table * table)
+#define GRAMIAN_FILL_FUNCTION(stem) \
+  extern "C" __attribute__((visibility("hidden"))) void GRAMIAN_EXPAND_NAME(stem, GRAMIAN_ISA)(gramian_op_table * table)
 
 #if defined(__AVX512F__)
 #define GRAMIAN_VECTOR_BYTES 64
@@ -77,16 +76,22 @@ inline To bit_copy(const From& from) {
 }
 
 /* kLanes<double> values of T as doubles, and back. */
-inline Vector<double> load_wide(const double* source) { return load<Vector<double>>(source); }
+inline Vector<double> load_wide(const double* source) {
+  return load<Vector<double>>(source);
+}
 inline Vector<double> load_wide(const float* source) {
   return __builtin_convertvector(load<Pack<float>::Narrow>(source), Vector<double>);
 }
-inline void store_rounded(double* target, const Vector<double>& vector) { store(target, vector); }
+inline void store_rounded(double* target, const Vector<double>& vector) {
+  store(target, vector);
+}
 inline void store_rounded(float* target, const Vector<double>& vector) {
   store(target, __builtin_convertvector(vector, Pack<float>::Narrow));
 }
 
-inline bool is_compute_type(int dtype) { return dtype == GRAMIAN_F32 || dtype == GRAMIAN_F64; }
+inline bool is_compute_type(int dtype) {
+  return dtype == GRAMIAN_F32 || dtype == GRAMIAN_F64;
+}
 
 }  // namespace
 

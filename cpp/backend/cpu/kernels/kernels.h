@@ -20,7 +20,7 @@ extern "C" {
 GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
 
 /* gramian_fill_kernels_<isa>: every other entry. Name, memory kind and tile edge are the caller's. */
-#define GRAMIAN_DECLARE_KERNELS(isa)                                                 \
+#define GRAMIAN_DECLARE_KERNELS(isa)                                                  \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_dense_##isa(gramian_op_table* table);       \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_factor_##isa(gramian_op_table* table);      \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_elementwise_##isa(gramian_op_table* table); \

@@ -17,7 +17,9 @@ int open_host(int, void** device_state) {
 void close_host(void*) {}
 
 /* The status says all there is to say about a host failure. */
-const char* error_text() { return ""; }
+const char* error_text() {
+  return "";
+}
 
 int alloc(gramian_context*, size_t bytes, void** out) {
   *out = nullptr;
@@ -27,7 +29,9 @@ int alloc(gramian_context*, size_t bytes, void** out) {
   return *out ? GRAMIAN_STATUS_OK : GRAMIAN_STATUS_NO_MEMORY;
 }
 
-void release(gramian_context*, void* pointer) { std::free(pointer); }
+void release(gramian_context*, void* pointer) {
+  std::free(pointer);
+}
 
 int copy(gramian_context*, int64_t rows, size_t row_bytes, const void* src, int64_t src_stride, void* dst,
          int64_t dst_stride) {
@@ -43,7 +47,9 @@ int copy(gramian_context*, int64_t rows, size_t row_bytes, const void* src, int6
   return GRAMIAN_STATUS_OK;
 }
 
-int sync(gramian_context*) { return GRAMIAN_STATUS_OK; }
+int sync(gramian_context*) {
+  return GRAMIAN_STATUS_OK;
+}
 
 }  // namespace
 

@@ -7,8 +7,8 @@
 #include <arm_neon.h>
 #endif
 
-#include "kernel_common.h"
 #include "../../portable_math.h"
+#include "kernel_common.h"
 
 namespace {
 
@@ -43,9 +43,9 @@ inline void philox_lanes(Word counter[4], uint64_t key, Word words[2]) {
   for (int round = 0; round < 10; ++round) {
     const Word p0 = multiply_low(x0, 0xd2511f53u);
     const Word p1 = multiply_low(x2, 0xcd9e8d57u);
-    x0 = (p1 >> 32) ^ x1 ^ uint64_t{k0};
+    x0 = (p1 >> 32) ^ x1 ^ uint64_t { k0 };
     x1 = p1;
-    x2 = (p0 >> 32) ^ x3 ^ uint64_t{k1};
+    x2 = (p0 >> 32) ^ x3 ^ uint64_t { k1 };
     x3 = p0;
     k0 += 0x9e3779b9u;
     k1 += 0xbb67ae85u;

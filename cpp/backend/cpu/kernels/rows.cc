@@ -156,9 +156,9 @@ int64_t load_strided(const RowSource& source, int64_t rows, int64_t cols, D* dst
     for (int64_t c0 = 0; c0 < cols; c0 += edge) {
       const int64_t width = c0 + edge < cols ? edge : cols - c0;
       for (int64_t r = r0; r < r_end; ++r) {
-        const auto flags = load_piece<S>(source.row(r) + c0 * source.col_stride, source.col_stride, width,
-                                         dst + r * ld_dst + c0, source.shift ? source.shift + c0 : nullptr,
-                                         source.scale(r));
+        const auto flags =
+            load_piece<S>(source.row(r) + c0 * source.col_stride, source.col_stride, width, dst + r * ld_dst + c0,
+                          source.shift ? source.shift + c0 : nullptr, source.scale(r));
         if (S::is_bad(flags) && (bad < 0 || r < bad)) bad = r;
       }
     }
@@ -179,15 +179,32 @@ template <class D>
 int load_type(int src_dtype, const RowSource& source, int64_t rows, int64_t cols, void* dst, int64_t ld_dst,
               int64_t* first_bad) {
   switch (src_dtype) {
-    case GRAMIAN_F32: *first_bad = load_storage<GRAMIAN_F32, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_F64: *first_bad = load_storage<GRAMIAN_F64, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_F16: *first_bad = load_storage<GRAMIAN_F16, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_U8: *first_bad = load_storage<GRAMIAN_U8, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I16: *first_bad = load_storage<GRAMIAN_I16, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_BOOL: *first_bad = load_storage<GRAMIAN_BOOL, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I32: *first_bad = load_storage<GRAMIAN_I32, D>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I64: *first_bad = load_storage<GRAMIAN_I64, D>(source, rows, cols, dst, ld_dst); break;
-    default: return GRAMIAN_STATUS_INVALID;
+    case GRAMIAN_F32:
+      *first_bad = load_storage<GRAMIAN_F32, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_F64:
+      *first_bad = load_storage<GRAMIAN_F64, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_F16:
+      *first_bad = load_storage<GRAMIAN_F16, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_U8:
+      *first_bad = load_storage<GRAMIAN_U8, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I16:
+      *first_bad = load_storage<GRAMIAN_I16, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_BOOL:
+      *first_bad = load_storage<GRAMIAN_BOOL, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I32:
+      *first_bad = load_storage<GRAMIAN_I32, D>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I64:
+      *first_bad = load_storage<GRAMIAN_I64, D>(source, rows, cols, dst, ld_dst);
+      break;
+    default:
+      return GRAMIAN_STATUS_INVALID;
   }
   return GRAMIAN_STATUS_OK;
 }
@@ -299,15 +316,32 @@ template <class D, class Index>
 int load_sparse_type(int src_dtype, const SparseSource& source, int64_t rows, int64_t cols, void* dst, int64_t ld_dst,
                      int64_t* first_bad) {
   switch (src_dtype) {
-    case GRAMIAN_F32: *first_bad = load_sparse<GRAMIAN_F32, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_F64: *first_bad = load_sparse<GRAMIAN_F64, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_F16: *first_bad = load_sparse<GRAMIAN_F16, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_U8: *first_bad = load_sparse<GRAMIAN_U8, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I16: *first_bad = load_sparse<GRAMIAN_I16, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_BOOL: *first_bad = load_sparse<GRAMIAN_BOOL, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I32: *first_bad = load_sparse<GRAMIAN_I32, D, Index>(source, rows, cols, dst, ld_dst); break;
-    case GRAMIAN_I64: *first_bad = load_sparse<GRAMIAN_I64, D, Index>(source, rows, cols, dst, ld_dst); break;
-    default: return GRAMIAN_STATUS_INVALID;
+    case GRAMIAN_F32:
+      *first_bad = load_sparse<GRAMIAN_F32, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_F64:
+      *first_bad = load_sparse<GRAMIAN_F64, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_F16:
+      *first_bad = load_sparse<GRAMIAN_F16, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_U8:
+      *first_bad = load_sparse<GRAMIAN_U8, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I16:
+      *first_bad = load_sparse<GRAMIAN_I16, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_BOOL:
+      *first_bad = load_sparse<GRAMIAN_BOOL, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I32:
+      *first_bad = load_sparse<GRAMIAN_I32, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    case GRAMIAN_I64:
+      *first_bad = load_sparse<GRAMIAN_I64, D, Index>(source, rows, cols, dst, ld_dst);
+      break;
+    default:
+      return GRAMIAN_STATUS_INVALID;
   }
   return GRAMIAN_STATUS_OK;
 }

@@ -107,4 +107,6 @@ int csr_gemm(gramian_context*, int dtype, int value_dtype, int index_dtype, int6
 
 }  // namespace
 
-GRAMIAN_FILL_FUNCTION(sparse) { table->csr_gemm = csr_gemm; }
+GRAMIAN_FILL_FUNCTION(sparse) {
+  table->csr_gemm = csr_gemm;
+}
