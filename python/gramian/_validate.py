@@ -221,17 +221,13 @@ def first_bad_row(rows):
 def check_width(rows, n_features, who):
     """The rows must be as wide as those of the fit."""
     if rows.shape[1] != n_features:
-        raise ValueError(
-            f"X has {rows.shape[1]} features, but {who} is expecting {n_features} features as input."
-        )
+        raise ValueError(f"X has {rows.shape[1]} features, but {who} is expecting {n_features} features as input.")
 
 
 def check_length(rows, y):
     """As many targets as rows."""
     if len(y) != rows.shape[0]:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: [{rows.shape[0]}, {len(y)}]"
-        )
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: [{rows.shape[0]}, {len(y)}]")
 
 
 def check_weight(sample_weight, n_rows):
@@ -331,7 +327,7 @@ def device_name(device):
 
 
 def product_dtype(dtype):
-    """"float64" or "float32" from a ``dtype`` parameter."""
+    """ "float64" or "float32" from a ``dtype`` parameter."""
     if dtype is None:
         return "float64"
     try:

@@ -118,9 +118,7 @@ class Estimator:
         for key, value in params.items():
             name, _, rest = key.partition("__")
             if name not in names:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {self!r}. Valid parameters are: {names!r}."
-                )
+                raise ValueError(f"Invalid parameter {name!r} for estimator {self!r}. Valid parameters are: {names!r}.")
             if rest:
                 nested.setdefault(name, {})[rest] = value
             else:

@@ -226,9 +226,7 @@ class RandomFeatures(FeatureMap):
     (3, 64)
     """
 
-    def __init__(
-        self, n_features=100, kind="gaussian", activation="relu", scale=None, bias=0.0, random_state=0
-    ):
+    def __init__(self, n_features=100, kind="gaussian", activation="relu", scale=None, bias=0.0, random_state=0):
         self.n_features = n_features
         self.kind = kind
         self.activation = activation
@@ -487,9 +485,7 @@ def _head(rows, count=10 * _MEDIAN_ROWS):
 def check_map(feature_map, name):
     """TypeError unless it is one of ours."""
     if not isinstance(feature_map, FeatureMap):
-        raise TypeError(
-            f"{name}: RandomFeatures, RBFFeatures or FeatureChain needed, got {type(feature_map).__name__}"
-        )
+        raise TypeError(f"{name}: RandomFeatures, RBFFeatures or FeatureChain needed, got {type(feature_map).__name__}")
 
 
 def fit_map(feature_map, rows, random_state):

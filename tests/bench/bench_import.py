@@ -1,6 +1,6 @@
 """Seconds of `import gramian` beyond NumPy's own import, in fresh processes.
 
-    python tests/bench/bench_import.py
+python tests/bench/bench_import.py
 """
 
 import statistics
@@ -27,8 +27,10 @@ def main():
         if run >= 2:
             numpy.append(a)
             both.append(b)
-    print(f"import numpy {statistics.median(numpy) * 1e3:.0f} ms, with gramian {statistics.median(both) * 1e3:.0f} ms: "
-          f"{(statistics.median(both) - statistics.median(numpy)) * 1e3:.0f} ms more")
+    print(
+        f"import numpy {statistics.median(numpy) * 1e3:.0f} ms, with gramian {statistics.median(both) * 1e3:.0f} ms: "
+        f"{(statistics.median(both) - statistics.median(numpy)) * 1e3:.0f} ms more"
+    )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,12 @@ def load(rows):
     if path and os.path.exists(path):
         data = np.load(path)
         X = data["x_train"].reshape(-1, 784)[:rows].astype(np.float32) / 255
-        return X, data["y_train"][:rows].astype(np.int64), data["x_test"].reshape(-1, 784).astype(np.float32) / 255, \
-            data["y_test"].astype(np.int64)
+        return (
+            X,
+            data["y_train"][:rows].astype(np.int64),
+            data["x_test"].reshape(-1, 784).astype(np.float32) / 255,
+            data["y_test"].astype(np.int64),
+        )
     rng = np.random.default_rng(0)
     X = rng.random((rows + 1000, 784), dtype=np.float32)
     y = rng.integers(0, 10, rows + 1000)
@@ -59,8 +63,14 @@ def ours(args):
     model.coef_  # solves
     seconds = time.perf_counter() - start
     peak = peak_megabytes()
-    return {"seconds": seconds, "accumulate": accumulated, "before_MB": before, "peak_MB": peak,
-            "accuracy": float(model.score(X_test, y_test)), "report": str(model.report_)}
+    return {
+        "seconds": seconds,
+        "accumulate": accumulated,
+        "before_MB": before,
+        "peak_MB": peak,
+        "accuracy": float(model.score(X_test, y_test)),
+        "report": str(model.report_),
+    }
 
 
 def peer(args):
@@ -122,24 +132,34 @@ def main():
     results = {"syrk": [], "ours": [], "peer": []}
     for _ in range(args.repeats):
         for side, kept in results.items():
-            command = [*os.environ.get("GRAMIAN_BENCH_PYTHON", sys.executable).split(), __file__, "--side", side, "--rows", str(args.rows), "--features",
-                       str(args.features), "--threads", str(args.threads)]
+            command = [sys.executable, __file__, "--side", side]
+            command += ["--rows", str(args.rows), "--features", str(args.features), "--threads", str(args.threads)]
             kept.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    middle = {side: sorted(kept, key=lambda r: r.get("seconds", r.get("gflops")))[len(kept) // 2]
-              for side, kept in results.items()}
+    middle = {
+        side: sorted(kept, key=lambda r: r.get("seconds", r.get("gflops")))[len(kept) // 2]
+        for side, kept in results.items()
+    }
     us, them, speed = middle["ours"], middle["peer"], middle["syrk"]["gflops"]
     d = args.features
     flops = args.rows * (2 * 784 * d + d * d)
     achieved = flops / us["accumulate"] * 1e-9
-    print(f"gramian   {us['seconds']:7.2f} s (sums {us['accumulate']:.2f} s)  peak {us['peak_MB']:.0f} MB "
-          f"(before {us['before_MB']:.0f})  accuracy {us['accuracy']:.4f}")
-    print(f"pipeline  {them['seconds']:7.2f} s  peak {them['peak_MB']:.0f} MB (before {them['before_MB']:.0f})  "
-          f"accuracy {them['accuracy']:.4f}")
-    print(f"time ratio pipeline/gramian {them['seconds'] / us['seconds']:.2f}; peak memory gramian/pipeline "
-          f"{us['peak_MB'] / them['peak_MB']:.2f}")
+    print(
+        f"gramian   {us['seconds']:7.2f} s (sums {us['accumulate']:.2f} s)  peak {us['peak_MB']:.0f} MB "
+        f"(before {us['before_MB']:.0f})  accuracy {us['accuracy']:.4f}"
+    )
+    print(
+        f"pipeline  {them['seconds']:7.2f} s  peak {them['peak_MB']:.0f} MB (before {them['before_MB']:.0f})  "
+        f"accuracy {them['accuracy']:.4f}"
+    )
+    print(
+        f"time ratio pipeline/gramian {them['seconds'] / us['seconds']:.2f}; peak memory gramian/pipeline "
+        f"{us['peak_MB'] / them['peak_MB']:.2f}"
+    )
     gram = d * (d + 1) / 2 * 8 / 2**20
-    print(f"beyond the Gram ({gram:.0f} MB) and a float factor ({gram / 2:.0f} MB): "
-          f"{us['peak_MB'] - us['before_MB'] - 1.5 * gram:.0f} MB")
+    print(
+        f"beyond the Gram ({gram:.0f} MB) and a float factor ({gram / 2:.0f} MB): "
+        f"{us['peak_MB'] - us['before_MB'] - 1.5 * gram:.0f} MB"
+    )
     print(f"map + Gram {achieved:.1f} GFLOP/s; syrk alone {speed:.1f} GFLOP/s; share {achieved / speed:.2f}")
     print(us["report"])
 

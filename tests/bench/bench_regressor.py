@@ -1,6 +1,6 @@
 """AnalyticRegressor.fit against scikit-learn's Ridge(solver="cholesky"): 100k x 1000 -> 100 targets, float32.
 
-    python tests/bench/bench_regressor.py [--rows 100000] [--repeats 5]
+python tests/bench/bench_regressor.py [--rows 100000] [--repeats 5]
 """
 
 import argparse
@@ -34,15 +34,19 @@ def main():
     for threads in (1, gm.build_info()["threads"]):
         jobs = {
             "Ridge(solver='cholesky')": lambda: Ridge(solver="cholesky").fit(X, Y),
-            "AnalyticRegressor float32": lambda: gm.AnalyticRegressor(dtype="float32", n_jobs=threads).fit(X, Y).coef_,
-            "AnalyticRegressor float64": lambda: gm.AnalyticRegressor(n_jobs=threads).fit(X, Y).coef_,
+            "AnalyticRegressor float32": lambda n=threads: (
+                gm.AnalyticRegressor(dtype="float32", n_jobs=n).fit(X, Y).coef_
+            ),
+            "AnalyticRegressor float64": lambda n=threads: gm.AnalyticRegressor(n_jobs=n).fit(X, Y).coef_,
         }
         with common.peer_threads(threads):
             seconds = common.alternate(jobs, args.repeats)
         peer = seconds["Ridge(solver='cholesky')"]
         for name, value in seconds.items():
-            print(f"threads={threads}  {name:28s} {value:7.3f} s  {flops / value * 1e-9:6.1f} GFLOP/s  "
-                  f"peer/this {peer / value:.2f}")
+            print(
+                f"threads={threads}  {name:28s} {value:7.3f} s  {flops / value * 1e-9:6.1f} GFLOP/s  "
+                f"peer/this {peer / value:.2f}"
+            )
         if threads == gm.build_info()["threads"]:
             break
     peer_fit = Ridge(solver="cholesky").fit(X.astype(np.float64), Y.astype(np.float64))

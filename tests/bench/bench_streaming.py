@@ -83,8 +83,10 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    batches = [(np.maximum(rng.standard_normal((BATCH, args.features)), 0), rng.integers(0, args.classes, BATCH))
-               for _ in range(args.batches)]
+    batches = [
+        (np.maximum(rng.standard_normal((BATCH, args.features)), 0), rng.integers(0, args.classes, BATCH))
+        for _ in range(args.batches)
+    ]
     common.describe_machine()
     print(f"{args.batches} batches of {BATCH} x {args.features} float64, {args.classes} classes, ridge {RIDGE:g}")
     d, c = args.features, args.classes
@@ -93,6 +95,7 @@ def main():
     def keep(name, job):
         def run():
             results[name] = job()
+
         return run
 
     jobs = {
@@ -110,8 +113,10 @@ def main():
     joint = np.linalg.solve(X.T @ X + RIDGE * np.eye(d), X.T @ Y)
     for name, value in seconds.items():
         error = np.linalg.norm(results[name] - joint) / np.linalg.norm(joint)
-        print(f"{name:26s} {value:8.2f} s   literal/this {seconds['literal recursion'] / value:6.2f}   "
-              f"best/this {seconds['best recursion'] / value:6.2f}   error to the joint solve {error:.1e}")
+        print(
+            f"{name:26s} {value:8.2f} s   literal/this {seconds['literal recursion'] / value:6.2f}   "
+            f"best/this {seconds['best recursion'] / value:6.2f}   error to the joint solve {error:.1e}"
+        )
     print(f"({time.perf_counter() - start:.0f} s in all)")
 
 

@@ -29,16 +29,20 @@ def describe_machine():
             model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    print(f"{model}; load {os.getloadavg()[0]:.1f}; gramian {info['version']}: kernels {info['kernel_isa']}, "
-          f"BLAS core {info['blas_core'] or info['blas_provider']}, threads {info['threads']}")
+    print(
+        f"{model}; load {os.getloadavg()[0]:.1f}; gramian {info['version']}: kernels {info['kernel_isa']}, "
+        f"BLAS core {info['blas_core'] or info['blas_provider']}, threads {info['threads']}"
+    )
     try:
         import numpy  # noqa: F401
         import threadpoolctl
 
         for library in threadpoolctl.threadpool_info():
             if library.get("internal_api") == "openblas":
-                print(f"peer BLAS: {library['prefix']} core {library.get('architecture')}, "
-                      f"threads {library['num_threads']}")
+                print(
+                    f"peer BLAS: {library['prefix']} core {library.get('architecture')}, "
+                    f"threads {library['num_threads']}"
+                )
     except ImportError:
         print("peer BLAS: unknown (threadpoolctl is missing)")
 

@@ -160,9 +160,9 @@ def test_multi_label(X, rng, as_dtype):
     assert np.array_equal(model.predict_proba(X) > 0.5, scores > 0)
     assert list(model.classes_) == [0, 1, 2]
     assert model.score(X, Y) > 0.4
-    assert relative_error(
-        model.forget(X[:9], Y[:9]).coef_, ridge_weights(X[9:], Y[9:].astype(np.float64), 0.3)[0]
-    ) < 1e-9
+    assert (
+        relative_error(model.forget(X[:9], Y[:9]).coef_, ridge_weights(X[9:], Y[9:].astype(np.float64), 0.3)[0]) < 1e-9
+    )
     with pytest.raises(ValueError, match="multi-label"):
         model.partial_fit(X, CODES)
     with pytest.raises(ValueError, match="2 labels, but the model has 3"):
