@@ -1,7 +1,7 @@
-"""Fashion-MNIST with 8192 ReLU features, streamed as five blurry phases with float32 products, against plain NumPy in float64.
+"""Fashion-MNIST with 8192 ReLU features: five blurry phases with float32 products against plain NumPy in float64.
 
-Prints the accuracy, the rows whose prediction differs from the joint solve although their margin exceeds the error bound
-(there should be none), and how many predictions the ablation without the label gain of exposed classes changes.
+Prints the accuracy, the rows whose prediction differs from the joint solve although their margin exceeds the error
+bound (there should be none), and how many predictions the ablation without the label gain of exposed classes changes.
 
     GRAMIAN_DATA=... python tests/bench/check_fashion.py [--features 8192]
 """
@@ -80,8 +80,8 @@ def main():
     print(f"accuracy {np.mean(predicted == y_test):.4f}, joint {np.mean(expected == y_test):.4f}")
     print(f"relative weight error {np.linalg.norm(ours - joint) / np.linalg.norm(joint):.1e}")
     print(
-        f"margin bound: median {np.median(bound):.1e}, largest {bound.max():.1e}; {clear.sum()} of {len(clear)} rows clear it, "
-        f"{np.sum(predicted[clear] != expected[clear])} of them predicted otherwise; below it "
+        f"margin bound: median {np.median(bound):.1e}, largest {bound.max():.1e}; {clear.sum()} of {len(clear)} rows "
+        f"clear it, {np.sum(predicted[clear] != expected[clear])} of them predicted otherwise; below it "
         f"{np.sum(predicted[~clear] != expected[~clear])} of {np.sum(~clear)} differ"
     )
     print(f"without the gain: {np.mean((Z @ W).argmax(1) != expected) * 100:.1f} % of the predictions differ")
