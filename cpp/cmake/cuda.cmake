@@ -32,11 +32,19 @@ elseif(NOT GRAMIAN_CUDA STREQUAL "OFF")
   if(NOT CMAKE_CUDA_COMPILER OR NOT CUDAToolkit_FOUND)
     set(gramian_cuda_missing "nvcc")
   else()
-    find_path(GRAMIAN_CUBLAS_INCLUDE_DIR cublas_v2.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-    find_path(GRAMIAN_CUSOLVER_INCLUDE_DIR cusolverDn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    # Beside what CMake says, the toolkit's own folders: what CMake calls them has changed between its versions.
+    get_filename_component(gramian_cuda_root "${CMAKE_CUDA_COMPILER}" REALPATH)
+    get_filename_component(gramian_cuda_root "${gramian_cuda_root}" DIRECTORY)
+    get_filename_component(gramian_cuda_root "${gramian_cuda_root}" DIRECTORY)
+    set(gramian_cuda_includes ${CUDAToolkit_INCLUDE_DIRS} "${gramian_cuda_root}/include"
+      "${gramian_cuda_root}/targets/${CMAKE_SYSTEM_PROCESSOR}-linux/include")
+    set(gramian_cuda_libraries ${CUDAToolkit_LIBRARY_DIR} "${gramian_cuda_root}/lib64"
+      "${gramian_cuda_root}/targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib")
+    find_path(GRAMIAN_CUBLAS_INCLUDE_DIR cublas_v2.h HINTS ${gramian_cuda_includes})
+    find_path(GRAMIAN_CUSOLVER_INCLUDE_DIR cusolverDn.h HINTS ${gramian_cuda_includes})
     # The toolkit as Python packages carries no unversioned names.
-    find_library(GRAMIAN_CUBLAS_LIBRARY NAMES cublas libcublas.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR})
-    find_library(GRAMIAN_CUSOLVER_LIBRARY NAMES cusolver libcusolver.so.12 HINTS ${CUDAToolkit_LIBRARY_DIR})
+    find_library(GRAMIAN_CUBLAS_LIBRARY NAMES cublas libcublas.so.13 HINTS ${gramian_cuda_libraries})
+    find_library(GRAMIAN_CUSOLVER_LIBRARY NAMES cusolver libcusolver.so.12 HINTS ${gramian_cuda_libraries})
     mark_as_advanced(GRAMIAN_CUBLAS_INCLUDE_DIR GRAMIAN_CUSOLVER_INCLUDE_DIR GRAMIAN_CUBLAS_LIBRARY
                      GRAMIAN_CUSOLVER_LIBRARY)
     if(CUDAToolkit_VERSION VERSION_LESS 13.0)
