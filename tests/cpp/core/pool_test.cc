@@ -110,12 +110,14 @@ struct Stopper {
 };
 
 TEST(Pool, StopsWhenTheCallerSaysSo) {
+  // More tasks than the workers could do while the calling thread, which is asked, waits for a processor.
+  constexpr long long kMany = 1LL << 40;
   for (const int threads : {1, 4}) {
     Stopper stopper;
-    pool_run(threads, 1000000, Stopper::body, Stopper::keep_going, &stopper);
+    pool_run(threads, kMany, Stopper::body, Stopper::keep_going, &stopper);
     EXPECT_EQ(stopper.asked.load(), 4);
     EXPECT_FALSE(stopper.foreign);
-    EXPECT_LT(stopper.chain.done.load(), 1000000);
+    EXPECT_LT(stopper.chain.done.load(), kMany);
     // What was handed out ran to its end, without a hole.
     EXPECT_GE(stopper.chain.done.load(), 3);
   }
