@@ -23,12 +23,12 @@ constexpr std::int64_t kFloatRows = 2048;
 // Rows of a right-hand side that one task of cholesky_solve_rows takes: enough for the kernels' full speed.
 constexpr std::int64_t kSolveRows = 256;
 
-// The edge of square tiles. A quarter of the matrix or less, so that a few threads find work, and as large as the
-// table likes, so that the kernels run at full speed.
+// The edge of square tiles. A sixth of the matrix or less, so that the threads of a factorisation seldom wait for each
+// other, and as large as the table likes, so that the kernels run at full speed.
 std::int64_t edge_for(const Exec& exec, std::int64_t n) {
   const std::int64_t preferred = exec.table().tile;
   if (preferred == 0 || n <= preferred / 2) return n;
-  const std::int64_t wanted = n < 3 * preferred ? preferred / 2 : n < 12 * preferred ? preferred : 2 * preferred;
+  const std::int64_t wanted = n < 6 * preferred ? preferred / 2 : n < 12 * preferred ? preferred : 2 * preferred;
   const std::int64_t parts = ceil_div(n, wanted);
   return ceil_div(ceil_div(n, parts), 16) * 16;
 }
@@ -53,12 +53,18 @@ struct TileRun {
   bool diagonal() const { return first == i; }
 };
 
-// Runs of two tiles (a wider product packs its operands less often), then the diagonal tiles, which are the smallest
-// pieces and even out the end.
-std::vector<TileRun> runs_of(std::int64_t tiles) {
+// Tiles of one run: a wider product packs its operands less often, up to about 1024 columns, but half a block row
+// leaves every thread something.
+std::int64_t run_length(std::int64_t tiles, std::int64_t edge) {
+  return std::max<std::int64_t>(2, std::min(tiles / 2, 1024 / std::max<std::int64_t>(edge, 1)));
+}
+
+// Runs of tiles, then the diagonal tiles, which are the smallest pieces and even out the end.
+std::vector<TileRun> runs_of(std::int64_t tiles, std::int64_t edge) {
+  const std::int64_t length = run_length(tiles, edge);
   std::vector<TileRun> runs;
   for (std::int64_t i = 0; i < tiles; ++i)
-    for (std::int64_t j = 0; j < i; j += 2) runs.push_back({i, j, std::min(j + 2, i)});
+    for (std::int64_t j = 0; j < i; j += length) runs.push_back({i, j, std::min(j + length, i)});
   for (std::int64_t i = 0; i < tiles; ++i) runs.push_back({i, i, i + 1});
   return runs;
 }
@@ -67,8 +73,8 @@ std::vector<TileRun> runs_of(std::int64_t tiles) {
 template <class P>
 class RunProduct {
  public:
-  RunProduct(const Exec& exec, std::int64_t edge)
-      : exec_(exec), edge_(edge), scratch_(exec_, sizeof(P) == sizeof(float) ? 2 * edge * edge : 0) {}
+  RunProduct(const Exec& exec, std::int64_t edge, std::int64_t run_elements)
+      : exec_(exec), edge_(edge), scratch_(exec_, sizeof(P) == sizeof(float) ? run_elements : 0) {}
 
   void reserve(std::int64_t tasks) {
     if (sizeof(P) == sizeof(float)) scratch_.reserve(tasks);
@@ -233,10 +239,12 @@ void SymmetricMatrix<T>::diagonal(const Exec& exec, T* out) const {
 template <class P>
 struct GramUpdater<P>::Impl {
   Impl(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows)
-      : runs(runs_of(g.tiles())), product(exec, g.tile_edge()) {
+      : runs(runs_of(g.tiles(), g.tile_edge())),
+        run_elements(run_length(g.tiles(), g.tile_edge()) * g.tile_edge() * g.tile_edge()),
+        product(exec, g.tile_edge(), run_elements) {
     const auto n_runs = static_cast<std::int64_t>(runs.size());
     const std::int64_t most = groups_of(exec, rows);
-    if (most > 1) partial = Array<double>(exec, n_runs * most, 2 * g.tile_edge() * g.tile_edge());
+    if (most > 1) partial = Array<double>(exec, n_runs * most, run_elements);
     product.reserve(std::min<std::int64_t>(exec.threads(), n_runs * most));
   }
 
@@ -251,6 +259,7 @@ struct GramUpdater<P>::Impl {
   }
 
   std::vector<TileRun> runs;
+  std::int64_t run_elements;  // of the longest run
   RunProduct<P> product;
   Array<double> partial;
 };

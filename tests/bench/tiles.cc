@@ -1,6 +1,7 @@
 // Our tiled gemm, Gram and Cholesky against raw OpenBLAS in the same process and the same minutes.
 //
-//   gramian_bench_tiles [--sizes 2000,3000,4000] [--repeats 7] [--tall ROWSxCOLS]
+//   gramian_bench_tiles [--sizes 2000,3000,4000] [--repeats 7] [--tall ROWSxCOLS] [--only gemm|gram|potrf]
+//                       [--threads N]
 //
 // Ours and theirs alternate; medians are printed, with GFLOP/s and the ratio theirs / ours (above 1: we are faster).
 // OpenBLAS is the very library we call, once on one thread and once on as many as we use. The last lines hold the
@@ -113,7 +114,8 @@ void print(const char* op, const char* type, int n, int threads, double flops, P
 }
 
 template <class T>
-void bench_size(int n, int threads, int repeats) {
+void bench_size(int n, int threads, int repeats, const std::string& only) {
+  const auto wanted = [&](const char* op) { return only.empty() || only == op; };
   const char* type = sizeof(T) == 4 ? "float32" : "float64";
   const Exec exec(gramian::Device::cpu, threads);
   const auto size = static_cast<std::size_t>(n) * static_cast<std::size_t>(n);
@@ -124,21 +126,23 @@ void bench_size(int n, int threads, int repeats) {
   const auto nothing = [] {};
   const double cube = static_cast<double>(n) * n * n;
 
-  print("gemm", type, n, threads, 2 * cube,
-        alternate(
-            repeats, threads, nothing,
-            [&] {
-              gramian::gemm<T>(exec, gramian::Trans::no, gramian::Trans::no, 1.0, MatrixView<const T>(a.data(), n, n),
-                               MatrixView<const T>(b.data(), n, n), 0.0, MatrixView<T>(c.data(), n, n));
-            },
-            nothing, [&] { gemm(n, a.data(), b.data(), c.data()); }));
+  if (wanted("gemm"))
+    print("gemm", type, n, threads, 2 * cube,
+          alternate(
+              repeats, threads, nothing,
+              [&] {
+                gramian::gemm<T>(exec, gramian::Trans::no, gramian::Trans::no, 1.0, MatrixView<const T>(a.data(), n, n),
+                                 MatrixView<const T>(b.data(), n, n), 0.0, MatrixView<T>(c.data(), n, n));
+              },
+              nothing, [&] { gemm(n, a.data(), b.data(), c.data()); }));
 
   gramian::SymmetricMatrix<double> g(exec, n);
-  print("gram", type, n, threads, cube,
-        alternate(
-            repeats, threads, nothing,
-            [&] { gramian::gram_update<T>(exec, 1.0, MatrixView<const T>(a.data(), n, n), g); }, nothing,
-            [&] { syrk(n, n, a.data(), c.data()); }));
+  if (wanted("gram"))
+    print("gram", type, n, threads, cube,
+          alternate(
+              repeats, threads, nothing,
+              [&] { gramian::gram_update<T>(exec, 1.0, MatrixView<const T>(a.data(), n, n), g); }, nothing,
+              [&] { syrk(n, n, a.data(), c.data()); }));
 
   // A well conditioned matrix: A'A / n + 2 I, as tiles and as a square.
   syrk(n, n, a.data(), b.data());
@@ -154,13 +158,14 @@ void bench_size(int n, int threads, int repeats) {
     packed.insert(packed.end(), b.begin() + static_cast<std::ptrdiff_t>(i * static_cast<std::size_t>(n)),
                   b.begin() + static_cast<std::ptrdiff_t>(i * static_cast<std::size_t>(n) + i + 1));
   gramian::SymmetricMatrix<T> tiles(exec, n);
-  print("potrf", type, n, threads, cube / 3,
-        alternate(
-            repeats, threads, [&] { tiles.unpack(exec, packed.data()); },
-            [&] {
-              if (gramian::cholesky(exec, tiles) != 0) std::abort();
-            },
-            [&] { c = b; }, [&] { potrf(n, c.data()); }));
+  if (wanted("potrf"))
+    print("potrf", type, n, threads, cube / 3,
+          alternate(
+              repeats, threads, [&] { tiles.unpack(exec, packed.data()); },
+              [&] {
+                if (gramian::cholesky(exec, tiles) != 0) std::abort();
+              },
+              [&] { c = b; }, [&] { potrf(n, c.data()); }));
 }
 
 // Seconds of a fixed number of multiply-adds in registers on each of `threads` threads.
@@ -211,7 +216,8 @@ void bench_tall(std::int64_t rows, std::int64_t cols, int threads, int repeats) 
 
 int main(int argc, char** argv) {
   std::vector<int> sizes{2000, 3000, 4000};
-  int repeats = 7;
+  int repeats = 7, only_threads = 0;
+  std::string only;
   long long rows = 200000, cols = 1000;
   for (int k = 1; k + 1 < argc; k += 2) {
     if (std::strcmp(argv[k], "--sizes") == 0) {
@@ -220,6 +226,10 @@ int main(int argc, char** argv) {
         sizes.push_back(std::atoi(part));
     } else if (std::strcmp(argv[k], "--repeats") == 0) {
       repeats = std::atoi(argv[k + 1]);
+    } else if (std::strcmp(argv[k], "--only") == 0) {
+      only = argv[k + 1];
+    } else if (std::strcmp(argv[k], "--threads") == 0) {
+      only_threads = std::atoi(argv[k + 1]);
     } else if (std::strcmp(argv[k], "--tall") == 0) {
       std::sscanf(argv[k + 1], "%lldx%lld", &rows, &cols);
     }
@@ -229,9 +239,10 @@ int main(int argc, char** argv) {
   std::printf("kernels %s, BLAS %s core %s, threads %d\n", info.kernel_isa.c_str(), info.blas_provider.c_str(),
               BLAS(openblas_get_corename)(), all);
   for (const int threads : {1, all}) {
+    if (only_threads != 0 && threads != only_threads) continue;
     for (const int n : sizes) {
-      bench_size<float>(n, threads, repeats);
-      bench_size<double>(n, threads, repeats);
+      bench_size<float>(n, threads, repeats, only);
+      bench_size<double>(n, threads, repeats, only);
     }
     if (all == 1) break;
   }
