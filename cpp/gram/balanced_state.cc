@@ -72,6 +72,7 @@ struct Part {
   std::unique_ptr<GramState> gram;
 
   bool open() const { return total == 0; }
+  double weight() const { return open() ? held : total; }  // N_c
   std::size_t bytes() const {
     return (gram ? gram->bytes() : 0) + at(block.size() + static_cast<std::int64_t>(shift.size())) * sizeof(double);
   }
@@ -96,6 +97,18 @@ struct BalancedState::Impl {
   }
 
   std::int64_t block_limit() const { return d / 2; }
+
+  // pi_c N_c, the same for all classes.
+  double scale() const {
+    double inverse = 0, classes = 0, rows = 0;
+    for (const Part& part : parts) {
+      if (part.rows == 0) continue;
+      inverse += 1.0 / part.weight();
+      rows += part.weight();
+      ++classes;
+    }
+    return balance == Balance::rows ? rows / classes : classes / inverse;
+  }
 
   // --- blocks
 
@@ -514,16 +527,15 @@ void BalancedState::rearrange_outputs(const std::vector<std::int64_t>& source) {
   impl_->parts = std::move(parts);
 }
 
+std::vector<double> BalancedState::class_weights() const {
+  const double scale = impl_->scale();
+  std::vector<double> out;
+  for (const Part& part : impl_->parts) out.push_back(part.rows == 0 ? 0.0 : scale / part.weight());
+  return out;
+}
+
 GramState BalancedState::weighted() const {
-  double inverse = 0, classes = 0, rows = 0;
-  for (const Part& part : impl_->parts) {
-    if (part.rows == 0) continue;
-    const double total = part.open() ? part.held : part.total;
-    inverse += 1.0 / total;
-    rows += total;
-    ++classes;
-  }
-  const double scale = impl_->balance == Balance::rows ? rows / classes : classes / inverse;
+  const double scale = impl_->scale();
   GramState out(impl_->exec, impl_->d, n_outputs(), impl_->options);
   if (impl_->folded.n_rows() > 0) {
     out.sums_->combine(impl_->folded.sums(), scale);

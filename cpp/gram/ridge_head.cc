@@ -31,24 +31,20 @@ RidgeHead::Impl::Impl(std::int64_t inputs, std::int64_t outputs, RidgeConfig con
   GRAMIAN_REQUIRE(config.width >= 0 && config.width <= width(), invalid_argument,
                   "width must be at most the number of features, " + std::to_string(width()) + ", got " +
                       std::to_string(config.width));
-  GRAMIAN_REQUIRE(!(config.loo || config.loo_width) || config.balance == Balance::none, invalid_argument,
-                  "leave-one-out errors do not go with balanced classes, whose weights change with every count");
-  GRAMIAN_REQUIRE(!(config.loo || config.loo_width) || config.holdout == HoldoutRule::none, invalid_argument,
-                  "leave-one-out errors do not go with held-out rows");
+  GRAMIAN_REQUIRE(!config.loo || (config.holdout == HoldoutRule::none && !config.gcv), invalid_argument,
+                  "the ridge is chosen by leave-one-out errors, by gcv or by held-out rows, not by two of them");
   for (const double ridge : config.ridges)
     GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge > 0, invalid_argument, "ridges must be finite and above 0");
-  const bool plain = config.balance == Balance::none && config.holdout == HoldoutRule::none && !config.loo &&
-                     !config.loo_width && config.width == 0;
+  const bool plain = config.balance == Balance::none && config.holdout == HoldoutRule::none && !config.loo_width &&
+                     config.width == 0;
   GRAMIAN_REQUIRE(plain || (!config.low_latency && config.forgetting == 1), invalid_argument,
-                  "low_latency and forgetting go with all features, a ridge that is a number and classes that are not "
-                  "balanced");
-  GRAMIAN_REQUIRE(!config.low_latency || !config.gcv, invalid_argument,
-                  "low_latency needs a ridge that is a number: one that is chosen anew makes the factor anew");
+                  "low_latency and forgetting go with all features, a ridge that no held-out rows choose and classes "
+                  "that are not balanced");
   GRAMIAN_REQUIRE(!config.low_latency || !config.standardize, invalid_argument,
                   "low_latency needs standardize=False: new deviations make the factor anew");
   GRAMIAN_REQUIRE(config.forgetting > 0 && config.forgetting <= 1, invalid_argument,
                   "forgetting must be above 0 and at most 1, got " + std::to_string(config.forgetting));
-  GRAMIAN_REQUIRE(config.forgetting == 1 || !config.gcv, invalid_argument,
+  GRAMIAN_REQUIRE(config.forgetting == 1 || !(config.gcv || config.loo), invalid_argument,
                   "forgetting below 1 needs a ridge that is a number, for it ages with the rows");
 }
 

@@ -178,15 +178,6 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
     config.balance = parse_balance(balance);
   }
 
-  if (json.contains("balanced_state")) {
-    BalancedState state = BalancedState::load(exec, json.at("balanced_state"), reader, prefix);
-    RidgeHead head(std::make_unique<Impl>(n_inputs, n_outputs, config, std::move(map), exec));
-    GRAMIAN_REQUIRE(config.balance != Balance::none && state.n_features() == head.n_features() &&
-                        state.n_outputs() == n_outputs && state.options().intercept == config.gram.intercept,
-                    file_format, "the state does not fit the model");
-    head.impl_->balanced = std::make_unique<BalancedState>(std::move(state));
-    return head;
-  }
   std::unique_ptr<RidgeChoice> choice;
   if (json.contains("choice")) {
     choice = std::make_unique<RidgeChoice>();
@@ -201,9 +192,20 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
                         choice->width <= features && choice->ridges.size() == choice->ridge_scores.size(),
                     file_format, "the choice of ridge and width in the file is impossible");
   }
-  GRAMIAN_REQUIRE(choice || !(config.loo || config.loo_width) || json.contains("state"), file_format,
+  const bool sums = json.contains("state") || json.contains("balanced_state");
+  GRAMIAN_REQUIRE(choice || sums || !(config.loo || config.loo_width), file_format,
                   "the file lacks the choice of its ridge or width");
 
+  if (json.contains("balanced_state")) {
+    BalancedState state = BalancedState::load(exec, json.at("balanced_state"), reader, prefix);
+    RidgeHead head(std::make_unique<Impl>(n_inputs, n_outputs, config, std::move(map), exec));
+    GRAMIAN_REQUIRE(config.balance != Balance::none && state.n_features() == head.n_features() &&
+                        state.n_outputs() == n_outputs && state.options().intercept == config.gram.intercept,
+                    file_format, "the state does not fit the model");
+    head.impl_->balanced = std::make_unique<BalancedState>(std::move(state));
+    head.impl_->choice = std::move(choice);
+    return head;
+  }
   if (json.contains("nested")) {
     RidgeHead head(std::make_unique<Impl>(n_inputs, n_outputs, config, std::move(map), exec));
     const std::int64_t d = head.n_features();

@@ -49,7 +49,10 @@ struct RidgeHead::Impl {
   };
   std::unique_ptr<Solved> solve() const;
   double noise_of(const GramState& sums, const Solution& solution) const;
-  double ridge() const { return config.ridge * decay; }
+  bool chooses() const { return config.loo || config.loo_width || (config.low_latency && config.gcv); }
+  // Of which the ridge does not change with the sums.
+  bool ridge_is_kept() const { return choice != nullptr && (config.loo || config.low_latency); }
+  double ridge() const { return (ridge_is_kept() ? choice->ridge : config.ridge) * decay; }
   const Solved& solved_now();
   const GramState& weighted_now();
 
@@ -57,7 +60,9 @@ struct RidgeHead::Impl {
   std::int64_t width_used() const;
   // Zeros for the features behind.
   Solution padded(Solution narrow) const;
-  RidgeChoice best_choice(const LabelledRows& rows) const;
+  RidgeChoice best_choice(const GramState& sums, const LabelledRows& rows) const;
+  // Of balanced classes: what each row counts with.
+  std::vector<double> balanced_weights(const RowsView& x, const Targets& y, const double* weight) const;
 
   // --- held-out rows (ridge_head_holdout.cc). `state` has all rows, `held` those held out; `fitted` those that the
   // rule ranpac fits to them.

@@ -64,12 +64,13 @@ std::unique_ptr<RidgeHead::Impl::Solved> RidgeHead::Impl::solve() const {
   options.ridge = ridge();
   options.standardize = config.standardize;
   auto out = std::make_unique<Solved>();
+  GRAMIAN_REQUIRE(choice || !chooses(), not_fitted,
+                  "ridge or width are chosen once all rows are there: RidgeHead::choose has not been called");
+  out->at_edge = config.gcv && ridge_is_kept() && choice->at_edge;
   if (config.low_latency && out->live.anchor(sums, ridge(), out->solution)) return out;
-  GRAMIAN_REQUIRE(choice || !(config.loo || config.loo_width), not_fitted,
-                  "leave-one-out errors need the rows once more: RidgeHead::choose has not been called");
   out->curve = judge();
-  if (config.loo) {
-    options.ridge = choice->ridge;
+  if (ridge_is_kept()) {
+    options.ridge = ridge();
   } else if (!out->curve.ridges.empty()) {
     options.ridge = out->curve.ridges[out->curve.best];
     out->at_edge = out->curve.at_edge;
@@ -139,11 +140,10 @@ Solution RidgeHead::Impl::padded(Solution narrow) const {
   return narrow;
 }
 
-RidgeChoice RidgeHead::Impl::best_choice(const LabelledRows& rows) const {
+RidgeChoice RidgeHead::Impl::best_choice(const GramState& sums, const LabelledRows& rows) const {
   RidgeChoice out;
-  const bool all = config.width == 0 && !config.loo_width;
-  if (all) {
-    const LooCurve curve = loo_curve(*state, grid(*state), config.standardize, rows);
+  if (config.low_latency && config.gcv) {
+    const GcvCurve curve = sums.gcv(grid(sums), config.standardize);
     out.ridge = curve.ridges[curve.best];
     out.width = width();
     out.at_edge = curve.at_edge;
@@ -151,10 +151,23 @@ RidgeChoice RidgeHead::Impl::best_choice(const LabelledRows& rows) const {
     out.ridge_scores = curve.scores;
     return out;
   }
+  const bool all = config.width == 0 && !config.loo_width;
+  if (all) {
+    const LooCurve curve = loo_curve(sums, grid(sums), config.standardize, rows);
+    out.ridge = curve.ridges[curve.best];
+    out.width = width();
+    out.at_edge = curve.at_edge;
+    out.ridges = curve.ridges;
+    out.ridge_scores = curve.scores;
+    return out;
+  }
+  const HoldoutCurve held_out = judge();
   if (config.loo) {
-    out.ridges = grid(*state);
-  } else if (config.gcv) {
-    const GcvCurve curve = state->gcv(grid(*state), config.standardize);
+    out.ridges = grid(sums);
+  } else if (!held_out.ridges.empty()) {
+    out.ridges = {held_out.ridges[held_out.best]};
+  } else if (config.gcv || config.holdout != HoldoutRule::none) {
+    const GcvCurve curve = sums.gcv(grid(sums), config.standardize);
     out.ridges = {curve.ridges[curve.best]};
   } else {
     out.ridges = {config.ridge};
@@ -165,7 +178,7 @@ RidgeChoice RidgeHead::Impl::best_choice(const LabelledRows& rows) const {
     out.ridge_scores.push_back(kNone);
     NestedCurve curve;
     try {
-      curve = nested_curve(*state, RidgeFactor(*state, ridge, config.standardize), rows);
+      curve = nested_curve(sums, RidgeFactor(sums, ridge, config.standardize), rows);
     } catch (const Error& error) {
       // Too small a ridge for these features: numerically singular, and no candidate.
       if (error.code() != ErrorCode::not_positive_definite || out.ridges.size() == 1) throw;
@@ -186,10 +199,29 @@ RidgeChoice RidgeHead::Impl::best_choice(const LabelledRows& rows) const {
   return out;
 }
 
+std::vector<double> RidgeHead::Impl::balanced_weights(const RowsView& x, const Targets& y,
+                                                      const double* weight) const {
+  GRAMIAN_REQUIRE(y.codes != nullptr || x.rows == 0, invalid_argument, "balanced classes need class codes");
+  const std::vector<double> of_class = balanced->class_weights();
+  std::vector<double> out(static_cast<std::size_t>(x.rows));
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const std::int64_t code = y.codes[r];
+    GRAMIAN_REQUIRE(code >= 0 && code < n_outputs, invalid_argument,
+                    "class code " + std::to_string(code) + " lies outside 0 .. " + std::to_string(n_outputs - 1));
+    out[static_cast<std::size_t>(r)] = of_class[static_cast<std::size_t>(code)] * (weight == nullptr ? 1.0 : weight[r]);
+  }
+  return out;
+}
+
 void RidgeHead::choose(const RowsView& x, const Targets& y, const double* weight) {
-  state();
-  if (!impl_->config.loo && !impl_->config.loo_width) return;
-  RidgeChoice found = impl_->best_choice({x, y, weight, impl_->map.get()});
+  const GramState& sums = state();
+  if (!impl_->chooses()) return;
+  std::vector<double> balanced;
+  if (impl_->balanced) {
+    balanced = impl_->balanced_weights(x, y, weight);
+    weight = balanced.data();
+  }
+  RidgeChoice found = impl_->best_choice(sums, {x, y, weight, impl_->map.get()});
   impl_->choice = std::make_unique<RidgeChoice>(std::move(found));
   impl_->forget_derived();
 }

@@ -29,7 +29,7 @@ class _NeedsRowsError(ValueError, AttributeError):
 
 
 class OnStreams:
-    """A method that an estimator has only while nothing about it is chosen by leave-one-out errors."""
+    """A method that an estimator has only while nothing about it is to be chosen from all rows at once."""
 
     def __init__(self, method):
         self._method = method
@@ -68,13 +68,15 @@ class Learnt:
         self.derived = [None]
 
     @property
-    def needs_rows(self):
-        """Whether the model chooses by leave-one-out errors."""
-        return "loo" in (self.params["ridge"], self.params.get("width"))
+    def chooses_once(self):
+        """Whether `fit` chooses ridge or width, by leave-one-out errors or for a factor that follows the rows."""
+        config = self.model.config
+        return config["rule"] == "loo" or config["width"] < 0 or (config["rule"] == "gcv" and config["low_latency"])
 
     def check_choice(self):
         """ValueError where there is no row to leave out."""
-        if self.model.n_rows < 2:
+        config = self.model.config
+        if (config["rule"] == "loo" or config["width"] < 0) and self.model.n_rows < 2:
             raise ValueError("leave-one-out errors need two rows of positive weight or more, got 1 sample")
 
     def packed(self):
@@ -159,10 +161,14 @@ class AnalyticEstimator(Estimator):
 
     def _check_following(self, what, rule):
         """ValueError where the weights or the ridge cannot follow the rows."""
-        if rule != "fixed":
-            raise ValueError(f"{what} needs a ridge that is a number, got ridge={self.ridge!r}")
+        if rule == "holdout" or (rule != "fixed" and self.forgetting < 1):
+            others = "" if self.forgetting < 1 else ", 'gcv' or 'loo'"
+            raise ValueError(f"{what} needs a ridge that is a number{others}, got ridge={self.ridge!r}")
         if self.low_latency and self.standardize:
-            raise ValueError("low_latency=True needs standardize=False: new deviations change the whole system")
+            raise ValueError(
+                "low_latency=True needs standardize=False: each row changes the deviations of all features, and with "
+                "them every entry of the system, so the factor would be made anew for each row"
+            )
         if self.width is not None:
             raise ValueError(f"{what} needs width=None, got {self.width!r}")
         if isinstance(getattr(self, "class_weight", None), str):
@@ -180,7 +186,17 @@ class AnalyticEstimator(Estimator):
 
     def _refuse_streams(self, learnt):
         """ValueError where the model, or the one to be begun (None), chooses by rows that a stream does not keep."""
-        ridge, width = (self.ridge, self.width) if learnt is None else map(learnt.params.get, ("ridge", "width"))
+        params = {} if learnt is None else learnt.params
+        ridge, width, follows = (
+            getattr(self, name) if learnt is None else params.get(name) for name in ("ridge", "width", "low_latency")
+        )
+        if follows and isinstance(ridge, str):
+            if learnt is not None:  # it follows at the ridge that fit has chosen
+                return
+            raise _NeedsRowsError(
+                f"with low_latency=True ridge={ridge!r} is chosen by fit, and kept by partial_fit: begin with fit, or "
+                "with a ridge that is a number"
+            )
         if isinstance(ridge, str) and ridge == "loo":
             raise _NeedsRowsError(
                 "ridge='loo' needs all rows at once, so it works with fit only; ridge='gcv' chooses from the sums and "
@@ -422,6 +438,7 @@ class AnalyticEstimator(Estimator):
     def _empty_for_sums(self, state, form, n_outputs):
         """An empty model for sums that are at hand without the rows behind them."""
         config = self._config()
+        self._refuse_streams(None)
         if self.feature_map is not None:
             raise ValueError(
                 "a model with a feature map must be fitted before bare sums can be merged into it: they do not say "

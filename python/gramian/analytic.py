@@ -33,9 +33,11 @@ class AnalyticClassifier(AnalyticEstimator):
         cross-validation, from the sums alone, whenever the weights are solved: a row of weight w counts as w rows, and
         where no ridge has a finite score, solving raises ValueError. "holdout" takes the one with the smallest squared
         error on held-out rows, of which only sums are kept; the weights are then solved with all rows. "loo" chooses by
-        the exact leave-one-out error of the rows, so it works with `fit` only; the choice holds until the next fit.
-        0 needs full rank: without it, what first reads the weights (`predict`, ``coef_``, ``report_``) raises
-        numpy.linalg.LinAlgError.
+        the exact leave-one-out error of the rows, so it works with `fit` only; the choice holds until the next fit. A
+        row is left out with all its weight, of classes with weights too: those of "balanced" and "air" stay what they
+        are with all rows. With ``low_latency=True`` `fit` chooses by "gcv" too, and `partial_fit`, which then needs a
+        `fit` before it, keeps that ridge. 0 needs full rank: without it, what first reads the weights (`predict`,
+        ``coef_``, ``report_``) raises numpy.linalg.LinAlgError.
     ridges : array-like of float, default=None
         The grid of "gcv", "holdout" and "loo"; None stands for 13 powers of ten around the variance of the features,
         with ``holdout_rule="ranpac"`` for 10^-8 .. 10^8.
@@ -52,11 +54,12 @@ class AnalyticClassifier(AnalyticEstimator):
         as if the others did not exist. "loo" chooses the width of the smallest exact leave-one-out error, together
         with the ridge where that is "loo" too; it works with `fit` only.
     low_latency : bool, default=False
-        Keep the weights current after every batch: the Cholesky factor behind them follows the rows, b rows for about
-        5 b d^2 + 4 b d k flops (d features, k outputs) instead of d^3 / 3 at the next read. Takes 4 d^2 bytes more and
-        needs a ``ridge`` that is a number and ``standardize=False``. The factor is made anew from the sums when it is
-        first needed, for batches of more than d / 8 rows, after 1024 rows (d, if more), after `merge`, and where
-        taking rows out or a check of the residual says so; ``report_`` counts.
+        Keep the weights current after every batch: the Cholesky factor behind them follows the rows, b rows for about 5
+        b d^2 + 4 b d k flops (d features, k outputs) instead of d^3 / 3 at the next read. Takes 4 d^2 bytes more and
+        needs ``standardize=False`` (new deviations change every entry of the system) and a ``ridge`` that is a number,
+        or "gcv" or "loo" as `fit` chooses it. The factor is made anew from the sums when it is first needed, for
+        batches of more than d / 8 rows, after 1024 rows (d, if more), after `merge`, and where taking rows out or a
+        check of the residual says so; ``report_`` counts.
     forgetting : float, default=1.0
         What is left, with each new row, of the weight of the rows before it, in (0, 1]. As in recursive least squares
         the ridge ages with the rows: after n rows the weights minimise
@@ -527,7 +530,7 @@ class AnalyticClassifier(AnalyticEstimator):
                 raise ValueError("class_weight is not for multi-label targets")
             y = y.astype(np.uint8)
             call(rows, y, weight, atomic)
-            if whole and learnt.needs_rows:
+            if whole and learnt.chooses_once:
                 learnt.check_choice()
                 model.choose(rows, y, weight)
             return
@@ -540,7 +543,7 @@ class AnalyticClassifier(AnalyticEstimator):
             form.dtype = labels.dtype
         declared = {} if counts is None else {"totals": counts}
         call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
-        if whole and learnt.needs_rows:
+        if whole and learnt.chooses_once:
             learnt.check_choice()
             model.choose(rows, labels.kind, labels.listed(), labels.codes, weight)
 
@@ -684,9 +687,10 @@ class AnalyticRegressor(AnalyticEstimator):
         cross-validation, from the sums alone, whenever the weights are solved: a row of weight w counts as w rows, and
         where no ridge has a finite score, solving raises ValueError. "holdout" takes the one with the smallest squared
         error on held-out rows, of which only sums are kept; the weights are then solved with all rows. "loo" chooses by
-        the exact leave-one-out error of the rows, so it works with `fit` only; the choice holds until the next fit.
-        0 needs full rank: without it, what first reads the weights (`predict`, ``coef_``, ``report_``) raises
-        numpy.linalg.LinAlgError.
+        the exact leave-one-out error of the rows, so it works with `fit` only; the choice holds until the next fit. A
+        row is left out with all its weight. With ``low_latency=True`` `fit` chooses by "gcv" too, and `partial_fit`,
+        which then needs a `fit` before it, keeps that ridge. 0 needs full rank: without it, what first reads the
+        weights (`predict`, ``coef_``, ``report_``) raises numpy.linalg.LinAlgError.
     ridges : array-like of float, default=None
         The grid of "gcv", "holdout" and "loo"; None stands for 13 powers of ten around the variance of the features,
         with ``holdout_rule="ranpac"`` for 10^-8 .. 10^8.
@@ -698,11 +702,12 @@ class AnalyticRegressor(AnalyticEstimator):
         as if the others did not exist. "loo" chooses the width of the smallest exact leave-one-out error, together
         with the ridge where that is "loo" too; it works with `fit` only.
     low_latency : bool, default=False
-        Keep the weights current after every batch: the Cholesky factor behind them follows the rows, b rows for about
-        5 b d^2 + 4 b d k flops (d features, k outputs) instead of d^3 / 3 at the next read. Takes 4 d^2 bytes more and
-        needs a ``ridge`` that is a number and ``standardize=False``. The factor is made anew from the sums when it is
-        first needed, for batches of more than d / 8 rows, after 1024 rows (d, if more), after `merge`, and where
-        taking rows out or a check of the residual says so; ``report_`` counts.
+        Keep the weights current after every batch: the Cholesky factor behind them follows the rows, b rows for about 5
+        b d^2 + 4 b d k flops (d features, k outputs) instead of d^3 / 3 at the next read. Takes 4 d^2 bytes more and
+        needs ``standardize=False`` (new deviations change every entry of the system) and a ``ridge`` that is a number,
+        or "gcv" or "loo" as `fit` chooses it. The factor is made anew from the sums when it is first needed, for
+        batches of more than d / 8 rows, after 1024 rows (d, if more), after `merge`, and where taking rows out or a
+        check of the residual says so; ``report_`` counts.
     forgetting : float, default=1.0
         What is left, with each new row, of the weight of the rows before it, in (0, 1]. As in recursive least squares
         the ridge ages with the rows: after n rows the weights minimise
@@ -831,7 +836,7 @@ class AnalyticRegressor(AnalyticEstimator):
         learnt = self._begin_with(X, rows, y)
         targets = self._columns(learnt, y)
         learnt.model.partial_fit(rows, targets, weight, True)
-        if learnt.needs_rows:
+        if learnt.chooses_once:
             learnt.check_choice()
             learnt.model.choose(rows, targets, weight)
         with self._lock():

@@ -256,6 +256,23 @@ class DualStreamClassifier(AnalyticEstimator):
 
     score = AnalyticClassifier.score
 
+    def save(self, path, what="full"):
+        """Writes the model to one file, in the safetensors container.
+
+        Parameters
+        ----------
+        path : path-like
+            It holds the old file or the whole new one, never a part.
+        what : {"full", "weights"}, default="full"
+            "full" keeps the sums, so training can go on after `gramian.load`; "weights" is smaller and predicts only.
+            There is no "nested": a narrower model of two streams is no part of a wider one.
+
+        Notes
+        -----
+        The file holds the parameters that the model was begun with; later ones of ``set_params`` are for the next fit.
+        """
+        super().save(path, what)
+
     @property
     def classes_(self):
         """Labels seen, sorted."""

@@ -277,8 +277,8 @@ def _contribution(model, learnt, X, y, sample_weight):
     """SHA-256 of the model of these rows alone."""
     alone = copy.copy(model)
     alone.__dict__.pop("_mutex", None)
-    # A choice by leave-one-out errors would ask for all rows of a fit; it is no part of what these rows add.
-    if isinstance(alone.ridge, str) and alone.ridge == "loo":
+    # A choice that is made by fit would ask for all of its rows; it is no part of what these rows add.
+    if isinstance(alone.ridge, str) and (alone.ridge == "loo" or alone.low_latency):
         alone.ridge, alone.ridges = 1.0, None
     if isinstance(alone.width, str):
         alone.width = None
@@ -384,7 +384,7 @@ def _rows_among(X, centers):
 
 def _of_ridge(learnt):
     config = learnt.model.config
-    if config["rule"] == "gcv":
+    if config["rule"] == "gcv" and not config["low_latency"]:
         return Dependency("ridge", "clean", "Chosen again from the sums that are left, by cross-validation.")
     if config["holdout"] == "moments":
         return Dependency("ridge", "clean", "Chosen again from the sums that are left, by held-out rows.")

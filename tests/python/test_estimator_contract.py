@@ -59,6 +59,7 @@ ESTIMATORS = [
     JackknifePlus(RandomFeatures(30), method="cv+", ridge="gcv", ridges=[0.1, 1.0, 10.0]),
     AnalyticClassifier(low_latency=True),
     AnalyticRegressor(low_latency=True),
+    AnalyticRegressor(ridge="gcv", low_latency=True),
     BroadLearner(n_mapped=20, n_enhancement=40),
     AlignedClassifier(),
     AlignedClassifier(covariance="full", class_totals="empirical"),

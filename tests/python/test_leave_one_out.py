@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reference_path import analytic, leave_one_out
+from reference_path import analytic, class_incremental, leave_one_out
 
 import gramian as gm
 
@@ -208,6 +208,120 @@ def test_classifier_with_weights_and_a_map(rng):
     assert model.ridge_ == grid[np.argmin(expected)]
     multi = gm.AnalyticClassifier(ridge="loo", ridges=grid).fit(X, targets.astype(int))
     np.testing.assert_allclose(multi.loo_scores_, [leave_one_out.loo_score(X, targets, r) for r in grid], rtol=1e-9)
+
+
+def imbalanced(rng, n=70, d=8):
+    """Rows of three classes of about 45, 18 and 7 rows, around means of their own."""
+    y = rng.choice(np.array(["a", "b", "c"]), size=n, p=[0.65, 0.25, 0.1])
+    y[:6] = ["a", "a", "b", "b", "c", "c"]
+    X = rng.normal(size=(n, d)) * np.linspace(0.5, 2.0, d) + 2.0 + 0.4 * (y == "b")[:, np.newaxis]
+    return X, y
+
+
+@pytest.mark.parametrize("kind", ["balanced", "air"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_balanced_classes_equal_n_weighted_refits(rng, kind, fit_intercept, standardize, weighted):
+    X, y = imbalanced(rng)
+    given = rng.uniform(0.3, 2.0, size=len(y)) if weighted else np.ones(len(y))
+    if weighted:
+        given[[7, 20]] = 0
+    grid = [0.03, 0.5, 8.0, 100.0]
+    model = gm.AnalyticClassifier(
+        ridge="loo", ridges=grid, class_weight=kind, fit_intercept=fit_intercept, standardize=standardize
+    ).fit(X, y, sample_weight=given if weighted else None)
+    over = {"balanced": "rows", "air": "classes"}[kind]
+    w = class_incremental.balanced_weights(y, given, over)
+    targets = analytic.one_hot(y, model.classes_)
+    expected = [leave_one_out.loo_score(X, targets, r, w, fit_intercept, standardize) for r in grid]
+    np.testing.assert_allclose(model.loo_scores_, expected, rtol=1e-9)
+    assert model.ridge_ == grid[np.argmin(expected)] == model.report_.ridge
+    # The weights of the model are those at the chosen ridge.
+    fixed = gm.AnalyticClassifier(
+        ridge=model.ridge_, class_weight=kind, fit_intercept=fit_intercept, standardize=standardize
+    ).fit(X, y, sample_weight=given if weighted else None)
+    np.testing.assert_allclose(model.coef_, fixed.coef_, rtol=1e-12)
+    # Negative control: leaving out rows without their weights is something else.
+    plain = [leave_one_out.loo_score(X, targets, r, None, fit_intercept, standardize) for r in grid]
+    assert np.abs(model.loo_scores_ / plain - 1).min() > 1e-2
+    if weighted:
+        kept = given > 0
+        without = gm.AnalyticClassifier(
+            ridge="loo", ridges=grid, class_weight=kind, fit_intercept=fit_intercept, standardize=standardize
+        ).fit(X[kept], y[kept], sample_weight=given[kept])
+        np.testing.assert_allclose(without.loo_scores_, model.loo_scores_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "air", {"a": 0.3, "c": 4.0}])
+def test_widths_of_weighted_classes_equal_refits(rng, class_weight):
+    X, y = imbalanced(rng)
+    given = rng.uniform(0.3, 2.0, size=len(y))
+    given[11] = 0
+    if isinstance(class_weight, dict):
+        w = given * np.vectorize(lambda label: class_weight.get(label, 1.0))(y)
+    else:
+        w = class_incremental.balanced_weights(y, given, {"balanced": "rows", "air": "classes"}[class_weight])
+    targets = analytic.one_hot(y, np.array(["a", "b", "c"]))
+    grid = [0.1, 20.0]
+    table = np.array(
+        [[leave_one_out.loo_score(X[:, :k], targets, r, w) for k in range(1, X.shape[1] + 1)] for r in grid]
+    )
+    by_width = gm.AnalyticClassifier(ridge=0.1, width="loo", class_weight=class_weight).fit(X, y, given)
+    np.testing.assert_allclose(by_width.loo_curve_, table[0], rtol=1e-9)
+    assert by_width.width_ == np.argmin(table[0]) + 1
+    both = gm.AnalyticClassifier(ridge="loo", ridges=grid, width="loo", class_weight=class_weight).fit(X, y, given)
+    np.testing.assert_allclose(both.loo_scores_, table.min(axis=1), rtol=1e-9)
+    assert (both.ridge_, both.width_) == (grid[np.argmin(table.min(axis=1))], np.argmin(table.min(axis=0)) + 1)
+    # Negative control: rows without their weights.
+    plain = [leave_one_out.loo_score(X[:, :k], targets, 0.1) for k in range(1, X.shape[1] + 1)]
+    assert np.abs(by_width.loo_curve_ / plain - 1).min() > 1e-2
+
+
+def test_balanced_choices_in_files_and_pickles(rng, tmp_path):
+    import pickle
+
+    X, y = imbalanced(rng)
+    model = gm.AnalyticClassifier(ridge="loo", ridges=[0.1, 1.0, 30.0], width="loo", class_weight="balanced").fit(X, y)
+    copies = [pickle.loads(pickle.dumps(model))]
+    for what in ("full", "weights"):
+        model.save(tmp_path / "model", what=what)
+        copies.append(gm.load(tmp_path / "model"))
+    for again in copies:
+        assert (again.ridge_, again.width_) == (model.ridge_, model.width_)
+        assert np.array_equal(again.loo_scores_, model.loo_scores_)
+        assert np.array_equal(again.predict(X), model.predict(X))
+
+
+def test_width_by_rows_at_a_ridge_by_held_out_rows(rng):
+    X, Y = problem(rng, n=90, d=9)
+    grid = [0.1, 3.0, 90.0]
+    model = gm.AnalyticRegressor(ridge="holdout", ridges=grid, width="loo").fit(X, Y)
+    ridge = gm.AnalyticRegressor(ridge="holdout", ridges=grid).fit(X, Y).ridge_
+    assert model.ridge_ == ridge
+    expected = [leave_one_out.loo_score(X[:, :k], Y, ridge) for k in range(1, 10)]
+    np.testing.assert_allclose(model.loo_curve_, expected, rtol=1e-9)
+    assert model.width_ == np.argmin(expected) + 1
+
+
+def test_weights_that_leave_one_row(rng):
+    X, y = imbalanced(rng)
+    weight = np.zeros(len(y))
+    weight[3] = 1.0
+    for class_weight in ("balanced", {"a": 2.0}):
+        with pytest.raises(ValueError, match="two rows of positive weight"):
+            gm.AnalyticClassifier(ridge="loo", class_weight=class_weight).fit(X, y, sample_weight=weight)
+
+
+def test_same_balanced_choice_as_scikit_learn(rng):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    alphas = np.logspace(-3, 4, 15)
+    for noise in (0.7, 2.0, 5.0):
+        y = rng.choice(3, size=150, p=[0.7, 0.2, 0.1])
+        X = rng.normal(size=(3, 30))[y] + noise * rng.normal(size=(150, 30))
+        ours = gm.AnalyticClassifier(ridge="loo", ridges=alphas, class_weight="balanced").fit(X, y)
+        theirs = linear_model.RidgeClassifierCV(alphas=alphas, class_weight="balanced").fit(X, y)
+        assert ours.ridge_ == theirs.alpha_
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])

@@ -232,12 +232,68 @@ def test_errors_change_nothing(rng):
     assert np.array_equal(model.classes_, [0, 1, 2])
 
 
+@pytest.mark.parametrize("rule", ["gcv", "loo"])
+@pytest.mark.parametrize("kind", [AnalyticClassifier, AnalyticRegressor])
+def test_fit_chooses_the_ridge_and_the_factor_follows_at_it(rng, tmp_path, rule, kind):
+    X, y = stream(rng, 15, 160, 3)
+    grid = np.logspace(-2, 4, 13)
+    model = kind(ridge=rule, ridges=grid, low_latency=True)
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(ValueError, match="begin with fit"):
+        model.partial_fit(X, y)
+    model.fit(X[:80], y[:80])
+    lazy = kind(ridge=rule, ridges=grid).fit(X[:80], y[:80])
+    chosen = model.ridge_
+    assert chosen == lazy.ridge_
+    assert model.gcv_at_edge_ == lazy.gcv_at_edge_
+    fixed = kind(ridge=chosen).fit(X[:80], y[:80])
+    assert_same(model, fixed)
+    for k in range(80, 120):
+        for one in (model, fixed):
+            one.partial_fit(X[k : k + 1], 3 * y[k : k + 1])
+        assert_same(model, fixed)
+    model.forget(X[:1], y[:1])
+    fixed.forget(X[:1], y[:1])
+    assert_same(model, fixed)
+    report = model.report_
+    assert (report.method, report.updates, report.anchors, report.ridge) == ("cholesky_updated", 41, 1, chosen)
+    model.save(tmp_path / "model")
+    for copy in (pickle.loads(pickle.dumps(model)), gm.load(tmp_path / "model")):
+        assert copy.ridge_ == chosen
+        copy.partial_fit(X[120:125], y[120:125])
+        assert copy.ridge_ == chosen and copy.report_.method == "cholesky_updated"
+    with pytest.raises(ValueError, match="begin with fit"):
+        kind(ridge=rule, low_latency=True).merge(model)
+    record = gm.unlearn(model, X[80:81], 3 * y[80:81])
+    assert {one.what: one.status for one in record.dependencies}["ridge"] == "depends"
+    # The next fit chooses again.
+    noise = rng.normal(size=(200, 15))
+    labels = rng.integers(0, 2, 200)
+    again = model.fit(noise, labels).ridge_
+    assert again == kind(ridge=rule, ridges=grid).fit(noise, labels).ridge_ != chosen
+
+
+def test_a_ridge_of_the_day_is_another_one(rng):
+    """Negative control: without low latency "gcv" chooses again."""
+    X = rng.normal(size=(300, 10))
+    y = X @ rng.normal(size=10)
+    grid = np.logspace(-4, 4, 9)
+    live, lazy = (AnalyticRegressor(ridge="gcv", ridges=grid, low_latency=low) for low in (True, False))
+    for model in (live, lazy):
+        model.fit(X[:40], y[:40])
+        assert model.ridge_ < 1
+        model.partial_fit(X[40:], rng.normal(size=260) * 30)
+    assert live.ridge_ < 1 < lazy.ridge_
+
+
 @pytest.mark.parametrize("kind", [AnalyticClassifier, AnalyticRegressor])
 def test_bad_parameters(kind):
     X, y = np.arange(8.0).reshape(4, 2), [0, 1, 0, 1]
     for params, message in (
-        ({"low_latency": True, "ridge": "gcv"}, "ridge"),
-        ({"forgetting": 0.9, "ridge": "gcv"}, "ridge"),
+        ({"low_latency": True, "ridge": "holdout"}, "a number, 'gcv' or 'loo'"),
+        ({"forgetting": 0.9, "ridge": "gcv"}, "a ridge that is a number, got"),
+        ({"forgetting": 0.9, "low_latency": True, "ridge": "loo"}, "a ridge that is a number, got"),
+        ({"low_latency": True, "width": "loo"}, "width"),
         ({"low_latency": True, "standardize": True}, "standardize"),
         ({"forgetting": 0.0}, "forgetting"),
         ({"forgetting": 1.5}, "forgetting"),

@@ -67,6 +67,8 @@ class GRAMIAN_EXPORT BalancedState {
   // As GramState::rearrange_outputs.
   void rearrange_outputs(const std::vector<std::int64_t>& source);
 
+  // What a row of weight 1 of each class counts with, pi_c as the counts are now; 0 for classes without rows.
+  std::vector<double> class_weights() const;
   // The weighted sums as the counts are now: d^2 memory, and d^2 work per row that is in a block and per class that has
   // a matrix of its own.
   GramState weighted() const;

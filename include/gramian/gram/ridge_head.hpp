@@ -17,7 +17,9 @@ namespace gramian {
 
 struct RidgeConfig {
   double ridge = 1.0;
-  bool gcv = false;            // choose the ridge from `ridges` by generalised cross-validation at each solve
+  // Choose the ridge from `ridges` by generalised cross-validation at each solve; with low_latency once, in
+  // RidgeHead::choose.
+  bool gcv = false;
   std::vector<double> ridges;  // the grid of gcv; empty means 10^-10 .. 10^2 times the mean diagonal of the centred G
   // Choose it by held-out rows instead, from the same grid (10^-8 .. 10^8 for the rule ranpac). Weights are then solved
   // with all rows. Until there are rows on both sides, gcv chooses. Every change is atomic, and takes the memory of
@@ -30,7 +32,8 @@ struct RidgeConfig {
   bool loo_width = false;      // choose the width by leave-one-out error, likewise
   bool standardize = false;
   // Keep the Cholesky factor and let it follow the rows: a batch of b rows leaves current weights for O(b d^2 + b d C)
-  // instead of d^3 / 3 at the next read. Needs a fixed ridge and no standardize. 4 d^2 bytes more.
+  // instead of d^3 / 3 at the next read. The ridge is fixed, or chosen once by RidgeHead::choose (gcv, loo); no
+  // standardize. 4 d^2 bytes more.
   bool low_latency = false;
   // Weight that old rows keep with each new one, in (0, 1]: rows and ridge age together, so that after n rows the
   // weights minimise sum_i f^(n - i) w_i |y_i - x_i W|^2 + f^n ridge |W|^2, as recursive least squares has it.
@@ -87,8 +90,10 @@ class GRAMIAN_EXPORT RidgeHead {
   // BalancedState::room; infinite without balance.
   double room(std::int64_t place) const;
 
-  // Chooses what the configuration leaves to leave-one-out errors. `rows` are those of the state, as they were added;
-  // the map is the head's own. The choice holds until the next call, also when rows go or other states are merged.
+  // Chooses what the configuration leaves to leave-one-out errors, and the ridge that low_latency with gcv keeps. The
+  // rows are those of the state, as they were added (of balanced classes: with the weights that they came with; a row
+  // is then left out with the weight that its class gives it now); the map is the head's own. The choice holds until
+  // the next call, also when rows go or other states are merged.
   // Costs of loo_curve, or of nested_curve for each ridge where a width is set or chosen. On an error nothing changes.
   void choose(const RowsView& x, const Targets& y, const double* weight);
   const RidgeChoice* choice() const;  // null before
