@@ -20,6 +20,15 @@ namespace {
 // Rows of float products that may be added up in float before they go to a double sum.
 constexpr std::int64_t kFloatRows = 2048;
 
+// Right-hand sides that cholesky_solve_half solves in one strip.
+constexpr std::int64_t kStrip = 64;
+// Rows of L that one task of a strip takes, and those of its diagonal block that are solved at once: few enough that
+// threads find work in a small system, and that what is solved alone is little.
+constexpr std::int64_t kGroupRows = 128;
+constexpr std::int64_t kBlockRows = 32;
+// Groups before a task's own that it takes one by one, since other threads may still be at them.
+constexpr std::int64_t kGroupLag = 8;
+
 // Rows of a right-hand side that one task of cholesky_solve_rows takes: enough for the kernels' full speed.
 constexpr std::int64_t kSolveRows = 256;
 
@@ -420,13 +429,101 @@ void solve_strip(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, Mat
   }
 }
 
+// One strip of columns by all threads: groups of rows of L in order, each waiting for those that it needs. Every row of
+// L is read along itself, and once. The order of the sums is that of the groups, whatever the threads.
+template <class T>
+class StripSolve {
+ public:
+  StripSolve(const Exec& exec, const SymmetricMatrix<T>& l, MatrixView<T> b) : exec_(exec), l_(l), b_(b) {
+    for (std::int64_t i = 0; i < l.tiles(); ++i) {
+      const Range tile = part_of(l.size(), l.tile_edge(), i);
+      for (std::int64_t begin = tile.begin; begin < tile.end; begin += kGroupRows)
+        groups_.push_back({{begin, std::min(begin + kGroupRows, tile.end)}, i});
+    }
+  }
+
+  void run(Trans trans) {
+    const auto count = static_cast<std::int64_t>(groups_.size());
+    TileFlags flags(groups_.size());
+    exec_.parallel_for(count, [&](std::int64_t task) {
+      if (flags.failed()) return;
+      const std::int64_t g = trans == Trans::no ? task : count - 1 - task;
+      try {
+        if (trans == Trans::no ? forward(g, flags) : backward(g, count, flags)) flags.set(g);
+      } catch (...) {
+        flags.fail();
+        throw;
+      }
+    });
+  }
+
+ private:
+  struct Group {
+    Range rows;
+    std::int64_t block_row;
+  };
+
+  const Group& at(std::int64_t g) const { return groups_[static_cast<std::size_t>(g)]; }
+
+  MatrixView<T> entries(Range rows, std::int64_t block_row, Range columns) const {
+    return l_.tiles_of_row(block_row, 0, block_row + 1)
+        .block(rows.begin - block_row * l_.tile_edge(), columns.begin, rows.size(), columns.size());
+  }
+  MatrixView<T> solved(Range rows) const { return b_.block(rows.begin, 0, rows.size(), b_.cols); }
+
+  void subtract(Trans trans, MatrixView<const T> l, Range from, Range to) const {
+    multiply_block<T>(exec_, trans, Trans::no, -1.0, l, solved(from), 1.0, solved(to));
+  }
+
+  bool forward(std::int64_t g, const TileFlags& flags) const {
+    const Group& own = at(g);
+    const std::int64_t late = std::max<std::int64_t>(0, g - kGroupLag);
+    for (std::int64_t k = 0; k < late; ++k)
+      if (!flags.wait(k)) return false;
+    const Range early{0, at(late).rows.begin};
+    if (early.size() > 0) subtract(Trans::no, entries(own.rows, own.block_row, early), early, own.rows);
+    for (std::int64_t k = late; k < g; ++k) {
+      if (!flags.wait(k)) return false;
+      subtract(Trans::no, entries(own.rows, own.block_row, at(k).rows), at(k).rows, own.rows);
+    }
+    for (std::int64_t begin = own.rows.begin; begin < own.rows.end; begin += kBlockRows) {
+      const Range block{begin, std::min(begin + kBlockRows, own.rows.end)}, before{own.rows.begin, begin};
+      if (before.size() > 0) subtract(Trans::no, entries(block, own.block_row, before), before, block);
+      triangular_block<T>(exec_, GRAMIAN_LEFT, Trans::no, entries(block, own.block_row, block), solved(block));
+    }
+    return true;
+  }
+
+  bool backward(std::int64_t g, std::int64_t count, const TileFlags& flags) const {
+    const Group& own = at(g);
+    for (std::int64_t k = count - 1; k > g; --k) {
+      if (!flags.wait(k)) return false;
+      subtract(Trans::yes, entries(at(k).rows, at(k).block_row, own.rows), at(k).rows, own.rows);
+    }
+    for (std::int64_t end = own.rows.end; end > own.rows.begin;) {
+      const Range block{own.rows.begin + (end - own.rows.begin - 1) / kBlockRows * kBlockRows, end};
+      const Range before{own.rows.begin, block.begin};
+      triangular_block<T>(exec_, GRAMIAN_LEFT, Trans::yes, entries(block, own.block_row, block), solved(block));
+      if (before.size() > 0) subtract(Trans::yes, entries(block, own.block_row, before), block, before);
+      end = block.begin;
+    }
+    return true;
+  }
+
+  const Exec& exec_;
+  const SymmetricMatrix<T>& l_;
+  MatrixView<T> b_;
+  std::vector<Group> groups_;
+};
+
 }  // namespace
 
 template <class T>
 void cholesky_solve_half(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, MatrixView<T> b) {
   GRAMIAN_REQUIRE(b.rows == l.size(), shape_mismatch, "cholesky_solve_half: L and B differ in size");
   if (b.empty()) return;
-  const std::int64_t width = exec.table().tile == 0 ? b.cols : 64;
+  if (exec.table().tile != 0 && b.cols <= kStrip) return StripSolve<T>(exec, l, b).run(trans);
+  const std::int64_t width = exec.table().tile == 0 ? b.cols : kStrip;
   exec.parallel_for(ceil_div(b.cols, width), [&](std::int64_t task) {
     const Range cols = part_of(b.cols, width, task);
     solve_strip<T>(exec, trans, l, b.block(0, cols.begin, b.rows, cols.size()), 0);

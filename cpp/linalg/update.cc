@@ -37,6 +37,7 @@ namespace {
 constexpr std::int64_t kMostRows = 256;      // rows of X in one sweep
 constexpr std::int64_t kRotationRows = 6;    // rows up to which rotations beat products of matrices
 constexpr std::int64_t kPanel = 32;          // columns of a panel on a CPU
+constexpr std::int64_t kNarrowPanel = 16;    // the same for reflectors of no more rows than that: work grows with both
 constexpr std::int64_t kDevicePanel = 64;    // the same where each operation is a launch
 constexpr std::int64_t kChunk = 4 * kPanel;  // rows of a task
 constexpr int kGroup = 8;                    // rows that go through the rotations side by side
@@ -238,7 +239,10 @@ class Sweep {
   }
 
  private:
-  std::int64_t panel_edge() const { return exec_.table().tile == 0 ? kDevicePanel : kPanel; }
+  std::int64_t panel_edge() const {
+    if (exec_.table().tile == 0) return kDevicePanel;
+    return rotations_ || b_ > kNarrowPanel ? kPanel : kNarrowPanel;
+  }
 
   // Panels do not cross the edges of tiles. Where the table wants whole operations, one chunk is everything, and a
   // panel is applied to all rows below it in one go.

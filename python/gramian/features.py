@@ -292,10 +292,15 @@ _MEDIAN_ROWS = 1000
 _CHAIN_ROWS = 10_000
 
 
+def _plain(rows):
+    """float64 rows one after the other, without negative zeros: equal values in any type or layout are equal bytes."""
+    return np.ascontiguousarray(rows, dtype=np.float64) + 0.0
+
+
 def _dense_rows(rows):
-    """All rows as float64."""
+    """All rows as `_plain` has them."""
     if not isinstance(rows, _validate.CSRRows):
-        return np.asarray(rows, dtype=np.float64)
+        return _plain(rows)
     out = np.zeros(rows.shape)
     stored = slice(rows.indptr[0], rows.indptr[-1])
     row_of_entry = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
@@ -316,9 +321,9 @@ def _sample(rows, count):
 
 
 def _pick_rows(rows, places):
-    """Some rows as float64."""
+    """Some rows as `_plain` has them."""
     if not isinstance(rows, _validate.CSRRows):
-        return np.asarray(rows[places], dtype=np.float64)
+        return _plain(rows[places])
     out = np.zeros((len(places), rows.shape[1]))
     for k, place in enumerate(places):
         stored = slice(rows.indptr[place], rows.indptr[place + 1])

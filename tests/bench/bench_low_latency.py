@@ -7,13 +7,13 @@
   symmetric   the same with dsymm and dsyrk on one triangle in place, the fastest form SciPy has; no form with R is
               backward stable, so the error of the weights against the joint solution is printed beside the time
   copy        the triangle of the Gram matrix copied (d (d + 1) / 2 numbers): what reading and writing it costs
+  river       one row into BayesianLinearRegression of the package river, which has one output (--river)
 
-    python tests/bench/bench_low_latency.py [--features 1000] [--classes 10] [--batches 8] [--large]
-
---large adds 5000 features.
+    python tests/bench/bench_low_latency.py [--features 1000] [--rows 1 16 256] [--classes 10] [--batches 8] [--river]
 """
 
 import argparse
+import time
 
 import common
 
@@ -25,7 +25,6 @@ from scipy.linalg import blas, cholesky, solve_triangular  # noqa: E402
 from gramian import AnalyticRegressor  # noqa: E402
 
 RIDGE = 1e-3
-BATCHES = (1, 16, 256)
 WARM_ROWS = 512
 
 
@@ -71,6 +70,17 @@ class Symmetric(Literal):
         self.W += V.T @ solve_triangular(L, Y - X @ self.W, lower=True)
 
 
+class River:
+    def __init__(self, X, Y):
+        from river.linear_model import BayesianLinearRegression
+
+        self.model = BayesianLinearRegression()
+        self.step(X[:1], Y[:1])
+
+    def step(self, X, Y):
+        self.model.learn_one(dict(enumerate(X[0].tolist())), float(Y[0, 0]))
+
+
 class Ours:
     def __init__(self, X, Y, low_latency):
         self.model = AnalyticRegressor(ridge=RIDGE, low_latency=low_latency, fit_intercept=False).fit(X, Y)
@@ -86,7 +96,7 @@ class Ours:
         return np.atleast_2d(self.model.coef_).T
 
 
-def measure(d, classes, b, batches, repeats):
+def measure(d, classes, b, batches, repeats, river):
     """Prints the time of one batch for each form, and the error that the weights have at the end."""
     rng = np.random.default_rng(0)
     total = WARM_ROWS + d + b * batches * (repeats + 1)
@@ -112,6 +122,11 @@ def measure(d, classes, b, batches, repeats):
     jobs = {name: (lambda name=name: run(name)) for name in forms}
     jobs["copy"] = lambda: [np.copyto(target, triangle) for _ in range(batches)]
     seconds = common.alternate(jobs, repeats)
+    if river and b == 1:
+        peer = River(X, Y)
+        start = time.perf_counter()
+        peer.step(X[1:2], Y[1:2])
+        seconds["river"] = batches * (time.perf_counter() - start)
     joint = np.linalg.solve(X.T @ X + RIDGE * np.eye(d), X.T @ Y)
     print(f"d = {d}, {classes} outputs, batches of {b}: milliseconds a batch with current weights")
     for name, value in seconds.items():
@@ -125,16 +140,17 @@ def measure(d, classes, b, batches, repeats):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, default=1000)
+    parser.add_argument("--features", type=int, nargs="+", default=[1000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 16, 256], help="of a batch")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--large", action="store_true", help="5000 features as well")
+    parser.add_argument("--river", action="store_true", help="river as well; seconds a row for 1000 features")
     args = parser.parse_args()
     common.describe_machine()
-    for d in [args.features] + ([5000] if args.large else []):
-        for b in BATCHES:
-            measure(d, args.classes, b, args.batches, args.repeats)
+    for d in args.features:
+        for b in args.rows:
+            measure(d, args.classes, b, args.batches, args.repeats, args.river)
 
 
 if __name__ == "__main__":

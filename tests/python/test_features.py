@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracle import relative_error, ridge_weights
 
-from gramian import AnalyticRegressor, FeatureChain, FusedFeatures, RandomFeatures, RBFFeatures
+from gramian import AnalyticClassifier, AnalyticRegressor, FeatureChain, FusedFeatures, RandomFeatures, RBFFeatures
 
 ACTIVATIONS = {
     "identity": lambda z: z,
@@ -131,6 +131,32 @@ def test_rbf_median_and_drawn_centers(X):
     for wrong in ({"gamma": 0.0}, {"gamma": "mean"}, {"centers": 0}, {"centers": np.zeros((3, 5))}):
         with pytest.raises(ValueError):
             RBFFeatures(**wrong).fit(X)
+
+
+@pytest.mark.parametrize("n", [60, 1300])
+def test_rbf_files_depend_on_the_values_alone(n):
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(3)
+    X = np.round(2 * rng.normal(size=(n, 5)))
+    assert np.signbit(X[X == 0]).any()  # which whole numbers and CSR do not have
+    y = np.arange(n) % 3
+    model = AnalyticClassifier(RBFFeatures(20))
+    files = {
+        name: model.fit(rows, y).to_bytes()
+        for name, rows in {
+            "float": X,
+            "int": X.astype(np.int64),
+            "short": X.astype(np.int16),
+            "single": X.astype(np.float32),
+            "columns": np.asfortranarray(X),
+            "strided": np.repeat(X, 2, axis=1)[:, ::2],
+            "csr": sparse.csr_matrix(X),
+            "whole csr": sparse.csr_matrix(X.astype(np.int64)),
+        }.items()
+    }
+    assert {name for name, file in files.items() if file != files["float"]} == set()
+    given = [RBFFeatures(rows[:4], gamma=0.1).fit(rows) for rows in (X, X.astype(np.int64))]
+    assert given[0].centers_.tobytes() == given[1].centers_.tobytes()
 
 
 def test_rbf_of_sparse_rows(X):

@@ -143,6 +143,10 @@ const gramian_op_table* small = nullptr;
 // 1.3x, trsm 2x to 5x at 128), its eigen-decomposition from 64 on (2x at 128). Below, calls take well under a
 // microsecond, and threads that make many of them would meet at the gate and at OpenBLAS's buffers.
 constexpr int64_t kSmallSide = 16;
+// Products of so few columns, or of so few terms that are rows of B, are ours whatever the other sides: they are bound by
+// reading A or C, and OpenBLAS copies its operands first.
+constexpr int64_t kFewColumns = 16;
+constexpr int64_t kFewTerms = 8;
 constexpr int64_t kSmallEigen = 48;
 
 // Empty problems too: BLAS has its own opinions about them.
@@ -166,7 +170,8 @@ int with_type(int dtype, F body) {
 
 int gemm(gramian_context* context, int dtype, int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, double alpha,
          const void* a, int64_t lda, const void* b, int64_t ldb, double beta, void* c, int64_t ldc) {
-  if (is_small(m, n, k) || !fits({m, n, k, lda, ldb, ldc})) {
+  const bool ours = n <= kFewColumns || (k <= kFewTerms && trans_b == 0);
+  if (ours || is_small(m, n, k) || !fits({m, n, k, lda, ldb, ldc})) {
     return small->gemm(context, dtype, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
   return with_type(dtype, [&](auto zero) {
@@ -181,7 +186,7 @@ int gemm(gramian_context* context, int dtype, int trans_a, int trans_b, int64_t 
 
 int gram(gramian_context* context, int dtype, int trans, int64_t n, int64_t k, double alpha, const void* a, int64_t lda,
          double beta, void* c, int64_t ldc) {
-  if (is_small(n, n, k) || !fits({n, k, lda, ldc})) {
+  if ((k <= kFewTerms && trans != 0) || is_small(n, n, k) || !fits({n, k, lda, ldc})) {
     return small->gram(context, dtype, trans, n, k, alpha, a, lda, beta, c, ldc);
   }
   return with_type(dtype, [&](auto zero) {

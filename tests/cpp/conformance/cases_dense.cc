@@ -80,6 +80,14 @@ void cases_gemm(Harness& harness) {
                   t % 2 == 0 ? 1.0 : 0.0);
       }
       for (int64_t k : {200, 257}) gemm_case(harness, dtype, ta, tb, 129, 65, k, 1.0, -1.0);
+      /* Few columns or terms, for which CPU tables have kernels of their own: every number of them, sides longer than
+       * one of their blocks. */
+      for (int64_t n = 1; n <= 18; ++n) gemm_case(harness, dtype, ta, tb, 29 + 17 * n, n, 19 * n, 0.7, 1.0);
+      for (int64_t k = 1; k <= 9; ++k) gemm_case(harness, dtype, ta, tb, 40 + k, 37 * k, k, 0.7, 1.0);
+      for (int64_t n : {1, 2, 16}) {
+        gemm_case(harness, dtype, ta, tb, 65, n, 4099, -1.0, 0.7);
+        gemm_case(harness, dtype, ta, tb, 4099, n, 65, -1.0, 0.7);
+      }
       for (double special : {kNan, kInf}) gemm_case(harness, dtype, ta, tb, 9, 7, 5, 1.0, 0.0, special);
     }
   }
@@ -128,6 +136,7 @@ void cases_gram(Harness& harness) {
         gram_case(harness, dtype, trans, all[t], all[(5 * t + 3) % all.size()], 0.7, t % 2 == 0 ? 1.0 : 0.0, kNan);
       }
       gram_case(harness, dtype, trans, 257, 129, 1.0, 1.0, 3.25);
+      for (int64_t k = 1; k <= 9; ++k) gram_case(harness, dtype, trans, 31 + 11 * k, k, 0.7, 1.0, 3.25);
     }
   }
 }

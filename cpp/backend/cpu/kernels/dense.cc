@@ -1,5 +1,6 @@
-/* Dense products and triangular solves on Eigen's blocked kernels. */
+/* Dense products and triangular solves on Eigen's blocked kernels; what reading one matrix bounds on our own. */
 #include "eigen_views.h"
+#include "thin_product.h"
 
 namespace {
 
@@ -20,6 +21,16 @@ int gemm(gramian_context*, int dtype, int trans_a, int trans_b, int64_t m, int64
     View<T> out = view<T>(c, m, n, ldc);
     scale_output<T>(out, static_cast<T>(beta));
     if (m == 0 || n == 0 || k == 0) return GRAMIAN_STATUS_OK;
+    if (n <= kThinColumns) {
+      thin_product<T>(trans_a, trans_b, m, n, k, factor, static_cast<const T*>(a), lda, static_cast<const T*>(b), ldb,
+                      static_cast<T*>(c), ldc);
+      return GRAMIAN_STATUS_OK;
+    }
+    if (k <= kFewTerms && !trans_b) {
+      few_terms<T>(trans_a, false, m, n, k, factor, static_cast<const T*>(a), lda, static_cast<const T*>(b), ldb,
+                   static_cast<T*>(c), ldc);
+      return GRAMIAN_STATUS_OK;
+    }
     const ConstView<T> left = trans_a ? const_view<T>(a, k, m, lda) : const_view<T>(a, m, k, lda);
     const ConstView<T> right = trans_b ? const_view<T>(b, n, k, ldb) : const_view<T>(b, k, n, ldb);
     if (trans_a && trans_b) {
@@ -44,6 +55,11 @@ int gram(gramian_context*, int dtype, int trans, int64_t n, int64_t k, double al
       scale_output<T>(view<T>(&out.coeffRef(row, 0), 1, row + 1, ldc), static_cast<T>(beta));
     }
     if (n == 0 || k == 0) return GRAMIAN_STATUS_OK;
+    if (k <= kFewTerms && trans) {
+      const T* const rows = static_cast<const T*>(a);
+      few_terms<T>(1, true, n, n, k, static_cast<T>(alpha), rows, lda, rows, lda, static_cast<T*>(c), ldc);
+      return GRAMIAN_STATUS_OK;
+    }
     auto lower = out.template selfadjointView<Eigen::Lower>();
     if (trans) {
       lower.rankUpdate(const_view<T>(a, k, n, lda).transpose(), static_cast<T>(alpha));
