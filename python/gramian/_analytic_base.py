@@ -68,15 +68,18 @@ class Learnt:
         self.derived = [None]
 
     @property
+    def leaves_one_out(self):
+        """Whether the model chooses by leave-one-out errors."""
+        return "loo" in (self.params["ridge"], self.params.get("width"))
+
+    @property
     def chooses_once(self):
         """Whether `fit` chooses ridge or width, by leave-one-out errors or for a factor that follows the rows."""
-        config = self.model.config
-        return config["rule"] == "loo" or config["width"] < 0 or (config["rule"] == "gcv" and config["low_latency"])
+        return self.leaves_one_out or (self.params["ridge"] == "gcv" and self.params.get("low_latency", False))
 
     def check_choice(self):
         """ValueError where there is no row to leave out."""
-        config = self.model.config
-        if (config["rule"] == "loo" or config["width"] < 0) and self.model.n_rows < 2:
+        if self.leaves_one_out and self.model.n_rows < 2:
             raise ValueError("leave-one-out errors need two rows of positive weight or more, got 1 sample")
 
     def packed(self):
