@@ -383,6 +383,12 @@ class FixedPointCodec:
         _core.add_fixed(self._check(encoded, "encoded"), 1, total)
         return total
 
+    def remove(self, total, encoded):
+        """``total -= encoded``, in place and exactly: bit for bit the total that was never given it. Returns total."""
+        self._check(total, "total")
+        _core.add_fixed(self._check(encoded, "encoded"), -1, total)
+        return total
+
     def mask(self, encoded, client, secrets, round_number=0):
         """An encoding under pairwise masks; the masks of all clients cancel in the total.
 

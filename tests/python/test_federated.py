@@ -304,6 +304,31 @@ class TestFixedPoint:
         assert np.array_equal(server.class_count_, joint.class_count_)
         assert np.array_equal(pickle.loads(pickle.dumps(server)).coef_, server.coef_)
 
+    def test_a_client_taken_out_was_never_there_bit_for_bit(self):
+        X, y = problem()
+        codec = fed.FixedPointCodec(20, 4, n_clients=30, codes=True)
+        encoded = [codec.encode(gm.GramState(20, 4).add_labels(X[p], y[p])) for p in parts_of(len(X), 30)]
+        total, never = codec.zeros(), codec.zeros()
+        for k in range(30):
+            codec.add(total, encoded[k])
+        for k in (29, 3, 17):
+            codec.remove(total, encoded[k])
+        for k in np.random.default_rng(1).permutation([k for k in range(30) if k not in (29, 3, 17)]):
+            codec.add(never, encoded[k])
+        assert np.array_equal(total, never)
+        states = [codec.decode(one) for one in (total, never)]
+        assert states[0].to_bytes() == states[1].to_bytes()
+        # Negative control: sums of doubles that lost a client are not, to the bit, those that never had it.
+        parts = [state._core.moments([0.0] * 20, [0.0] * 4) for state in (codec.decode(one) for one in encoded)]
+        left = sum(parts) - parts[3]
+        assert not np.array_equal(left, sum(parts[:3] + parts[4:]))
+        for k in range(30):
+            if k not in (29, 3, 17):
+                codec.remove(total, encoded[k])
+        assert not total.any()
+        with pytest.raises(ValueError, match="uint64 array of shape"):
+            codec.remove(codec.zeros(), np.zeros((2, 2)))
+
     def test_masks_cancel_and_hide(self):
         X, y = problem(300)
         codec = fed.FixedPointCodec(20, 4, n_clients=3, codes=True)
