@@ -72,6 +72,7 @@ def test_a_thousandfold_in_and_out(rng):
     assert checks.relative_error(model.coef_, analytic.ridge(X, y, 1.0)[0][0]) <= record.error_bound < 1e-6
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_batches_in_and_out(rng):
     """10^5 random batches in and then out again in another order: drift below 1e-12 of the largest sums held."""
     d, count = 4, 100_000
