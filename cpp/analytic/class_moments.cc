@@ -51,6 +51,19 @@ std::vector<double> mean_of(const GramState& state) {
   return mean;
 }
 
+// A state of weight 1 with the mean and the variances (biased) of another one, features uncorrelated.
+GramState independent_features(const GramState& state) {
+  std::vector<double> mean, variance;
+  state.feature_moments(mean, variance);
+  // Weight, rows, sums of features and the lower triangle, around the mean; there are no targets.
+  const std::int64_t d = state.n_features();
+  std::vector<double> moments(at(2 + d + d * (d + 1) / 2), 0.0);
+  moments[0] = 1;
+  moments[1] = static_cast<double>(state.n_rows());
+  for (std::int64_t j = 0; j < d; ++j) moments[at(2 + d + j * (j + 1) / 2 + j)] = variance[at(j)];
+  return GramState::of_moments(state.exec(), d, 0, state.options(), moments, mean, {}, false);
+}
+
 void require_weights(const std::vector<double>& weight, const Labels& classes) {
   GRAMIAN_REQUIRE(static_cast<std::int64_t>(weight.size()) == classes.size(), invalid_argument,
                   "class_weight has " + std::to_string(weight.size()) + " values for " +
@@ -355,6 +368,32 @@ AnalyticClassifier align(const AnalyticClassifier& model, const std::vector<doub
     parts.push_back({&pooled, weight[at(k)], offsets.data() + k * state.n_features()});
   AnalyticClassifier out(model.head().exec(), model.head().n_inputs(), config, model.head().map());
   out.add_moved(model.classes(), parts);
+  return out;
+}
+
+AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config) {
+  const std::int64_t classes = moments.classes().size();
+  GRAMIAN_REQUIRE(classes > 0, not_fitted, "the model has not seen any rows yet");
+  double largest = 0;
+  for (std::int64_t k = 0; k < classes; ++k) {
+    GRAMIAN_REQUIRE(moments.state(k) != nullptr, invalid_argument,
+                    "of class '" + moments.classes().text(k) + "' only the centroid is left");
+    largest = std::max(largest, moments.weight(k));
+  }
+  AnalyticClassifier out(moments.exec(), moments.n_inputs(), config, moments.map());
+  std::vector<MovedRows> parts;
+  for (std::int64_t k = 0; k < classes; ++k) parts.push_back({moments.state(k), 1.0, nullptr});
+  out.add_moved(moments.classes(), parts);
+  LabelMap labels;
+  labels.insert(moments.classes());
+  for (std::int64_t k = 0; k < classes; ++k) {
+    const double missing = largest - moments.weight(k);
+    if (missing <= 0) continue;
+    LabelMap one = labels;
+    one.keep({k});
+    const GramState gaussian = independent_features(*moments.state(k));
+    out.add_moved(one.labels(), {{&gaussian, missing, nullptr}});
+  }
   return out;
 }
 

@@ -17,12 +17,35 @@ namespace {
 // Rows of `loo` that are in memory at once.
 constexpr std::int64_t kBlockRows = 1024;
 
+// 1 - p_m for m steps with momentum on a mode that one plain step takes `a` of the way: how far it has gone.
+//
+// With v_k = p_k-1 - p_k, both rules are (p, v) -> M (p, v), M = [1 - a, -D; a, D], D = b or b (1 - a), and p_m is the
+// first entry of M^m. Powers are kept as N = I - M^k, and the one of j + k steps is N_j + N_k - N_j N_k: a slow mode,
+// whose N is small, keeps its digits through any number of doublings, which it would not as 1 - p_m.
+double momentum_share(double a, std::int64_t steps, const Momentum& momentum) {
+  struct Square {
+    double a, b, c, d;
+  };
+  const auto joined = [](const Square& x, const Square& y) {
+    return Square{x.a + y.a - (x.a * y.a + x.b * y.c), x.b + y.b - (x.a * y.b + x.b * y.d),
+                  x.c + y.c - (x.c * y.a + x.d * y.c), x.d + y.d - (x.c * y.b + x.d * y.d)};
+  };
+  const double kept = momentum.nesterov ? momentum.share * (1 - a) : momentum.share;
+  Square doubled{a, kept, -a, 1 - kept}, total{0, 0, 0, 0};
+  for (auto left = static_cast<std::uint64_t>(steps); left > 0; left /= 2) {
+    if (left % 2 == 1) total = joined(total, doubled);
+    if (left > 1) doubled = joined(doubled, doubled);
+  }
+  return total.a;
+}
+
 // (1 - decay) / rate for one mode, rate = s + ridge > 0: how far it has gone.
-double gain(const FlowStop& stop, double rate, double n) {
+double gain(const FlowStop& stop, double rate, double n, const Momentum& momentum) {
   if (stop.step == 0) return -std::expm1(-stop.time * rate / n) / rate;
   const double left = 1 - stop.step * rate / n;
   const auto steps = static_cast<double>(stop.steps);
   if (stop.steps == 0) return 0;
+  if (momentum.share > 0) return momentum_share(stop.step * rate / n, stop.steps, momentum) / rate;
   // Near 1 the power is taken through logarithms, so that a slow mode keeps its digits.
   if (left > 0) return -std::expm1(steps * std::log1p(-stop.step * rate / n)) / rate;
   return (1 - std::pow(left, steps)) / rate;
@@ -31,16 +54,19 @@ double gain(const FlowStop& stop, double rate, double n) {
 }  // namespace
 
 struct GradientFlow::Impl {
-  Impl(const GramState& state, double ridge_, const double* start_)
+  Impl(const GramState& state, double ridge_, const double* start_, Momentum momentum_)
       : exec(state.exec()),
         d(state.n_features()),
         c(state.n_outputs()),
         ridge(ridge_),
+        momentum(momentum_),
         n(state.weight_sum()),
         rows(state.n_rows()),
         intercept(state.options().intercept) {
     GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument,
                     "ridge must be finite and not negative, got " + std::to_string(ridge));
+    GRAMIAN_REQUIRE(momentum.share >= 0 && momentum.share < 1, invalid_argument,
+                    "momentum must be in [0, 1), got " + std::to_string(momentum.share));
     GRAMIAN_REQUIRE(rows > 0, not_fitted, "the state has no rows yet");
     const auto size = static_cast<std::size_t>(d * c);
     start.assign(size, 0.0);
@@ -98,14 +124,20 @@ struct GradientFlow::Impl {
   void check(const FlowStop& stop) const {
     GRAMIAN_REQUIRE(stop.time >= 0, invalid_argument, "t must be a number >= 0, got " + std::to_string(stop.time));
     GRAMIAN_REQUIRE(stop.steps >= 0, invalid_argument, "steps must not be negative");
-    GRAMIAN_REQUIRE(stop.step >= 0 && stop.step * (values.back() + ridge) < 2 * n, invalid_argument,
+    GRAMIAN_REQUIRE(stop.step >= 0 && stop.step * (values.back() + ridge) < 2 * room() * n, invalid_argument,
                     "a step of " + std::to_string(stop.step) + " diverges: it must be below " +
-                        std::to_string(2 * n / (values.back() + ridge)));
+                        std::to_string(2 * room() * n / (values.back() + ridge)));
+  }
+
+  // How much longer than without momentum a step may be.
+  double room() const {
+    const double b = momentum.share;
+    return momentum.nesterov ? (1 + b) / (1 + 2 * b) : 1 + b;
   }
 
   double gain_of(const FlowStop& stop, std::size_t j) const {
     const double rate = values[j] + ridge;
-    return rate > 0 ? gain(stop, rate, n) : 0.0;
+    return rate > 0 ? gain(stop, rate, n, momentum) : 0.0;
   }
 
   // phi (T - (S + l) w0), d x C: exact zeros where nothing moves.
@@ -125,7 +157,9 @@ struct GradientFlow::Impl {
 
   Exec exec;
   std::int64_t d, c;
-  double ridge, n;
+  double ridge;
+  Momentum momentum;
+  double n;
   std::int64_t rows;
   bool intercept;
   std::vector<double> values;   // ascending
@@ -137,8 +171,8 @@ struct GradientFlow::Impl {
   double unexplained = 0;  // energy of the targets that no weights explain
 };
 
-GradientFlow::GradientFlow(const GramState& state, double ridge, const double* start)
-    : impl_(std::make_unique<Impl>(state, ridge, start)) {}
+GradientFlow::GradientFlow(const GramState& state, double ridge, const double* start, Momentum momentum)
+    : impl_(std::make_unique<Impl>(state, ridge, start, momentum)) {}
 GradientFlow::GradientFlow(GradientFlow&&) noexcept = default;
 GradientFlow& GradientFlow::operator=(GradientFlow&&) noexcept = default;
 GradientFlow::~GradientFlow() = default;
@@ -156,7 +190,7 @@ const std::vector<double>& GradientFlow::eigenvalues() const {
   return impl_->values;
 }
 double GradientFlow::largest_step() const {
-  return 2 * impl_->n / (impl_->values.back() + impl_->ridge);
+  return 2 * impl_->room() * impl_->n / (impl_->values.back() + impl_->ridge);
 }
 
 FlowWeights GradientFlow::weights(const FlowStop& stop) const {

@@ -20,7 +20,8 @@ py::array_t<double> matrix_of(const std::vector<double>& values, std::int64_t ro
   return py::array_t<double>({static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(cols)}, values.data());
 }
 
-std::unique_ptr<GradientFlow> make_flow(const GramBox& state, double ridge, const py::object& start) {
+std::unique_ptr<GradientFlow> make_flow(const GramBox& state, double ridge, const py::object& start, double momentum,
+                                        bool nesterov) {
   const double* values = nullptr;
   Values array;
   if (!start.is_none()) {
@@ -31,7 +32,7 @@ std::unique_ptr<GradientFlow> make_flow(const GramBox& state, double ridge, cons
   state.read([&](const GramState& sums) {
     if (values != nullptr && array.size() != sums.n_features() * sums.n_outputs())
       throw Error(ErrorCode::shape_mismatch, "start must have a row per output and a column per feature");
-    out = std::make_unique<GradientFlow>(sums, ridge, values);
+    out = std::make_unique<GradientFlow>(sums, ridge, values, Momentum{momentum, nesterov});
   });
   return out;
 }
@@ -61,7 +62,8 @@ py::array_t<double> loo(const GradientFlow& self, const py::object& x, const py:
 
 void bind_flow(py::module_& module) {
   py::class_<GradientFlow>(module, "GradientFlow")
-      .def(py::init(&make_flow), py::arg("state"), py::arg("ridge"), py::arg("start"))
+      .def(py::init(&make_flow), py::arg("state"), py::arg("ridge"), py::arg("start"), py::arg("momentum"),
+           py::arg("nesterov"))
       .def_property_readonly("n_features", &GradientFlow::n_features)
       .def_property_readonly("n_outputs", &GradientFlow::n_outputs)
       .def_property_readonly("weight_sum", &GradientFlow::weight_sum)

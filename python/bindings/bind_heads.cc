@@ -188,6 +188,15 @@ std::unique_ptr<ClassifierBox> translated(const MomentsBox& self, double ridge, 
   return out;
 }
 
+std::unique_ptr<ClassifierBox> topped_up(const MomentsBox& self, double ridge, bool gcv,
+                                         const std::vector<double>& ridges, bool standardize,
+                                         const std::string& products, bool intercept) {
+  const RidgeConfig config = ridge_config(ridge, gcv, ridges, standardize, products, intercept);
+  std::unique_ptr<ClassifierBox> out;
+  self.read([&](const ClassMoments& model) { out = std::make_unique<ClassifierBox>(top_up(model, config)); });
+  return out;
+}
+
 // Model: ClassMoments (a covariance for each class) or AnalyticClassifier (one for all).
 template <class Model>
 std::unique_ptr<ClassifierBox> aligned(const Guarded<Model>& model, const std::vector<double>& class_weight,
@@ -272,6 +281,8 @@ void bind_heads(py::module_& module) {
            }))
       .def("centroids", &moments_centroids)
       .def("translated", &translated, py::arg("ridge"), py::arg("gcv"), py::arg("ridges"), py::arg("standardize"),
+           py::arg("products"), py::arg("intercept"))
+      .def("topped_up", &topped_up, py::arg("ridge"), py::arg("gcv"), py::arg("ridges"), py::arg("standardize"),
            py::arg("products"), py::arg("intercept"))
       .def("set_threads",
            [](const MomentsBox& self, int threads) {

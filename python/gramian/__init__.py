@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
     from .quantiles import QuantileAggregator, pinball_loss
+    from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
     from .truncated import TruncatedRidgeClassifier
     from .unlearning import DeletionRecord, unlearn
@@ -67,6 +68,7 @@ _HOMES = {
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
+    "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
     "truncated": ("TruncatedRidgeClassifier",),
     "unlearning": ("DeletionRecord", "unlearn"),
@@ -121,6 +123,7 @@ __all__ = [
     "QuantileAggregator",
     "RBFFeatures",
     "RandomFeatures",
+    "ReplayClassifier",
     "RidgeInfluence",
     "RiskCurve",
     "SingularKernelClassifier",

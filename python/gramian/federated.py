@@ -5,9 +5,10 @@ everything, however the rows are spread over the clients ("AFL: A Single-Round A
 with Pre-trained Models", in the form of plain sums, which needs no inverse). Taking a client's sums out again is exact
 unlearning of that client.
 
-`client_update` and `aggregate` are the plain form. `FixedPointCodec` turns sums into integers whose totals are the same
-bits in any order and under masks that cancel, so that a server sees the total and no single client. `GaussianMechanism`
-adds calibrated noise to sums, and `PrivacyAccountant` keeps the books.
+`client_update` and `aggregate` are the plain form. `factor_update` and `merge_factors` say the same in less space where
+a client has fewer rows than features. `FixedPointCodec` turns sums into integers whose totals are the same bits in any
+order and under masks that cancel, so that a server sees the total and no single client. `GaussianMechanism` adds
+calibrated noise to sums, and `PrivacyAccountant` keeps the books.
 """
 
 import hashlib
@@ -29,8 +30,10 @@ __all__ = [
     "aggregate",
     "client_update",
     "clip_rows",
+    "factor_update",
     "gaussian_epsilon",
     "gaussian_sigma",
+    "merge_factors",
     "merge_sums",
     "remove_client",
 ]
@@ -134,6 +137,169 @@ def merge_sums(model, state, classes=None):
     return model._merge_sums(state, _labels.as_array(classes, "merge_sums") if classifier else None)
 
 
+def factor_update(X, y, classes=None):
+    """What a client with few rows sends instead of its sums: the triangular factor of its rows.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Dense rows of features, behind the feature map where the server's model has one.
+    y : array-like of shape (n,) or (n, n_outputs)
+        Labels, or numeric targets.
+    classes : array-like of shape (n_classes,), default=None
+        Sorted labels that all clients agree on, for a classifier; None for numeric targets.
+
+    Returns
+    -------
+    ndarray of shape (min(n, 1 + d + n_outputs), 1 + d + n_outputs)
+        Upper triangular, float64: R of the QR factors of the rows ``[1, x, y]``, its diagonal not negative. Labels are
+        one-hot.
+
+    Raises
+    ------
+    ValueError
+        A label that is not among the classes; NaN or infinity, by its row.
+
+    Notes
+    -----
+    ``R'R`` holds all sums that a model keeps, and R is determined by them: a factor tells what sums tell, no less. For
+    n < p = 1 + d + n_outputs it has n p - n (n - 1) / 2 numbers, where sums have d (d + 1) / 2 + d n_outputs: it is the
+    smaller one for n < d, much so for n << d. Its digits are those of the rows, not of their squares, but
+    `merge_factors` squares it at the server: the weights are as good as with sums, and no better. 2 n^2 p flops
+    (Householder, by NumPy).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import AnalyticRegressor
+    >>> from gramian.federated import factor_update, merge_factors
+    >>> X, y = np.eye(3, 50), np.arange(3.0)
+    >>> factor = factor_update(X, y)
+    >>> factor.shape
+    (3, 52)
+    >>> merge_factors(AnalyticRegressor(), [factor]).n_samples_seen_
+    3
+    """
+    who = "factor_update"
+    rows = _validate.check_rows(X, who)
+    if isinstance(rows, _validate.CSRRows):
+        raise ValueError("factor_update needs dense rows: a factor is dense")
+    _validate.check_finite(rows)
+    if classes is None:
+        targets = _validate.as_columns(_validate.check_targets(y, who))
+    else:
+        targets = _one_hot(_labels.encode(_labels.as_array(y, who)), _sorted_classes(classes))
+    _validate.check_length(rows, targets)
+    whole = np.hstack([np.ones((rows.shape[0], 1)), rows.astype(np.float64), targets.astype(np.float64)])
+    factor = np.linalg.qr(whole, mode="r")
+    # The sign of a row of R is free; this one makes the factor a function of the sums.
+    return np.where(np.diagonal(factor) < 0, -1.0, 1.0)[:, np.newaxis] * factor
+
+
+def merge_factors(model, factors, classes=None, n_outputs=1):
+    """Adds the factors of clients to a server's model: all of them or, on an error, none.
+
+    Parameters
+    ----------
+    model : AnalyticClassifier or AnalyticRegressor
+        Fitted, or with ``feature_map=None``: factors are those of its features.
+    factors : iterable of ndarray
+        From `factor_update`.
+    classes : array-like of shape (n_classes,), default=None
+        For a classifier, as the clients had it.
+    n_outputs : int, default=1
+        Columns of the targets, for a regressor.
+
+    Returns
+    -------
+    model
+
+    Raises
+    ------
+    ValueError
+        An array that is no factor of such rows, or of another width than the one before; the message names its place.
+
+    Notes
+    -----
+    The first row of a factor is (1, mean of x, mean of y) times the square root of n, those below are a factor of the
+    rows around their means: their squares are the centred sums, and nothing is subtracted. k (d^2 + 2 d n_outputs)
+    flops for a factor of k rows.
+    """
+    _require_estimator(model)
+    if isinstance(model, AnalyticClassifier) == (classes is None):
+        raise ValueError("classes must be given for a classifier, and for nothing else")
+    if classes is None:
+        n_outputs = _validate.check_count(n_outputs, "n_outputs")
+    else:
+        n_outputs = len(_sorted_classes(classes))
+    total = None
+    for place, factor in enumerate(factors):
+        try:
+            state = _state_of_factor(factor, n_outputs, classes is not None, getattr(model, "fit_intercept", True))
+            total = state if total is None else total.merge(state)
+        except ValueError as error:
+            raise ValueError(f"factor {place}: {error}") from error
+    return model if total is None else merge_sums(model, total, classes)
+
+
+def _sorted_classes(classes):
+    values = _labels.as_array(classes, "factor_update")
+    labels = _labels.encode(values)
+    if len(labels.values) != len(values) or (labels.codes != np.arange(len(values))).any():
+        raise ValueError("classes must be sorted and without repeats")
+    return labels.values
+
+
+def _one_hot(labels, classes):
+    unknown = _labels.outside(labels.values, classes)
+    if unknown.size:
+        raise ValueError(f"y has labels that are not among the classes: {unknown.tolist()!r}")
+    targets = np.zeros((len(labels.codes), len(classes)))
+    targets[np.arange(len(targets)), np.searchsorted(classes, labels.values)[labels.codes]] = 1.0
+    return targets
+
+
+def _state_of_factor(factor, n_outputs, codes, fit_intercept):
+    """The sums of the rows whose factor this is."""
+    factor = np.asarray(factor)
+    d = factor.shape[1] - 1 - n_outputs if factor.ndim == 2 else 0
+    if factor.dtype.kind != "f" or d < 1 or not 1 <= len(factor) <= factor.shape[1]:
+        raise ValueError(
+            f"a factor is a float array of at most p rows and p = 1 + n_features + {n_outputs} columns, got "
+            f"{factor.dtype} of shape {factor.shape}"
+        )
+    factor = factor.astype(np.float64, copy=False)
+    if not np.isfinite(factor).all() or np.tril(factor, -1).any():
+        raise ValueError("a factor is finite and upper triangular")
+    corner = factor[0, 0] ** 2
+    n = float(np.rint(corner))
+    if factor[0, 0] <= 0 or n < len(factor) or abs(corner - n) > 1e-5 * n:
+        raise ValueError(f"its corner says that it is made of {corner:g} rows, and it has {len(factor)} itself")
+    means = factor[0, 1:] / factor[0, 0]
+    totals = np.rint(n * means[d:])
+    if codes and (np.abs(n * means[d:] - totals).max() > 1e-5 * n or totals.min() < 0 or totals.sum() != n):
+        raise ValueError("its targets are not one-hot")
+    # Rows whose squares are the sums: around the means, or around the origin without an intercept.
+    rows = factor[:, 1:].copy()
+    if fit_intercept:
+        rows[0] = 0.0
+    bare = GramState(d, n_outputs, fit_intercept=False).add(rows[:, :d], rows[:, d:])
+    like = _Like(d, n_outputs, fit_intercept, [0.0] * d, [0.0] * n_outputs, codes)
+    values = bare._core.moments(like._center, like._target_center)
+    of_x, of_y, energies, counts = np.split(np.arange(2, 2 + d + 3 * n_outputs), d + n_outputs * np.arange(3))
+    values[:2] = n
+    values[of_x], values[of_y] = n * means[:d], n * means[d:]
+    if fit_intercept:
+        like._center[:] = means[:d].tolist()
+        values[of_x] = 0.0
+    if codes:
+        values[of_y] = values[energies] = values[counts] = totals
+    elif fit_intercept:
+        like._target_center[:] = means[d:].tolist()
+        values[of_y] = 0.0
+    return _state_of(values, like)
+
+
 class FixedPointCodec:
     """Sums as 128-bit integers: totals are the same bits for any order of the clients, and masks cancel exactly.
 
@@ -215,6 +381,12 @@ class FixedPointCodec:
         """``total += encoded``, in place and exactly. Returns total."""
         self._check(total, "total")
         _core.add_fixed(self._check(encoded, "encoded"), 1, total)
+        return total
+
+    def remove(self, total, encoded):
+        """``total -= encoded``, in place and exactly: bit for bit the total that was never given it. Returns total."""
+        self._check(total, "total")
+        _core.add_fixed(self._check(encoded, "encoded"), -1, total)
         return total
 
     def mask(self, encoded, client, secrets, round_number=0):

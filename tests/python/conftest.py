@@ -45,6 +45,7 @@ def other_kinds():
         gramian.CodedClassifier,
         gramian.DualStreamClassifier,
         gramian.GaussianClassifier,
+        gramian.ReplayClassifier,
         gramian.TranslatedClassifier,
         gramian.TruncatedRidgeClassifier,
     ]

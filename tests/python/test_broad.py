@@ -1,11 +1,10 @@
 """A broad learner that grew is the one that was made at once."""
 
-import hashlib
 import pickle
 
 import numpy as np
 import pytest
-from reference_path import analytic, checks
+from reference_path import analytic, broad, checks
 
 from gramian import AnalyticClassifier, BroadLearner, RandomFeatures
 
@@ -66,6 +65,29 @@ def test_grows_and_shrinks(data, rng, fit_intercept):
     assert model.n_samples_seen_ == 320
 
 
+@pytest.mark.parametrize("activations", [("tanh", "tanh"), ("relu", "sigmoid")])
+def test_nodes_are_those_of_the_formulas(data, activations):
+    """Weights and scores from the published construction: random features of rows, and of mapped nodes so far."""
+    X, y = data
+    first, second = activations
+    model = BroadLearner(20, 30, first, second, bias=0.25, random_state=7).fit(X, y)
+    groups = [("mapped", 20, first), ("enhancement", 30, second)]
+    for added in ({}, {"mapped": 6}, {"enhancement": 9}, {"mapped": 3, "enhancement": 5}):
+        model.add_nodes(X, y, **added)
+        for kind, activation in (("mapped", first), ("enhancement", second)):
+            if kind in added:
+                groups.append((kind, added[kind], activation))
+        Z = broad.nodes(X, groups, 0.25, 7)
+        assert Z.shape == (300, model.n_nodes_)
+        np.testing.assert_allclose(nodes_of(model, X), Z, rtol=0, atol=1e-12 * np.abs(Z).max())
+        _, coef, intercept = analytic.joint_classifier(Z, y, 1.0)
+        found, expected = checks.stacked(model.coef_, model.intercept_), checks.stacked(coef, intercept)
+        assert checks.relative_error(found, expected) <= 1e-9
+    # Negative control: enhancement nodes that see mapped ones of later are others.
+    late = broad.nodes(X, [groups[0], groups[2], groups[1], *groups[3:]], 0.25, 7)
+    assert np.abs(np.sort(late[0]) - np.sort(Z[0])).max() > 1e-2
+
+
 def test_new_classes(data):
     X, y = data
     model = BroadLearner(20, 20).partial_fit(X[y > 0], y[y > 0]).partial_fit(X[y == 0], y[y == 0])
@@ -111,9 +133,7 @@ def test_no_two_groups_share_a_stream(data):
         model = BroadLearner(3, 3, random_state=seed).fit(X, y).add_nodes(X, y, mapped=3, enhancement=3)
         kinds = ["mapped", "enhancement"] * 2
         for place, (group, kind) in enumerate(zip(model._groups, kinds, strict=True)):
-            text = seed.to_bytes(8, "little") + place.to_bytes(8, "little") + kind.encode()
-            digest = hashlib.blake2b(text, digest_size=8, person=b"BroadLearner").digest()
-            assert group.features.random_state == int.from_bytes(digest, "little")
+            assert group.features.random_state == broad.group_seed(seed, kind, place)
             seeds.append(group.features.random_state)
     assert len(set(seeds)) == 20
 

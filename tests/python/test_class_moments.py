@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
-from reference_path import heads
+from reference_path import class_incremental, heads
 
 import gramian as gm
 
@@ -148,6 +148,118 @@ def test_alignment_is_the_limit_of_sampling(rng):
 
 
 @pytest.mark.parametrize("covariance", ["tied", "full"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_alignment_is_its_definition(rng, covariance, intercept):
+    X, y = data(rng, [0, 1, 2])
+    totals = [3.0, 200.0, 11.0]
+    model = gm.AlignedClassifier(covariance=covariance, class_totals=totals, ridge=0.2, fit_intercept=intercept).fit(
+        X, y
+    )
+    coef, offset = heads.aligned(X, y, totals, 0.2, covariance, intercept)
+    assert relative_error(model.coef_, coef) <= 1e-10
+    assert np.abs(model.intercept_ - offset).max() <= 1e-10
+    other = heads.aligned(X, y, totals, 0.2, "full" if covariance == "tied" else "tied", intercept)[0]
+    assert relative_error(other, coef) >= 1e-3  # negative control
+
+
+def test_alignment_with_the_weights_of_air_is_air(rng):
+    """w_c = pi_c n_c with AIR's pi, and biased moments: the same weights as those of balanced rows."""
+    X, y = data(rng, [0, 1, 2])
+    keep = rng.permutation(len(y))[:110]
+    X, y = X[keep], y[keep]
+    totals = np.array([class_incremental.balanced_weights(y)[y == c].sum() for c in range(3)])
+    assert np.ptp(totals) <= 1e-12 * totals[0]
+    model = gm.AlignedClassifier(covariance="full", class_totals=totals, ridge=0.3).fit(X, y)
+    air = gm.AnalyticClassifier(ridge=0.3, class_weight="air").fit(X, y)
+    assert relative_error(model.coef_, air.coef_) <= 1e-10
+    assert np.abs(model.intercept_ - air.intercept_).max() <= 1e-10
+    unbiased = heads.aligned(np.vstack([X, X[:1]]), np.append(y, y[0]), totals, 0.3)[0]
+    assert relative_error(unbiased, air.coef_) >= 1e-6  # negative control: other moments
+
+
+def imbalanced(rng, d=6):
+    """Classes of 120, 30 and 9 rows."""
+    X, y = data(rng, [0, 1, 2], n=120, d=d)
+    keep = np.concatenate([np.flatnonzero(y == c)[:n] for c, n in enumerate((120, 30, 9))])
+    keep = rng.permutation(keep)
+    return X[keep], y[keep]
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_replay_is_its_closed_form(rng, intercept, weighted):
+    X, y = imbalanced(rng)
+    weight = rng.uniform(0.5, 2.0, len(y)) if weighted else None
+    coef, offset = heads.topped_up(X, y, 0.3, weight, intercept)
+    for order in (np.arange(len(y)), np.argsort(y, kind="stable"), rng.permutation(len(y))):
+        model = gm.ReplayClassifier(ridge=0.3, fit_intercept=intercept)
+        for rows in np.array_split(order, 7):
+            model.partial_fit(X[rows], y[rows], sample_weight=None if weight is None else weight[rows])
+        assert relative_error(model.coef_, coef) <= 1e-10
+        assert np.abs(model.intercept_ - offset).max() <= 1e-10
+    assert model.class_count_.tolist() == [120, 30, 9]
+    plain = gm.AnalyticClassifier(ridge=0.3, fit_intercept=intercept).fit(X, y, sample_weight=weight)
+    assert relative_error(plain.coef_, coef) >= 1e-2  # negative control: the small classes were filled up
+    air = gm.AnalyticClassifier(ridge=0.3, fit_intercept=intercept, class_weight="air").fit(X, y)
+    assert relative_error(air.coef_, coef) >= 1e-3  # ... by diagonal Gaussians, not by their own covariances
+    # Classes of one size have nothing to fill up.
+    even = np.concatenate([np.flatnonzero(y == c)[:9] for c in range(3)])
+    same = gm.ReplayClassifier(ridge=0.3, fit_intercept=intercept).fit(X[even], y[even])
+    plain = gm.AnalyticClassifier(ridge=0.3, fit_intercept=intercept).fit(X[even], y[even])
+    assert relative_error(same.coef_, plain.coef_) <= 1e-12
+
+
+def test_replay_is_the_limit_of_drawing(rng):
+    """Rows that are drawn, ever more of them and each counting less, come as near as the root of their number."""
+    X, y = imbalanced(rng)
+    model = gm.ReplayClassifier(ridge=0.3).fit(X, y)
+    copies = np.array([1, 10, 100])
+    errors = []
+    for many in copies:
+        found = []
+        for _ in range(12):
+            rows, labels, weight = heads.drawn_rows(X, y, many, rng)
+            assert len(rows) == len(y) + (90 + 111) * many
+            drawn = gm.AnalyticClassifier(ridge=0.3).fit(rows, labels, sample_weight=weight)
+            found.append(relative_error(drawn.coef_, model.coef_) ** 2)
+        errors.append(np.sqrt(np.mean(found)))
+    slope = np.polyfit(np.log(copies), np.log(errors), 1)[0]
+    assert -0.65 <= slope <= -0.35
+    assert errors[-1] < 0.05
+    # Negative control: Gaussians of twice the deviation do not come near.
+    spread = [heads.drawn_rows(X, y, 100, rng) for _ in range(4)]
+    wide = []
+    for rows, labels, weight in spread:
+        mean = np.array([X[y == c].mean(axis=0) for c in range(3)])[labels]
+        rows = np.where((np.arange(len(rows)) < len(y))[:, np.newaxis], rows, mean + 2 * (rows - mean))
+        drawn = gm.AnalyticClassifier(ridge=0.3).fit(rows, labels, sample_weight=weight)
+        wide.append(relative_error(drawn.coef_, model.coef_))
+    assert min(wide) > 3 * errors[-1]
+
+
+def test_replay_forgets_grows_and_fills_up_behind_a_map(rng):
+    X, y = imbalanced(rng)
+    more, labels = data(rng, [1, 3])
+    model = gm.ReplayClassifier(ridge="gcv").fit(X, y)
+    coef = model.coef_
+    model.partial_fit(more, labels).forget(more, labels)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert relative_error(model.coef_, coef) <= 1e-9
+    copy = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copy.coef_, model.coef_) and copy.ridge_ == model.ridge_
+    features = gm.RandomFeatures(20, random_state=1)
+    mapped = gm.ReplayClassifier(features, ridge=0.5).fit(X, y)
+    expected, _ = heads.topped_up(features.fit(X).transform(X), y, 0.5)
+    assert relative_error(mapped.coef_, expected) <= 1e-10
+    with pytest.raises(ValueError, match="ridge must be"):
+        gm.ReplayClassifier(ridge=-1.0).fit(X, y)
+    before = model.coef_
+    with pytest.raises(ValueError, match="row 0"):
+        model.partial_fit(np.full((1, 6), np.nan), [0])
+    assert np.array_equal(model.coef_, before)
+
+
+@pytest.mark.parametrize("covariance", ["tied", "full"])
 def test_alignment_forgets_and_pickles(rng, covariance):
     X, y = data(rng, [0, 1, 2])
     more, labels = data(rng, [1, 3])
@@ -195,6 +307,7 @@ KINDS = {
     "translated": lambda: gm.TranslatedClassifier(ridge=0.5),
     "tied": lambda: gm.AlignedClassifier(ridge=0.5),
     "full": lambda: gm.AlignedClassifier(ridge=0.5, covariance="full"),
+    "replay": lambda: gm.ReplayClassifier(ridge=0.5),
 }
 
 

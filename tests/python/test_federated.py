@@ -96,6 +96,17 @@ class TestAggregate:
         fed.remove_client(server, update)
         assert list(server.classes_) == ["a", "b", "d"]
 
+    def test_clients_without_rows_change_nothing(self):
+        X, y = problem(200)
+        some = fed.client_update(gm.AnalyticClassifier().fit(X, y))
+        gone = gm.AnalyticClassifier().fit(X[:5], y[:5]).forget(X[:5], y[:5])
+        assert gone.n_samples_seen_ == 0
+        alone = fed.aggregate(gm.AnalyticClassifier(), [some])
+        with_nobody = fed.aggregate(gm.AnalyticClassifier(), [gone, some, fed.client_update(gone)])
+        assert np.array_equal(with_nobody.coef_, alone.coef_)
+        assert np.array_equal(with_nobody.classes_, alone.classes_)
+        assert with_nobody.n_samples_seen_ == 200
+
     def test_with_a_feature_map(self):
         X, y = problem()
         new = lambda: gm.AnalyticClassifier(gm.RandomFeatures(64, random_state=3), ridge=0.1)  # noqa: E731
@@ -121,6 +132,130 @@ class TestAggregate:
         with pytest.raises(TypeError, match="AnalyticClassifier is needed"):
             server.unmerge(gm.AnalyticRegressor().fit(X, y))
         assert server.to_bytes() == before
+
+
+class TestFactors:
+    @pytest.mark.parametrize("n, d", [(1, 3), (2, 5), (7, 30), (40, 6), (15, 12)])
+    def test_is_the_triangle_of_the_rows(self, n, d):
+        rng = np.random.default_rng(n)
+        X, Y = rng.normal(size=(n, d)) + 3.0, rng.normal(size=(n, 2))
+        factor = fed.factor_update(X, Y)
+        assert factor.shape == (min(n, d + 3), d + 3)
+        assert not np.tril(factor, -1).any() and (np.diagonal(factor) >= 0).all()
+        rows = np.hstack([np.ones((n, 1)), X, Y])
+        size = np.linalg.norm(rows) ** 2
+        assert np.abs(factor.T @ factor - rows.T @ rows).max() <= 10 * rows.shape[1] * EPS * size
+        # Gram-Schmidt and Householder: R is determined by the rows, and so is what a client tells.
+        expected = reference.triangular_factor(X, Y)
+        first = rows[:, : len(factor)]
+        assert np.abs(factor - expected).max() <= 100 * EPS * np.linalg.cond(first) * np.linalg.norm(rows)
+        turned = np.linalg.qr(rng.normal(size=(n, n)))[0] @ rows
+        assert np.abs(np.abs(np.linalg.qr(turned, mode="r")) - np.abs(factor)).max() <= 1e-9 * np.linalg.norm(rows)
+
+    @pytest.mark.parametrize("clients", [1, 7, 200, 600])
+    @pytest.mark.parametrize("fit_intercept", [True, False])
+    def test_factors_give_what_rows_give(self, clients, fit_intercept):
+        X, y = problem(600, d=30)
+        y = np.array(["a", "b", "c", "d"])[y]
+        classes = ["a", "b", "c", "d"]
+        parts = parts_of(600, clients)
+        server = gm.AnalyticClassifier(ridge=0.1, fit_intercept=fit_intercept)
+        fed.merge_factors(server, (fed.factor_update(X[p], y[p], classes) for p in parts), classes)
+        joint = gm.AnalyticClassifier(ridge=0.1, fit_intercept=fit_intercept).fit(X, y)
+        assert np.linalg.norm(server.coef_ - joint.coef_) <= 1e-10 * np.linalg.norm(joint.coef_)
+        assert np.abs(server.intercept_ - joint.intercept_).max() <= 1e-9
+        assert np.array_equal(server.class_count_, joint.class_count_)
+        assert server.n_samples_seen_ == 600
+        np.testing.assert_allclose(server.temperature_, joint.temperature_, rtol=1e-9)
+        # A class that a client does not have, rows afterwards, and a client that goes.
+        server.partial_fit(X[:10], y[:10]).forget(X[:10], y[:10])
+        gone = gm.AnalyticClassifier(ridge=0.1, fit_intercept=fit_intercept).fit(X[parts[0]], y[parts[0]])
+        if clients > 1:
+            fed.remove_client(server, gone)
+            rest = np.concatenate(parts[1:])
+            never = gm.AnalyticClassifier(ridge=0.1, fit_intercept=fit_intercept).fit(X[rest], y[rest])
+            assert np.linalg.norm(server.coef_ - never.coef_) <= 1e-9 * np.linalg.norm(never.coef_)
+        # Negative control: without one client it is another model.
+        some = fed.merge_factors(
+            gm.AnalyticClassifier(ridge=0.1, fit_intercept=fit_intercept),
+            [fed.factor_update(X[p], y[p], classes) for p in parts[1:]] or [fed.factor_update(X[:9], y[:9], classes)],
+            classes,
+        )
+        assert np.linalg.norm(some.coef_ - joint.coef_) >= 1e-5 * np.linalg.norm(joint.coef_)
+
+    @pytest.mark.parametrize("fit_intercept", [True, False])
+    def test_numeric_targets(self, fit_intercept):
+        rng = np.random.default_rng(3)
+        X = rng.normal(size=(300, 40)) + rng.normal(size=40)
+        Y = X @ rng.normal(size=(40, 2)) + rng.normal(size=(300, 2)) + 5.0
+        joint = gm.AnalyticRegressor(ridge=0.2, fit_intercept=fit_intercept).fit(X, Y)
+        server = gm.AnalyticRegressor(ridge=0.2, fit_intercept=fit_intercept)
+        fed.merge_factors(server, [fed.factor_update(X[p], Y[p]) for p in parts_of(300, 20)], n_outputs=2)
+        assert np.linalg.norm(server.coef_ - joint.coef_) <= 1e-10 * np.linalg.norm(joint.coef_)
+        assert np.abs(server.intercept_ - joint.intercept_).max() <= 1e-9
+        residuals = [np.asarray(m.state_.moments()[0]) for m in (server, joint)]
+        assert np.linalg.norm(residuals[0] - residuals[1]) <= 1e-12 * np.linalg.norm(residuals[1])
+
+    def test_a_large_mean_costs_no_digits(self):
+        """Sums around the origin lose them; the first row of a factor takes the mean out before anything is squared."""
+        rng = np.random.default_rng(4)
+        X = rng.normal(size=(20, 30)) + 1e6
+        Y = rng.normal(size=(20, 1))
+        joint = gm.AnalyticRegressor(ridge=1.0).fit(X, Y)
+        server = fed.merge_factors(gm.AnalyticRegressor(ridge=1.0), [fed.factor_update(X, Y)])
+        assert np.linalg.norm(server.coef_ - joint.coef_) <= 1e-8 * np.linalg.norm(joint.coef_)
+        rows = np.hstack([X, Y])
+        total, squares = rows.sum(axis=0), rows.T @ rows
+        centred = squares - np.outer(total, total) / 20
+        naive = np.linalg.solve(centred[:30, :30] + np.eye(30), centred[:30, 30])
+        assert np.linalg.norm(naive - joint.coef_.ravel()) >= 1e-4 * np.linalg.norm(joint.coef_)
+
+    def test_it_is_the_smaller_upload_for_few_rows(self):
+        X, y = problem(60, d=300)
+        factor = fed.factor_update(X[:30], y[:30], range(4))
+        update = fed.client_update(gm.AnalyticClassifier().fit(X[:30], y[:30]))
+        assert np.count_nonzero(factor) * 8 < 0.25 * len(update)
+        # In single precision too, at its digits.
+        X = np.random.default_rng(0).normal(size=(60, 300))
+        halves = [fed.factor_update(X[k : k + 30], y[k : k + 30], range(4)).astype(np.float32) for k in (0, 30)]
+        server = fed.merge_factors(gm.AnalyticClassifier(ridge=1.0), halves, range(4))
+        joint = gm.AnalyticClassifier(ridge=1.0).fit(X, y)
+        assert np.linalg.norm(server.coef_ - joint.coef_) <= 1e-4 * np.linalg.norm(joint.coef_)
+        assert np.array_equal(server.class_count_, joint.class_count_)
+
+    def test_bad_input(self):
+        X, y = problem(30, d=5)
+        server = gm.AnalyticClassifier().fit(X, y)
+        before = server.to_bytes()
+        good = fed.factor_update(X, y, range(4))
+        low = good.copy()
+        low[2, 1] = 1.0
+        corner, labels = good.copy(), good.copy()
+        corner[0, 0] = 0.3
+        labels[0, -1] *= 1.5
+        for bad, text in (
+            (good[:, :4], "a factor is a float array"),
+            (np.ones((3, 10), dtype=int), "a factor is a float array"),
+            (low, "upper triangular"),
+            (np.full((2, 10), np.nan), "upper triangular"),
+            (corner, "its corner says"),
+            (labels, "not one-hot"),
+            (fed.factor_update(X[:, :4], y, range(4)), "features"),
+        ):
+            with pytest.raises(ValueError, match=f"factor 1: .*{text}"):
+                fed.merge_factors(server, [good, bad], range(4))
+            assert server.to_bytes() == before
+        with pytest.raises(ValueError, match="classes must be given"):
+            fed.merge_factors(server, [good])
+        with pytest.raises(ValueError, match="not among the classes"):
+            fed.factor_update(X, y, [0, 1])
+        with pytest.raises(ValueError, match="sorted"):
+            fed.factor_update(X, y, [1, 0, 2, 3])
+        with pytest.raises(ValueError, match="row 1"):
+            fed.factor_update([[0.0], [np.nan]], [0.0, 1.0])
+        with pytest.raises(TypeError, match="AnalyticClassifier"):
+            fed.merge_factors(X, [good], range(4))
+        assert fed.merge_factors(server, [], range(4)).to_bytes() == before
 
 
 class TestFixedPoint:
@@ -168,6 +303,31 @@ class TestFixedPoint:
         assert np.linalg.norm(server.coef_ - joint.coef_) <= 1e-10 * np.linalg.norm(joint.coef_)
         assert np.array_equal(server.class_count_, joint.class_count_)
         assert np.array_equal(pickle.loads(pickle.dumps(server)).coef_, server.coef_)
+
+    def test_a_client_taken_out_was_never_there_bit_for_bit(self):
+        X, y = problem()
+        codec = fed.FixedPointCodec(20, 4, n_clients=30, codes=True)
+        encoded = [codec.encode(gm.GramState(20, 4).add_labels(X[p], y[p])) for p in parts_of(len(X), 30)]
+        total, never = codec.zeros(), codec.zeros()
+        for k in range(30):
+            codec.add(total, encoded[k])
+        for k in (29, 3, 17):
+            codec.remove(total, encoded[k])
+        for k in np.random.default_rng(1).permutation([k for k in range(30) if k not in (29, 3, 17)]):
+            codec.add(never, encoded[k])
+        assert np.array_equal(total, never)
+        states = [codec.decode(one) for one in (total, never)]
+        assert states[0].to_bytes() == states[1].to_bytes()
+        # Negative control: sums of doubles that lost a client are not, to the bit, those that never had it.
+        parts = [state._core.moments([0.0] * 20, [0.0] * 4) for state in (codec.decode(one) for one in encoded)]
+        left = sum(parts) - parts[3]
+        assert not np.array_equal(left, sum(parts[:3] + parts[4:]))
+        for k in range(30):
+            if k not in (29, 3, 17):
+                codec.remove(total, encoded[k])
+        assert not total.any()
+        with pytest.raises(ValueError, match="uint64 array of shape"):
+            codec.remove(codec.zeros(), np.zeros((2, 2)))
 
     def test_masks_cancel_and_hide(self):
         X, y = problem(300)
@@ -225,6 +385,17 @@ class TestPrivacy:
         assert fed.gaussian_epsilon(sigma, delta, 2.0) == pytest.approx(epsilon, rel=1e-9)
         if epsilon <= 1:  # the textbook formula, which asks for more noise
             assert sigma < 2.0 * np.sqrt(2 * np.log(1.25 / delta)) / epsilon
+
+    @pytest.mark.parametrize("epsilon, delta", [(0.1, 1e-3), (1.0, 1e-5), (5.0, 1e-9)])
+    def test_the_calibration_is_that_of_the_definition(self, epsilon, delta):
+        sigma = fed.gaussian_sigma(epsilon, delta, 2.0)
+        assert sigma == pytest.approx(reference.gaussian_sigma(epsilon, delta, 2.0), rel=1e-9)
+        assert reference.gaussian_delta(epsilon, sigma, 2.0) == pytest.approx(delta, rel=1e-8)
+        # Four releases are one of twice the sensitivity, by the same definition.
+        spent = fed.gaussian_epsilon(sigma, delta, 2.0, releases=4)
+        assert reference.gaussian_delta(spent, sigma, 4.0) == pytest.approx(delta, rel=1e-7)
+        # Negative control: a thousandth less noise breaks the promise.
+        assert reference.gaussian_delta(epsilon, 0.999 * sigma, 2.0) > delta
 
     def test_composition(self):
         sigma = fed.gaussian_sigma(0.5, 1e-6)

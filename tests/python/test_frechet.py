@@ -199,6 +199,28 @@ def test_memory_does_not_grow_with_labels():
     assert peaks[0] == peaks[1] <= 4 * (64 * 1000 + 256 * 64 + 256 * 1000) + 4096
 
 
+def test_half_a_million_labels_in_less_than_a_gigabyte():
+    """A thousand observed labels and 256 rows at a time: the table alone would be 2 GB. Few rows here, to be quick."""
+    n_labels, k, rows, tile = 500_000, 1000, 8, 4000
+    distances = np.ones((k, tile), dtype=np.float32)
+    hit = 345_678
+
+    def table(a, b):
+        part = distances[:, : b - a]
+        if a <= hit < b:
+            part = part.copy()
+            part[:, hit - a] = 0.5
+        return part
+
+    predictor = FrechetPredictor(table, labels=np.arange(n_labels), squared=True, dtype="float32", tile=tile)
+    gm._core.reset_memory_stats()
+    before = gm._core.memory_stats()["live"]
+    assert (predictor.predict(np.full((rows, k), 1 / k, dtype=np.float32)) == hit).all()
+    peak = gm._core.memory_stats()["peak"] - before
+    assert peak <= 4 * (k * tile + rows * k + rows * tile) + 4096
+    assert 4 * (k * tile + 256 * k + 256 * tile) < 2**30 < 4 * k * n_labels
+
+
 def test_probabilities(rng):
     scores = 3 * rng.normal(size=(200, 6))
     found = as_probabilities(scores, "simplex_projection")

@@ -367,6 +367,21 @@ def test_combination_is_logistic_regression(rng):
         combined.score(inside[:, :2])
 
 
+@pytest.mark.parametrize("ridge", [1e-2, 1.0, 30.0])
+def test_combination_is_newtons_method(rng, ridge):
+    """Against a plain Newton iteration: both are at the one optimum, to what the flatness of the loss leaves."""
+    inside = np.c_[rng.normal(1.0, 1.0, 300), 1e3 * rng.normal(0.3, 1.0, 300), rng.normal(size=300)]
+    outside = np.c_[rng.normal(-1.0, 1.0, 150), 1e3 * rng.normal(-0.3, 1.0, 150), rng.normal(size=150)]
+    combined = gm.combine_layers(inside, outside, ridge=ridge)
+    coef, intercept = heads.combine_layers(inside, outside, ridge)
+    deviation = np.vstack([inside, outside]).std(axis=0)
+    # The loss is even to 1e-12 of itself within about 1e-6 of the optimum.
+    np.testing.assert_allclose(combined.coef_ * deviation, coef * deviation, rtol=0, atol=2e-6)
+    assert combined.intercept_ == pytest.approx(intercept, abs=5e-6)
+    other, _ = heads.combine_layers(inside, outside, 3 * ridge)
+    assert np.abs((combined.coef_ - other) * deviation).max() > 1e-4  # negative control: another ridge
+
+
 def same_model(found, expected, X):
     np.testing.assert_allclose(found.mahalanobis(X), expected.mahalanobis(X), rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.decision_function(X), expected.decision_function(X), rtol=0, atol=1e-9)

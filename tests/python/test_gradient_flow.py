@@ -31,6 +31,65 @@ def test_ten_thousand_steps(n, d, ridge):
     assert checks.relative_error(wrong, explicit.T) > 1e-6
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("n, d, ridge", [(60, 8, 0.0), (20, 35, 0.7)])
+def test_steps_with_momentum(n, d, ridge, momentum, nesterov):
+    X, Y = problem(n, d)
+    start = np.random.default_rng(1).normal(size=(2, d))
+    options = {"start": start, "ridge": ridge, "fit_intercept": False}
+    flow = gm.GradientFlow(X, Y, momentum=momentum, nesterov=nesterov, **options)
+    plain = gm.GradientFlow(X, Y, **options)
+    room = (1 + momentum) / (1 + 2 * momentum) if nesterov else 1 + momentum
+    assert flow.largest_step_ == pytest.approx(room * plain.largest_step_, rel=1e-14)
+    for share, counts in ((0.9, (0, 1, 2, 3, 17, 10_000)), (0.05, (100, 999))):
+        step = share * flow.largest_step_
+        for steps in counts:
+            explicit = risk.gradient_descent(X, Y, step, steps, start.T, ridge, momentum, nesterov)
+            coef, _ = flow.weights(steps=steps, step=step)
+            assert checks.relative_error(coef, explicit.T) <= 1e-10
+            if 1 < steps < 20:  # negative control: without momentum, or with the other one, the path is another
+                for other in (plain, gm.GradientFlow(X, Y, momentum=momentum, nesterov=not nesterov, **options)):
+                    smaller = min(step, 0.9 * other.largest_step_)
+                    assert checks.relative_error(other.weights(steps=steps, step=smaller)[0], explicit.T) > 1e-7
+    # Just below the largest step the fastest mode shrinks, and just above it grows.
+    rate = flow.eigenvalues_[-1] + ridge
+    for factor, shrinks in ((0.99, True), (1.01, False)):
+        a = factor * flow.largest_step_ * rate / n
+        T, D = ((1 - a) * (1 + momentum), (1 - a) * momentum) if nesterov else (1 + momentum - a, momentum)
+        assert (np.abs(np.roots([1, -T, D])).max() < 1) == shrinks
+    with pytest.raises(ValueError, match="diverges"):
+        flow.weights(steps=3, step=flow.largest_step_)
+
+
+def test_momentum_needs_fewer_steps_and_ends_where_all_do():
+    X, Y = problem(60, 8)
+    flow, plain = gm.GradientFlow(X, Y, momentum=0.9), gm.GradientFlow(X, Y)
+    step = 0.5 * plain.largest_step_
+    end = plain.weights(np.inf)[0]
+    assert np.array_equal(flow.weights(np.inf)[0], end)
+    errors = [checks.relative_error(one.weights(steps=300, step=step)[0], end) for one in (flow, plain)]
+    assert errors[0] < 0.1 * errors[1]
+    assert flow.gcv(steps=3000, step=step) == pytest.approx(plain.gcv(np.inf), rel=1e-3)
+    # Slow modes keep their digits through any number of steps: 1 - p_m, not 1 less something near 1.
+    tiny = 1e-9 * step
+    moved = flow.weights(steps=10_000, step=tiny)[0]
+    explicit = risk.gradient_descent(X - X.mean(axis=0), Y - Y.mean(axis=0), tiny, 10_000, momentum=0.9)
+    assert checks.relative_error(moved, explicit.T) <= 1e-10
+    many = flow.mode_weights(steps=10**12, step=tiny)
+    assert checks.relative_error(many, plain.mode_weights(steps=10**13, step=tiny)) <= 1e-6
+    frozen = gm.GradientFlow(*problem(12, 30), start=np.ones((2, 30)), momentum=0.5, fit_intercept=False)
+    still = frozen.eigenvalues_ == 0
+    begin, later = frozen.mode_weights(steps=0, step=0.1), frozen.mode_weights(steps=500, step=0.1)
+    assert still.sum() == 18 and np.array_equal(later[still], begin[still])
+    for call in (lambda: flow.weights(1.0), flow.best_t, lambda: flow.gcv(2.0)):
+        with pytest.raises(ValueError, match="has no momentum"):
+            call()
+    for wrong in (-0.1, 1.0, np.nan):
+        with pytest.raises(ValueError, match="momentum"):
+            gm.GradientFlow(X, Y, momentum=wrong)
+
+
 def test_the_centred_path_has_an_intercept():
     X, Y = problem(50, 6)
     X, Y = X + 2.0, Y - 1.0

@@ -69,6 +69,24 @@ def test_stacking_is_the_best_of_the_simplex(rng, m):
     assert (gradient[~positive] >= level * (1 - 1e-7)).all()
 
 
+@pytest.mark.parametrize("m", [1, 2, 5, 8])
+def test_stacking_is_the_best_set_of_models(rng, m):
+    """Against least squares on every set of models that there is."""
+    predictions, y = noisy_models(rng, 400, m)
+    errors = predictions[:, :, 2] - y[:, np.newaxis]
+    weights = gm.QuantileAggregator(LEVELS, weights="stacked").fit(predictions, y).weights_
+    expected = conformal.stacking_weights(errors)
+    np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-7)
+    equal = np.full(m, 1 / m)
+    if m > 1:  # negative control: equal weights are another, and a worse, answer
+        assert ((errors @ equal) ** 2).sum() > 1.001 * ((errors @ weights) ** 2).sum()
+    # The aggregate is the weighted mean of the models' quantiles.
+    model = gm.QuantileAggregator(LEVELS, weights="stacked", repair=None).fit(predictions, y)
+    np.testing.assert_allclose(
+        model.predict(predictions), np.einsum("nml,m->nl", predictions, expected), rtol=0, atol=1e-6
+    )
+
+
 def test_copies_of_a_model_and_perfect_models(rng):
     predictions, y = noisy_models(rng, 50, 2)
     twice = np.concatenate([predictions, predictions[:, :1]], axis=1)

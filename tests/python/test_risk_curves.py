@@ -151,6 +151,34 @@ def test_plan_width():
     assert curve.predict(500, free.width).test <= 1.05 * best < curve.predict(500, free.width - 1).test
 
 
+def test_plan_width_against_a_search_of_all_widths():
+    """The plain definitions: the best ridge by golden sections, the width by trying one after the other."""
+    i = np.arange(1, 121.0)
+    lam, v, n, most = i**-1.4, i**-1.0, 80, 40
+    curve = gm.RiskCurve.theory(lam, v, noise=0.05)
+    best = [risk.predict_best(lam, v, 0.05, n, k) for k in range(1, most + 1)]
+    errors = np.array([test for test, _ in best])
+    np.testing.assert_allclose([curve.predict(n, k).test for k in range(1, most + 1)], errors, rtol=1e-7)
+    sizes = np.array([4 * k * k + 8 * k for k in range(1, most + 1)])
+    times = np.array([(n * k * (k + 2.0 * 7) + k**3 / 3) / (3.0 * 1e6) for k in range(1, most + 1)])
+    everything = np.full(most, True)
+    for target in (errors[0] * 1.1, (errors[3] + errors[4]) / 2, (errors[24] + errors[25]) / 2, errors[-1] * 0.5):
+        plan = gm.plan_width(curve, n, target=target, max_width=most)
+        assert plan.width == risk.plan_width(errors, everything, target)
+        assert plan.meets_target == (plan.test <= target)
+        assert plan.test == pytest.approx(errors[plan.width - 1], rel=1e-7)
+        small = gm.plan_width(curve, n, target=target, max_bytes=2000, max_width=most)
+        assert small.width == risk.plan_width(errors, sizes <= 2000, target)
+        fast = gm.plan_width(curve, n, target=target, max_ms=0.012, gflops=3.0, n_inputs=7, max_width=most)
+        assert fast.width == risk.plan_width(errors, times <= 0.012, target)
+    for slack in (0.013, 0.21):
+        plan = gm.plan_width(curve, n, slack=slack, max_width=most)
+        assert plan.width == risk.plan_width(errors, everything, slack=slack)
+        assert plan.ridge == pytest.approx(best[plan.width - 1][1] * plan.width, rel=1e-2)  # a flat optimum
+    # Negative control: a width less does not do.
+    assert errors[plan.width - 2] > errors[-1] * 1.21
+
+
 def test_bad_input(rng):
     X, y = rng.normal(size=(30, 4)), rng.normal(size=30)
     curve = gm.RiskCurve.theory([1.0], [1.0])

@@ -158,6 +158,9 @@ def test_the_model_does_not_grow_with_the_rows(rng):
     features = gm.RandomFeatures(40)
     few = gm.AnalyticClassifier(features).fit(X[:10], [0, 1, 2] * 3 + [0])
     many = fed(gm.AnalyticClassifier(features), ((X[k : k + 500], y[k : k + 500]) for k in range(0, 10_000, 500)))
+    for _ in range(100):  # 10^6 rows in all, of the same classes
+        many.partial_fit(X[:9_900], y[:9_900])
+    assert many.n_samples_seen_ == 1_000_000
     assert few.nbytes == many.nbytes
     # Only the digits of some counts in the header may differ, and the header is padded to 64 bytes.
     assert abs(len(checks.file_bytes(few)) - len(checks.file_bytes(many))) <= 128

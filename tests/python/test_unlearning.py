@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from reference_path import analytic, checks
+from reference_path import analytic, checks, influence
 
 import gramian as gm
 
@@ -70,6 +70,40 @@ def test_a_thousandfold_in_and_out(rng):
     for one in batches[:50]:
         record = gm.unlearn(model, *one)
     assert checks.relative_error(model.coef_, analytic.ridge(X, y, 1.0)[0][0]) <= record.error_bound < 1e-6
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_batches_in_and_out(rng):
+    """10^5 random batches in and then out again in another order: drift below 1e-12 of the largest sums held."""
+    d, count = 4, 100_000
+    X, y = rows(rng, n=50, d=d)
+    state = gm.GramState(d, 1).add(X, y)
+    before = state.moments()
+    batches = rng.normal(size=(count, 2, d)) * rng.choice([0.1, 1.0, 30.0], size=(count, 1, 1))
+    targets = rng.normal(size=(count, 2))
+    for one, target in zip(batches, targets, strict=True):
+        state.add(one, target)
+    flat = np.vstack([X, batches.reshape(-1, d)])
+    largest = np.linalg.norm(state.moments()[0])
+    # What is held in the middle is the batch answer, and the drift is what came back out of it.
+    assert np.linalg.norm(state.moments()[0] - flat.T @ flat) <= 1e-12 * largest
+    coef, _ = analytic.ridge(flat, np.concatenate([y, targets.ravel()]), 1.0)
+    assert checks.relative_error(state.solve(1.0).coef, coef) <= 1e-11
+    for place in rng.permutation(count):
+        state.remove(batches[place], targets[place])
+    after = state.moments()
+    assert state.n_rows == 50
+    assert np.linalg.norm(after[0] - before[0]) <= 1e-12 * largest
+    left = state.solve(1.0)
+    assert checks.relative_error(left.coef, analytic.ridge(X, y, 1.0)[0]) <= left.report.removal_bound
+    # Negative control: sums of single precision drift far beyond it.
+    single = np.zeros((d, d), dtype=np.float32)
+    for one in batches[:2000].astype(np.float32):
+        single += one.T @ one
+    for one in batches[:2000][::-1].astype(np.float32):
+        single -= one.T @ one
+    part = batches[:2000].reshape(-1, d)
+    assert np.linalg.norm(single) > 1e-9 * np.linalg.norm(part.T @ part)
 
 
 def test_everything_deleted_is_exactly_nothing(rng):
@@ -280,3 +314,41 @@ def test_outputs_are_those_of_a_model_that_never_saw_the_rows(rng):
     tiny = np.finfo(float).tiny
     divergence = (p * (np.log(p + tiny) - np.log(q + tiny))).sum(axis=1)
     assert np.abs(divergence).max() <= 1e-10
+
+
+def losses(model, X, y):
+    return (y - model.predict(X)) ** 2
+
+
+def test_an_attack_learns_no_more_than_from_retraining(rng):
+    """Membership inference by a threshold on the loss: the deleted rows look like rows that were never in.
+
+    Nearly as many features as rows, so that the model of all rows gives its rows away.
+    """
+    d, n, gone = 80, 110, 25
+    advantages, of_members = [], []
+    for _ in range(40):
+        truth = rng.normal(size=d)
+        X = rng.normal(size=(2 * n, d))
+        y = X @ truth + rng.normal(size=2 * n)
+        train, strangers = slice(0, n), slice(n, 2 * n)
+        deleted, kept = slice(0, gone), slice(gone, n)
+        model = gm.AnalyticRegressor(ridge=0.1).fit(X[train], y[train])
+        before = losses(model, X, y)
+        of_members.append(influence.membership_advantage(before[deleted], before[strangers]))
+        record = gm.unlearn(model, X[deleted], y[deleted])
+        coef, intercept = analytic.ridge(X[kept], y[kept], 0.1)
+        never = (y - X @ coef[0] - intercept[0]) ** 2
+        found = losses(model, X, y)
+        assert checks.relative_error(found, never) <= 10 * max(record.error_bound, 1e-12)
+        # Unchanged, to the last count: no loss is nearer to another one than the two models are.
+        advantage = influence.membership_advantage(found[deleted], found[strangers])
+        assert advantage == influence.membership_advantage(never[deleted], never[strangers])
+        advantages.append(advantage)
+    # Against rows that were never seen, what chance gives samples of these sizes: shuffled labels of who was in.
+    chance = [
+        influence.membership_advantage(sample[:gone], sample[gone:]) for sample in rng.normal(size=(400, gone + n)) ** 2
+    ]
+    error = np.hypot(np.std(chance) / 20, np.std(advantages) / np.sqrt(len(advantages)))
+    assert abs(np.mean(advantages) - np.mean(chance)) <= 4 * error
+    assert np.mean(of_members) > np.mean(chance) + 0.2  # negative control: before, the attack works

@@ -101,3 +101,24 @@ def class_p_values(X, y, classes, ridge, query, by_class):
         ]
         out.append(np.mean(np.array(errors) >= errors[-1] - 1e-12))
     return np.array(out)
+
+
+def stacking_weights(errors):
+    """The weights >= 0 of sum 1 that make |errors @ w|^2 least: least squares on every set of models there is.
+
+    errors: (n, m). On a set the optimum under sum 1 is A^-1 1 / (1' A^-1 1), A = E'E; the best feasible set wins.
+    """
+    A = errors.T @ errors
+    m = len(A)
+    best, best_loss = None, np.inf
+    for members in range(1, 2**m):
+        chosen = [k for k in range(m) if members >> k & 1]
+        w = np.linalg.solve(A[np.ix_(chosen, chosen)], np.ones(len(chosen)))
+        w = w / w.sum()
+        if (w < 0).any():
+            continue
+        full = np.zeros(m)
+        full[chosen] = w
+        if (loss := full @ A @ full) < best_loss:
+            best, best_loss = full, loss
+    return best

@@ -36,3 +36,41 @@ def words(number):
     """A signed integer as two 64-bit words modulo 2^128."""
     number %= 2**128
     return number % 2**64, number >> 64
+
+
+def gaussian_delta(epsilon, sigma, sensitivity=1.0):
+    """The least delta for which noise of this deviation is (epsilon, delta) private, by its definition.
+
+    The integral of (p - e^epsilon q)+ over the two normal densities that neighbours give, p around the sensitivity and
+    q around 0, by Gauss-Legendre on pieces. The integrand is positive from one point on.
+    """
+    begin = sigma**2 * epsilon / sensitivity + sensitivity / 2
+    edges = begin + sigma * np.linspace(0.0, 40.0, 161)
+    points, weights = np.polynomial.legendre.leggauss(20)
+    x = (edges[:-1, np.newaxis] + edges[1:, np.newaxis]) / 2 + np.diff(edges)[:, np.newaxis] / 2 * points
+
+    def density(z):
+        return np.exp(-0.5 * (z / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+
+    gap = density(x - sensitivity) - np.exp(epsilon) * density(x)
+    return float((gap * weights * np.diff(edges)[:, np.newaxis] / 2).sum())
+
+
+def gaussian_sigma(epsilon, delta, sensitivity=1.0):
+    """The least deviation that is (epsilon, delta) private, by bisection of the definition."""
+    low, high = 1e-3 * sensitivity, 1e3 * sensitivity / min(epsilon, 1.0)
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if gaussian_delta(epsilon, middle, sensitivity) <= delta else (middle, high)
+    return high
+
+
+def triangular_factor(X, Y):
+    """R of the rows [1, x, y] = Q R, by Gram-Schmidt in the longest type there is; its diagonal is positive."""
+    A = np.hstack([np.ones((len(X), 1)), X, Y]).astype(np.longdouble)
+    R = np.zeros((min(A.shape), A.shape[1]), dtype=np.longdouble)
+    for k in range(len(R)):
+        q = A[:, k] / np.sqrt(A[:, k] @ A[:, k])
+        R[k, k:] = q @ A[:, k:]
+        A[:, k:] -= np.outer(q, R[k, k:])
+    return R.astype(np.float64)

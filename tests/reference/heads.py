@@ -74,3 +74,61 @@ def translated_rows(X, y, past):
         rows.append(X[y == classes[like]] + (centroid - means[like]))
         labels.append(np.full((y == classes[like]).sum(), label))
     return np.vstack(rows), np.concatenate(labels)
+
+
+def ridge_of_sums(n, s, t, G, Q, ridge, fit_intercept=True):
+    """(coef, intercept) from sums over rows: n = sum 1, s = sum x, t = sum y, G = sum x x', Q = sum x y'."""
+    if not fit_intercept:
+        return np.linalg.solve(G + ridge * np.eye(len(G)), Q).T, np.zeros(len(t))
+    W = np.linalg.solve(G - np.outer(s, s) / n + ridge * np.eye(len(G)), Q - np.outer(s, t) / n)
+    return W.T, (t - W.T @ s) / n
+
+
+def aligned(X, y, totals, ridge, covariance="full", fit_intercept=True):
+    """SLCA's alignment: ridge on totals[c] rows' worth of N(mean_c, S_c), S_c of the class or of all classes."""
+    classes, _, means = class_means(X, y)
+    spread = [np.cov(X[y == c].T, bias=True) if covariance == "full" else pooled_covariance(X, y) for c in classes]
+    totals = np.asarray(totals, dtype=np.float64)
+    G = sum(w * (S + np.outer(m, m)) for w, S, m in zip(totals, spread, means, strict=True))
+    Q = (means * totals[:, np.newaxis]).T
+    return ridge_of_sums(totals.sum(), totals @ means, totals, G, Q, ridge, fit_intercept)
+
+
+def topped_up(X, y, ridge, weight=None, fit_intercept=True):
+    """AEF-OCL without its drawing: the rows, and m (mean mean' + diag(variance)) for the m rows that a class lacks."""
+    w = np.ones(len(X)) if weight is None else weight
+    classes, totals, means = class_means(X, y, weight)
+    G, full = (X * w[:, np.newaxis]).T @ X, totals.max()
+    for c, n, mean in zip(classes, totals, means, strict=True):
+        variance = w[y == c] @ (X[y == c] - mean) ** 2 / n
+        G = G + (full - n) * (np.outer(mean, mean) + np.diag(variance))
+    filled = np.full(len(classes), full)
+    return ridge_of_sums(filled.sum(), filled @ means, filled, G, (means * full).T, ridge, fit_intercept)
+
+
+def drawn_rows(X, y, copies, rng):
+    """AEF-OCL as published: (rows, labels, weights) with Gaussian rows that are drawn, each `copies` times anew."""
+    classes, totals, means = class_means(X, y)
+    rows, labels, weights = [X], [y], [np.ones(len(X))]
+    for c, n, mean in zip(classes, totals, means, strict=True):
+        m = int(totals.max() - n) * copies
+        rows.append(mean + X[y == c].std(axis=0) * rng.normal(size=(m, X.shape[1])))
+        labels.append(np.full(m, c))
+        weights.append(np.full(m, 1 / copies))
+    return np.vstack(rows), np.concatenate(labels), np.concatenate(weights)
+
+
+def combine_layers(inside, outside, ridge, steps=50):
+    """(coef, intercept) of logistic regression on scaled scores, ridge / 2 |w|^2 in the loss, by Newton's method."""
+    table = np.vstack([inside, outside])
+    labels = np.repeat([1.0, 0.0], [len(inside), len(outside)])
+    mean, deviation = table.mean(axis=0), table.std(axis=0)
+    Z = np.hstack([(table - mean) / deviation, np.ones((len(table), 1))])
+    penalty = ridge * np.diag([1.0] * table.shape[1] + [0.0])
+    w = np.zeros(Z.shape[1])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-Z @ w))
+        step = np.linalg.solve((Z * (p * (1 - p))[:, np.newaxis]).T @ Z + penalty, Z.T @ (p - labels) + penalty @ w)
+        w = w - step
+    coef = w[:-1] / deviation
+    return coef, w[-1] - coef @ mean

@@ -50,3 +50,13 @@ def greedy(X, Y, ridge, queries, wanted, count):
         gone.append(best)
         losses.append(tried[best])
     return np.array(gone), np.array(losses)
+
+
+def membership_advantage(members, strangers):
+    """What a threshold on the losses tells of who was in the training set: the largest |TPR - FPR|.
+
+    0 for equal distributions, 1 for losses that a threshold parts completely.
+    """
+    thresholds = np.concatenate([members, strangers])
+    below = [(np.asarray(losses)[:, np.newaxis] <= thresholds).mean(axis=0) for losses in (members, strangers)]
+    return float(np.abs(below[0] - below[1]).max())

@@ -48,11 +48,38 @@ def simulate(eigenvalues, coefficients, noise, n, k, delta, seed, repeats):
     return np.array(out).T
 
 
-def gradient_descent(X, Y, step, steps, start=None, ridge=0.0):
-    """Explicit steps on (|Y - X W|^2 + ridge |W|^2) / (2 n)."""
+def predict_best(eigenvalues, coefficients, noise, n, k):
+    """(test error, ridge) at the ridge of least test error, by golden sections of its logarithm."""
+    golden = (np.sqrt(5) - 1) / 2
+    low, high = -30.0, 15.0
+
+    def test(log_delta):
+        return predict(eigenvalues, coefficients, noise, n, k, np.exp(log_delta))[0]
+
+    while high - low > 1e-6:
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, b) if test(a) < test(b) else (a, high)
+    return test((low + high) / 2), np.exp((low + high) / 2)
+
+
+def plan_width(errors, fits, target=None, slack=0.0):
+    """The smallest width that does, one after the other: errors[k] of width k + 1, fits[k] whether it is allowed.
+
+    Without a target, within the share `slack` of the best that is allowed; if none reaches the target, that best.
+    """
+    allowed = [k for k in range(len(errors)) if fits[k]]
+    wanted = errors[allowed[-1]] * (1 + slack) if target is None else target
+    return next((k + 1 for k in allowed if errors[k] <= wanted), allowed[-1] + 1)
+
+
+def gradient_descent(X, Y, step, steps, start=None, ridge=0.0, momentum=0.0, nesterov=False):
+    """Explicit steps on (|Y - X W|^2 + ridge |W|^2) / (2 n), with heavy-ball or Nesterov momentum."""
     n = len(X)
     W = np.zeros((X.shape[1], Y.shape[1])) if start is None else np.array(start, dtype=float)
     G, Q = X.T @ X, X.T @ Y
+    last = W.copy()
     for _ in range(steps):
-        W -= step / n * (G @ W - Q + ridge * W)
+        ahead = W + momentum * (W - last)
+        at = ahead if nesterov else W
+        W, last = ahead - step / n * (G @ at - Q + ridge * at), W
     return W

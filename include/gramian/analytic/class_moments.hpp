@@ -2,7 +2,10 @@
 //   translate_past  the rows of present classes, and for each past class those of the present class most like it, moved
 //                   to its centroid ("FeTrIL: Feature Translation for Exemplar-Free Class-Incremental Learning"),
 //   align           infinitely many rows with the moments of each class, with class weights of choice ("SLCA: Slow
-//                   Learner with Classifier Alignment for Continual Learning on a Pre-trained Model").
+//                   Learner with Classifier Alignment for Continual Learning on a Pre-trained Model"),
+//   top_up          the rows, and for each class smaller than the largest what Gaussian rows that fill it up add on
+//                   average ("Online Analytic Exemplar-Free Continual Learning with Large Models for Imbalanced
+//                   Autonomous Driving Task").
 #pragma once
 
 #include <cstdint>
@@ -79,5 +82,10 @@ GRAMIAN_EXPORT AnalyticClassifier align(const ClassMoments& moments, const std::
                                         const RidgeConfig& config);
 GRAMIAN_EXPORT AnalyticClassifier align(const AnalyticClassifier& model, const std::vector<double>& weight,
                                         const RidgeConfig& config);
+
+// The classifier of the rows and, for each class whose weight is below the largest one by m, of m rows' worth of a
+// Gaussian with its mean and its variances, uncorrelated: m (mean mean' + diag(variance)) more in G. All classes must be
+// present. C d^2 flops, and the sums of one more class meanwhile.
+GRAMIAN_EXPORT AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config);
 
 }  // namespace gramian

@@ -3,6 +3,9 @@
 //   A = G - s s'/n = U diag(S) U',  T = U'(Q' - s t'/n),  w0 = U'W0,  l = ridge
 //   d/dt W = -(A W - B + l W) / n   =>   U'W(t) = w0 + phi(S) (T - (S + l) w0),  phi(s) = (1 - e^(-t (s + l) / n)) / (s + l)
 //   m steps of size eta             =>   the same with  phi(s) = (1 - (1 - eta (s + l) / n)^m) / (s + l)
+//   m steps with momentum b         =>   the same with  phi(s) = (1 - p_m) / (s + l),  a = eta (s + l) / n,
+//     heavy ball, w+ = w - eta grad(w) + b (w - w-):   p_k+1 = (1 + b - a) p_k - b p_k-1,              p_0 = p_-1 = 1
+//     Nesterov, grad at w + b (w - w-) instead:        p_k+1 = (1 + b) (1 - a) p_k - b (1 - a) p_k-1
 //
 // The intercept is at its optimum all along (the flow runs on centred rows). A mode with s + l = 0 never moves: its
 // coordinate is that of W0 to the last bit, and so is the weight of a feature that has no variance at all.
@@ -27,6 +30,12 @@ struct FlowStop {
   static FlowStop after(std::int64_t steps, double step) { return {0, step, steps}; }
 };
 
+// What a step of gradient descent keeps of the one before it. The continuous flow has none.
+struct Momentum {
+  double share = 0;  // in [0, 1)
+  bool nesterov = false;
+};
+
 struct FlowWeights {
   std::vector<double> coef;       // n_outputs x n_features
   std::vector<double> intercept;  // n_outputs
@@ -35,8 +44,9 @@ struct FlowWeights {
 class GRAMIAN_EXPORT GradientFlow {
  public:
   // start: n_outputs x n_features values (host) or null for zeros. One eigen-decomposition: about 9 d^3 flops, 8 d^2
-  // bytes. Throws Error{not_fitted} for a state without rows, Error{invalid_argument} for a bad ridge or start.
-  GradientFlow(const GramState& state, double ridge, const double* start = nullptr);
+  // bytes. momentum: of every stop after a number of steps.
+  // Throws Error{not_fitted} for a state without rows, Error{invalid_argument} for a bad ridge, start or momentum.
+  GradientFlow(const GramState& state, double ridge, const double* start = nullptr, Momentum momentum = {});
   GradientFlow(GradientFlow&&) noexcept;
   GradientFlow& operator=(GradientFlow&&) noexcept;
   ~GradientFlow();
@@ -46,7 +56,8 @@ class GRAMIAN_EXPORT GradientFlow {
   double weight_sum() const;
   // Of the centred Gram matrix, ascending; what is rounding is exactly 0.
   const std::vector<double>& eigenvalues() const;
-  // The largest step that does not diverge: 2 n / (largest eigenvalue + ridge).
+  // The largest step that does not diverge: 2 n / (largest eigenvalue + ridge), with momentum b times 1 + b for heavy
+  // ball and (1 + b) / (1 + 2 b) for Nesterov.
   double largest_step() const;
 
   // 2 d^2 C flops. Throws Error{invalid_argument} for a stop that is negative, not a number, or of a step that diverges.

@@ -47,6 +47,37 @@ struct Problem {
   }
 };
 
+// Steps on the modes themselves, one recursion each.
+TEST(GradientFlow, StepsWithMomentum) {
+  const Problem p(30, 5, 2);
+  for (const bool nesterov : {false, true}) {
+    const gramian::Momentum momentum{0.8, nesterov};
+    const GradientFlow flow(p.state(), 0.3, nullptr, momentum), plain(p.state(), 0.3);
+    EXPECT_NEAR(flow.largest_step() / plain.largest_step(), nesterov ? 1.8 / 2.6 : 1.8, 1e-14);
+    const double step = 0.9 * flow.largest_step();
+    const std::vector<double> end = plain.mode_weights(FlowStop::at(kInfinity));
+    for (const std::int64_t steps : {0, 1, 2, 7, 400}) {
+      const std::vector<double> found = flow.mode_weights(FlowStop::after(steps, step));
+      for (std::int64_t j = 0; j < p.d; ++j) {
+        const double a = step * (flow.eigenvalues()[static_cast<std::size_t>(j)] + 0.3) / static_cast<double>(p.n);
+        double now = 1, last = 1;
+        for (std::int64_t k = 0; k < steps; ++k) {
+          const double next = nesterov ? (1 - a) * (now + 0.8 * (now - last)) : now - a * now + 0.8 * (now - last);
+          last = now;
+          now = next;
+        }
+        for (std::int64_t k = 0; k < p.c; ++k) {
+          const auto at = static_cast<std::size_t>(j * p.c + k);
+          EXPECT_NEAR(found[at], (1 - now) * end[at], 1e-12 * std::fabs(end[at])) << steps << " steps, mode " << j;
+        }
+      }
+    }
+    EXPECT_THROW(flow.weights(FlowStop::after(1, flow.largest_step())), Error);
+  }
+  EXPECT_THROW(GradientFlow(p.state(), 0.0, nullptr, {1.0, false}), Error);
+  EXPECT_THROW(GradientFlow(p.state(), 0.0, nullptr, {-0.1, true}), Error);
+}
+
 TEST(GradientFlow, StepsOneByOne) {
   const Problem p(30, 5, 2);
   const std::vector<double> start = normals(10, 3);

@@ -264,6 +264,27 @@ TEST(Update, TenThousandRowsAtASmallRidge) {
   EXPECT_LE(distance(product_of(exec, l), left), 1e-12 * static_cast<double>(n) / 2000);
 }
 
+// Ten times as many, in and out again: what is left is the batch answer to 1e-12 of the largest Gram matrix held.
+TEST(Update, AHundredThousandRowsDoNotDrift) {
+  const Exec exec = cpu(1);
+  const std::int64_t d = 16, n = 100000, kept = 50000;
+  const std::vector<double> x = [&] {
+    std::vector<double> out = normal(n * d, 11);
+    for (double& v : out) v = std::max(8 * v, 0.0);
+    return out;
+  }();
+  Square a = ridge(d, 1e-3), left = ridge(d, 1e-3);
+  SymmetricMatrix<double> l = factor_of(exec, a);
+  for (std::int64_t k = 0; k < n; ++k) gramian::cholesky_update(exec, l, {x.data() + k * d, 1, d});
+  add_gram(a, x, n);
+  EXPECT_LE(distance(product_of(exec, l), a), 1e-12);
+  for (std::int64_t k = n - 1; k >= kept; --k)
+    ASSERT_EQ(gramian::cholesky_downdate(exec, l, {x.data() + k * d, 1, d}), 0);
+  add_gram(left, x, kept);
+  EXPECT_LE(distance(product_of(exec, l), left), 1e-12 * static_cast<double>(n) / static_cast<double>(kept));
+  EXPECT_GE(distance(left, a), 0.1);  // half of the rows are gone
+}
+
 TEST(Update, Ages) {
   const Exec exec = cpu();
   Square a = ridge(300, 2.0);
