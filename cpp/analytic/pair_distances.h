@@ -27,10 +27,11 @@ class PairDistances {
     squares_ = centre(centred_.view());
   }
 
-  // Rows of a query that fit in one block of pairs.
-  std::int64_t block_rows() const {
-    return std::clamp<std::int64_t>(kPairs / std::max<std::int64_t>(rows_.rows, 1), 1, 512);
+  // Rows of a query that fit in one block of pairs with `rows` others.
+  static std::int64_t block_rows(std::int64_t rows) {
+    return std::clamp<std::int64_t>(kPairs / std::max<std::int64_t>(rows, 1), 1, 512);
   }
+  std::int64_t block_rows() const { return block_rows(rows_.rows); }
 
   // out (x.rows x count, host) = |x_r - row c|^2 for the first `count` rows.
   void block(MatrixView<const double> x, std::int64_t count, MatrixView<double> out) const {

@@ -142,6 +142,12 @@ ConformalRows::ConformalRows(GroupInfluence influence, MatrixView<const double> 
   GRAMIAN_REQUIRE(n >= 1 && p.cols == influence_.width() && residuals.rows == n && residuals.cols == c &&
                       static_cast<std::int64_t>(order_.size()) == n && sorted,
                   shape_mismatch, "the rows do not fit the model");
+  std::vector<bool> seen(static_cast<std::size_t>(n), false);
+  for (const std::int64_t row : order_) {
+    const bool fresh = row >= 0 && row < n && !seen[static_cast<std::size_t>(row)];
+    GRAMIAN_REQUIRE(fresh, shape_mismatch, "the order of the rows is none");
+    seen[static_cast<std::size_t>(row)] = true;
+  }
   p_ = Array<double>(influence_.factor().exec(), n, p.cols);
   upload<double>(influence_.factor().exec(), p, p_.view());
   for (std::int64_t r = 0; r < n; ++r) residuals_.insert(residuals_.end(), residuals.row(r), residuals.row(r) + c);

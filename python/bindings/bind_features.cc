@@ -8,6 +8,7 @@
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/core/rng.hpp"
+#include "tensor_out.hpp"
 
 namespace gramian::python {
 namespace {
@@ -92,20 +93,6 @@ py::object transform_as(const MapHandle& self, const RowsIn& x, const std::strin
 py::object transform(const MapHandle& self, const py::object& x, bool single, const std::string& device, int threads) {
   const RowsIn rows(x, "X");
   return single ? transform_as<float>(self, rows, device, threads) : transform_as<double>(self, rows, device, threads);
-}
-
-py::array tensor_out(const TensorView& tensor) {
-  switch (tensor.type) {
-    case TensorType::f64:
-      return py::array_t<double>(tensor.shape, tensor.f64());
-    case TensorType::f32:
-      return py::array_t<float>(tensor.shape, tensor.f32());
-    case TensorType::i64:
-      return py::array_t<std::int64_t>(tensor.shape, tensor.i64());
-    case TensorType::u8:
-      break;
-  }
-  return py::array_t<std::uint8_t>(tensor.shape, tensor.u8());
 }
 
 // The description a model file would hold: (JSON text, tensors by name).

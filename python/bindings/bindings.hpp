@@ -19,6 +19,7 @@ namespace py = pybind11;
 void bind_errors(py::module_& module);
 void bind_broad(py::module_& module);
 void bind_core(py::module_& module);
+void bind_composite(py::module_& module);
 void bind_conformal(py::module_& module);
 void bind_features(py::module_& module);
 void bind_fixed_point(py::module_& module);

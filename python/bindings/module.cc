@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_dual_stream(module);
   gramian::python::bind_truncated(module);
   gramian::python::bind_leave_one_out(module);
+  gramian::python::bind_composite(module);
   gramian::python::bind_conformal(module);
   gramian::python::bind_influence(module);
   gramian::python::bind_quantiles(module);

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from . import _preload  # noqa: F401  opens the BLAS library that the compiled module needs, so it comes first
 from ._core import BackendError, FormatError, __version__
-from .analytic import AnalyticClassifier, AnalyticRegressor, load
+from .analytic import AnalyticClassifier, AnalyticRegressor
 from .features import FeatureChain, FusedFeatures, RBFFeatures, RandomFeatures
 from .gram import GcvCurve, GramState, HoldoutCurve, Solution, SolveReport, ridge_solve
+from .model_files import load
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from .truncated import TruncatedRidgeClassifier
     from .unlearning import DeletionRecord, unlearn
 
-# The rest of the family is opened when it is first asked for: `import gramian` takes half as long.
+# The rest of the family is imported when it is first asked for, so that a program pays for what it uses alone.
 _HOMES = {
     "balance": ("balanced_memory",),
     "broad": ("BroadLearner",),

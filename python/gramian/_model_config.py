@@ -92,7 +92,7 @@ class LabelForm:
     def from_json(cls, learnt, model, class_weight):
         """The opposite of to_json; what is missing comes from the model."""
         multi = bool(learnt.get("multi_label", False))
-        dtype = _label_dtype(learnt.get("label_dtype"), "none" if multi else model.classes()[0])
+        dtype = label_dtype(learnt.get("label_dtype"), "none" if multi else model.classes()[0])
         declared = learnt.get("declared")
         if declared is not None:
             declared = _labels.encode(np.array([_label_from_json(label) for label in declared])).values
@@ -150,7 +150,7 @@ def _params_of_file(params, fitted_map):
 _DTYPE_OF_KIND = {"none": "int64", "boolean": "bool", "integer": "int64", "real": "float64", "text": "U", "bytes": "S"}
 
 
-def _label_dtype(text, kind):
+def label_dtype(text, kind):
     """The dtype of labels that a file names, or the plain one of their kind."""
     dtype = np.dtype(_DTYPE_OF_KIND[kind] if text is None else text)
     if dtype.kind not in "biufUSO":

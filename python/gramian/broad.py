@@ -5,8 +5,10 @@ import hashlib
 import numpy as np
 
 from . import _core, _labels, _validate
+from ._composite import Composite, Parts, labels_from_json, labels_to_json, names_from_json, names_to_json
+from ._one_label import OneLabelClassifier, one_label_each
 from .base import Estimator, draw_seed, thread_count
-from .features import RandomFeatures
+from .features import RandomFeatures, with_params
 from .gram import GramState
 
 _ROWS = 4096  # scored at a time
@@ -30,7 +32,7 @@ class _Group:
         self.sees = sees
 
 
-class BroadLearner(Estimator):
+class BroadLearner(Composite, OneLabelClassifier, Estimator):
     """Broad learning system for classification: mapped nodes, enhancement nodes on top of them, one ridge regression.
 
     Mapped nodes are random features of the rows, ``Z = f(X W + b)``; enhancement nodes are random features of all
@@ -88,8 +90,18 @@ class BroadLearner(Estimator):
     array([0, 1, 1, 0])
     """
 
-    _estimator_type = "classifier"
     _ridge = None
+    _held = (
+        "_ridge",
+        "_groups",
+        "_seed",
+        "_kept",
+        "_fitted_ridge",
+        "_cache",
+        "classes_",
+        "n_features_in_",
+        "feature_names_in_",
+    )
 
     def __init__(
         self,
@@ -253,51 +265,6 @@ class BroadLearner(Estimator):
 
     # Answers.
 
-    def decision_function(self, X):
-        """Scores.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            One column for two classes, positive for ``classes_[1]``.
-        """
-        scores, _ = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X):
-        """The class of the highest score for each row, the first of equals.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        scores, classes = self._scores(X)
-        return classes[scores.argmax(axis=1)]
-
-    def score(self, X, y, sample_weight=None):
-        """Mean accuracy.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        right = np.asarray(y) == self.predict(X)
-        return float(np.average(right, weights=_validate.check_weight_of_score(sample_weight, len(right))))
-
     @property
     def coef_(self):
         """Weights of the nodes."""
@@ -346,13 +313,11 @@ class BroadLearner(Estimator):
 
     def _batch(self, X, y, sample_weight):
         who = type(self).__name__
-        y = _labels.as_array(y, who)
-        if y.ndim == 2 and y.shape[1] > 1:
-            raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead.")
+        labels = one_label_each(y, who)
         names = _validate.column_names(X)
         rows = _validate.check_rows(X, who)
-        _validate.check_length(rows, y)
-        return names, rows, _labels.encode(y), _validate.check_weight(sample_weight, rows.shape[0])
+        _validate.check_length(rows, labels.codes)
+        return names, rows, labels, _validate.check_weight(sample_weight, rows.shape[0])
 
     def _next_batch(self, X, y, sample_weight):
         _, rows, labels, weight = self._batch(X, y, sample_weight)
@@ -411,27 +376,57 @@ class BroadLearner(Estimator):
             out[part] = self._nodes(rows[part], groups)[:, kept] @ coef.T + intercept
         return out, classes
 
-    def __getstate__(self):
+    # In files.
+
+    def _parts(self):
         with self._lock():
-            state = dict(self.__dict__)
-            state.pop("_mutex")
-            if self._ridge is not None:
-                state["_ridge"] = self._ridge.state().save_bytes()
-                state["_cache"] = {}
-        return state
+            coef, intercept = self._solved()
+            learnt = {
+                "labels": labels_to_json(self.classes_, self.classes_.dtype),
+                "names": names_to_json(getattr(self, "feature_names_in_", None)),
+                "n_features_in": self.n_features_in_,
+                "ridge": self._fitted_ridge,
+                "seed": str(self._seed),
+                "groups": [{"sees": group.sees, "map": group.features._as_json()} for group in self._groups],
+            }
+            # The weights too: the factor of a model that grew has other bits than one made anew.
+            arrays = {"kept": self._kept.astype(np.int64), "coef": coef, "intercept": intercept}
+            return Parts(learnt, arrays, {"sums": self._ridge.state().save_bytes()})
 
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        if self._ridge is not None:
-            sums = _core.GramState.load_bytes(self._ridge, "cpu", thread_count(self.n_jobs))
-            self._ridge = _core.GrowingRidge(sums, self._fitted_ridge)
+    def _take_parts(self, parts, device, n_jobs):
+        learnt = parts.learnt
+        width = _validate.check_count(learnt["n_features_in"], "n_features_in")
+        classes = labels_from_json(learnt["labels"])[0]
+        groups = [_group_from_json(group, width) for group in learnt["groups"]]
+        mapped = 0
+        for group in groups:
+            if group.sees > mapped:
+                raise ValueError(f"nodes on {group.sees} others, of which there are {mapped}")
+            mapped += 0 if group.sees else group.features.n_features
+        made = sum(group.features.n_features for group in groups)
+        kept = parts.array("kept", np.int64, (-1,))
+        if not kept.size or kept[0] < 0 or kept[-1] >= made or (np.diff(kept) <= 0).any():
+            raise ValueError(f"the nodes in use are not some of {made}")
+        sums = _core.GramState.load_bytes(parts.models["sums"], "cpu", thread_count(n_jobs))
+        shape = len(classes), len(kept)
+        if (sums.n_outputs, sums.n_features) != shape or not np.array_equal(classes, np.unique(classes)):
+            raise ValueError(f"the sums are not those of {shape[0]} classes and {shape[1]} nodes")
+        weights = parts.array("coef", np.float64, shape), parts.array("intercept", np.float64, shape[:1])
+        ridge = _validate.check_number(learnt["ridge"], "ridge", strict=True)
+        names = names_from_json(learnt["names"], width)
+        self._ridge, self._groups = _core.GrowingRidge(sums, ridge), groups
+        self._seed, self._kept, self._fitted_ridge = draw_seed(int(learnt["seed"])), kept, ridge
+        self.classes_, self.n_features_in_, self._cache = classes, width, {"weights": weights}
+        self._set_feature_names(names)
 
-    def __sklearn_tags__(self):
-        from sklearn.utils import ClassifierTags
 
-        tags = self._tags("classifier", target_required=True)
-        tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=False)
-        return tags
+def _group_from_json(group, width):
+    description, sees = group["map"], _validate.check_count(group["sees"], "sees", low=0)
+    if description["type"] != "RandomFeatures":
+        raise ValueError(f"nodes that are {description['type']!r}")
+    features = with_params(description, None)
+    features._fit_rows(np.broadcast_to(0.0, (1, sees or width)))
+    return _Group(features, sees)
 
 
 def _present(labels, weight):

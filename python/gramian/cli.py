@@ -9,10 +9,13 @@ import sys
 import numpy as np
 
 from . import _core, _io
+from ._composite import Composite
 from ._progress import Progress
-from .analytic import AnalyticClassifier, AnalyticRegressor, load
-from .features import ACTIVATIONS, KINDS, RandomFeatures
+from ._validate import with_article
+from .analytic import AnalyticClassifier, AnalyticRegressor
+from .features import ACTIVATIONS, KINDS, FeatureMap, RandomFeatures
 from .gram import GramState
+from .model_files import load
 
 OK, FAILED, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -516,9 +519,13 @@ def _load_model(arguments):
 
 def _read_model(path, device, n_jobs):
     try:
-        return load(path, device=device, n_jobs=n_jobs)
+        model = load(path, device=device, n_jobs=n_jobs)
     except OSError as error:
         raise _Failure(BAD_INPUT, f"{path}: {error.strerror or error}") from error
+    if isinstance(model, (Composite, FeatureMap)):
+        held = with_article(type(model).__name__)
+        raise _Failure(BAD_INPUT, f"{path}: holds {held}, which the commands do not work with; gramian.load reads it")
+    return model
 
 
 def _solve_and_save(model, path):

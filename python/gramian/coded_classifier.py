@@ -7,7 +7,7 @@ import numpy as np
 from . import _core, _labels, _validate, codes
 from ._analytic_base import UNCHANGED, AnalyticEstimator
 from ._model_config import LabelForm
-from .analytic import AnalyticClassifier
+from ._one_label import OneLabelClassifier, OneLabelStream
 from .base import draw_seed, thread_count
 
 # Targets that the sums fit without any error would make a temperature of zero.
@@ -95,7 +95,7 @@ class _CodedForm:
         return cls(read.dtype, read.declared, _Book(kind, labels, counts), code)
 
 
-class CodedClassifier(AnalyticEstimator):
+class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
     """Exact class-incremental classifier on target codes: ridge regression from features to codes, decoded by the
     largest inner product.
 
@@ -157,8 +157,6 @@ class CodedClassifier(AnalyticEstimator):
     array(['c'], dtype='<U1')
     """
 
-    _estimator_type = "classifier"
-
     def __init__(
         self,
         code="simplex",
@@ -189,31 +187,10 @@ class CodedClassifier(AnalyticEstimator):
 
     # Learning.
 
-    def fit(self, X, y, sample_weight=None):
-        """Learns from these rows alone. The old model is kept until the new one is complete.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-        y : array-like of shape (n,)
-            Labels: bool, int, float (whole numbers), str or bytes.
-        sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there.
-
-        Returns
-        -------
-        self
-        """
-        began = time.perf_counter()
-        rows, labels, weight = self._batch(X, y, sample_weight, None)
-        if weight is not None and not weight.any():
-            raise ValueError("sample_weight is zero for all rows")
+    def _first(self, X, rows, labels, weight):
         learnt = self._begin_with(X, rows, labels, weight, None)
         self._add(learnt, rows, labels, weight, True)
-        with self._lock():
-            self._learnt = learnt
-        self._say("fitted", rows, began)
-        return self
+        return learnt
 
     def partial_fit(self, X, y, classes=None, sample_weight=None, atomic=True):
         """Adds rows. A class that was never seen gets the next code.
@@ -286,21 +263,6 @@ class CodedClassifier(AnalyticEstimator):
 
     # Answers.
 
-    def decision_function(self, X):
-        """Inner products of the predicted codes with those of the classes.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            One column for two classes, positive for ``classes_[1]``.
-        """
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
     def predict(self, X):
         """The class whose code has the largest inner product with the predicted one, the first of equals.
 
@@ -345,17 +307,16 @@ class CodedClassifier(AnalyticEstimator):
         -------
         ndarray of shape (n, n_classes)
         """
-        scores = self._scores(X)
+        scores = self._scores(X)[0]
         _core.probabilities(scores, "softmax", self.temperature_, thread_count(self.n_jobs))
         return scores
 
-    score = AnalyticClassifier.score
-
     def _scores(self, X):
+        """Inner products of the predicted codes with those of the classes, and these."""
         learnt = self._ready()
         predicted = learnt.model.scores(self._checked_rows(X, learnt))
         book, code = learnt.form.state
-        return _core.code_scores(predicted, code.vectors[book.order], learnt.threads)
+        return _core.code_scores(predicted, code.vectors[book.order], learnt.threads), book.classes(learnt.form.dtype)
 
     @property
     def classes_(self):
@@ -407,14 +368,6 @@ class CodedClassifier(AnalyticEstimator):
     def set_partial_fit_request(self, *, classes=UNCHANGED, sample_weight=UNCHANGED):
         """Whether routing hands these to `partial_fit`, as in `set_fit_request`. Returns self."""
         return self._request("partial_fit", classes=classes, sample_weight=sample_weight)
-
-    def _batch(self, X, y, sample_weight, learnt):
-        y = _labels.as_array(y, type(self).__name__)
-        rows = self._first_rows(X) if learnt is None else self._checked_rows(X, learnt)
-        _validate.check_length(rows, y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            raise ValueError(f"y must have one label per row, got an array of shape {y.shape}")
-        return rows, _labels.encode(y), _validate.check_weight(sample_weight, rows.shape[0])
 
     def _begin_with(self, X, rows, labels, weight, declared):
         """An empty model for rows and labels like these; nothing of self changes."""
@@ -593,13 +546,6 @@ class CodedClassifier(AnalyticEstimator):
     def _params_from_json(params):
         code = params["code"]
         return {**params, "code": code if isinstance(code, str) else codes.TargetCode._from_json(code)}
-
-    def __sklearn_tags__(self):
-        from sklearn.utils import ClassifierTags
-
-        tags = self._tags("classifier", target_required=True)
-        tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=False)
-        return tags
 
 
 def _counting(weight, n_rows):

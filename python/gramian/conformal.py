@@ -6,7 +6,9 @@ import math
 import numpy as np
 
 from . import _core, _labels, _validate
-from .analytic import AnalyticClassifier, AnalyticRegressor
+from ._composite import Composite, Parts
+from ._one_label import OneLabelClassifier
+from .analytic import AnalyticClassifier, AnalyticRegressor, load_bytes
 from .base import Estimator, draw_seed, thread_count
 
 
@@ -19,8 +21,30 @@ def _ranks(alpha, n):
     return lower, n + 1 - lower
 
 
-class _ConformalEstimator(Estimator):
+class _ConformalEstimator(Composite, Estimator):
     """What all share: one ridge fit, `_estimator()`, and its rows as intervals and sets need them."""
+
+    def __init__(self, feature_map, ridge, ridges, alpha, fit_intercept, device, n_jobs, random_state):
+        self.feature_map = feature_map
+        self.ridge = ridge
+        self.ridges = ridges
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _unfitted(self, kind):
+        """The ridge estimator of this kind."""
+        return kind(
+            self.feature_map,
+            ridge=self.ridge,
+            ridges=self.ridges,
+            fit_intercept=self.fit_intercept,
+            device=self.device,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+        )
 
     def _take(self, X, rows, targets, folds):
         """Keeps the rows of the fit that `_estimator()` has."""
@@ -67,28 +91,53 @@ class _ConformalEstimator(Estimator):
     def __sklearn_is_fitted__(self):
         return "_rows" in self.__dict__
 
-    def __getstate__(self):
-        state = dict(self.__dict__)
-        rows = state.pop("_rows", None)
-        if rows is not None:
-            state["_row_parts"] = rows.parts()
-        return state
+    # In files.
 
-    def __setstate__(self, state):
-        state = dict(state)
-        parts = state.pop("_row_parts", None)
-        self.__dict__.update(state)
-        if parts is not None:
-            self._rows = _core.ConformalRows.from_parts(self._estimator()._learnt.model, *parts)
+    def _parts(self):
+        rows, residuals, order, offsets = self._fitted().parts()
+        estimator = self._estimator()
+        arrays = {
+            "rows": rows,
+            "residuals": residuals,
+            "order": np.asarray(order, dtype=np.int64),
+            "offsets": np.asarray(offsets, dtype=np.int64),
+        }
+        return Parts(self._more_parts(arrays), arrays, {"ridge": estimator.to_bytes()})
+
+    def _take_parts(self, parts, device, n_jobs):
+        estimator = load_bytes(parts.models["ridge"], device=device, n_jobs=n_jobs)
+        if type(estimator) is not self._kind:
+            raise ValueError(f"the model inside is a {type(estimator).__name__}, not a {self._kind.__name__}")
+        rows, residuals = (parts.array(name, np.float64, (-1, -1)) for name in ("rows", "residuals"))
+        order, offsets = (parts.array(name, np.int64, (-1,)).tolist() for name in ("order", "offsets"))
+        made = _core.ConformalRows.from_parts(estimator._learnt.model, rows, residuals, order, offsets)
+        self._take_more(parts, estimator)
+        self._rows = made
+        self.n_features_in_ = estimator.n_features_in_
+        self._set_feature_names(estimator._learnt.names)
+
+    def _fitted_map(self):
+        return self._estimator().feature_map_
 
 
 class _ConformalRegressor(_ConformalEstimator):
     """Intervals around one ridge regression."""
 
     _estimator_type = "regressor"
+    _kind = AnalyticRegressor
+    _held = ("_rows", "regressor_", "_flat", "_rule", "n_features_in_", "feature_names_in_")
 
     def _estimator(self):
         return self.regressor_
+
+    def _more_parts(self, arrays):
+        return {"flat": self._flat, "rule": self._rule}
+
+    def _take_more(self, parts, regressor):
+        flat = bool(parts.learnt["flat"])
+        if flat and regressor._learnt.model.n_outputs != 1:
+            raise ValueError("several outputs for one target")
+        self.regressor_, self._flat, self._rule = regressor, flat, bool(parts.learnt["rule"])
 
     def _fit_with(self, X, y, fold_count):
         """fold_count: how many folds are left out in turn, or None for one row at a time."""
@@ -98,15 +147,7 @@ class _ConformalRegressor(_ConformalEstimator):
         y = _validate.check_targets(y, who)
         rows = _validate.check_rows(X, who, min_rows=2)
         _validate.check_length(rows, y)
-        regressor = AnalyticRegressor(
-            self.feature_map,
-            ridge=self.ridge,
-            ridges=self.ridges,
-            fit_intercept=self.fit_intercept,
-            device=self.device,
-            n_jobs=self.n_jobs,
-            random_state=self.random_state,
-        ).fit(X, y)
+        regressor = self._unfitted(AnalyticRegressor).fit(X, y)
         folds = None
         if fold_count is not None:
             count = min(fold_count, rows.shape[0])
@@ -224,16 +265,9 @@ class JackknifePlus(_ConformalRegressor):
         n_jobs=None,
         random_state=0,
     ):
-        self.feature_map = feature_map
-        self.ridge = ridge
-        self.ridges = ridges
-        self.alpha = alpha
+        super().__init__(feature_map, ridge, ridges, alpha, fit_intercept, device, n_jobs, random_state)
         self.method = method
         self.cv = cv
-        self.fit_intercept = fit_intercept
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def fit(self, X, y):
         """Fits on rows that each count once.
@@ -258,7 +292,7 @@ class JackknifePlus(_ConformalRegressor):
             raise ValueError(f"method must be 'plus', 'minmax' or 'cv+', got {self.method!r}")
         folds = _validate.check_count(self.cv, "cv", low=2) if self.method == "cv+" else None
         self._fit_with(X, y, folds)
-        self._minmax = self.method == "minmax"
+        self._rule = self.method == "minmax"  # what the rows are asked for, whatever the parameter becomes
         return self
 
     def predict_interval(self, X, alpha=None):
@@ -279,7 +313,7 @@ class JackknifePlus(_ConformalRegressor):
         rows = self._fitted()
         alpha = self._alpha(alpha)
         queries = self._queries(X)
-        lower, upper = rows.intervals(queries, *_ranks(alpha, rows.n_rows), self._minmax)
+        lower, upper = rows.intervals(queries, *_ranks(alpha, rows.n_rows), self._rule)
         return self._stacked(lower, upper)
 
 
@@ -337,15 +371,8 @@ class ConformalRidge(_ConformalRegressor):
         n_jobs=None,
         random_state=0,
     ):
-        self.feature_map = feature_map
-        self.ridge = ridge
-        self.ridges = ridges
-        self.alpha = alpha
+        super().__init__(feature_map, ridge, ridges, alpha, fit_intercept, device, n_jobs, random_state)
         self.residual = residual
-        self.fit_intercept = fit_intercept
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def fit(self, X, y):
         """Fits on rows that each count once.
@@ -362,14 +389,14 @@ class ConformalRidge(_ConformalRegressor):
         if self.residual not in ("deleted", "plain"):
             raise ValueError(f"residual must be 'deleted' or 'plain', got {self.residual!r}")
         self._fit_with(X, y, None)
-        self._deleted = self.residual == "deleted"
+        self._rule = self.residual == "deleted"
         return self
 
     def _sets(self, X, alpha):
         rows = self._fitted()
         alpha = self._alpha(alpha)
         excluded, _ = _ranks(alpha, rows.n_rows)
-        return rows.sets(self._queries(X), excluded, self._deleted)
+        return rows.sets(self._queries(X), excluded, self._rule)
 
     def predict_set(self, X, alpha=None):
         """All targets that conform, for each row.
@@ -403,7 +430,7 @@ class ConformalRidge(_ConformalRegressor):
         return self._stacked(lower[offsets[:-1]].reshape(-1, k), upper[offsets[1:] - 1].reshape(-1, k))
 
 
-class ConformalClassifier(_ConformalEstimator):
+class ConformalClassifier(OneLabelClassifier, _ConformalEstimator):
     """Ridge classification with full conformal p-values and prediction sets, exact.
 
     A candidate class of a new row is judged in the fit on all n + 1 rows: its p-value is the share of rows whose error
@@ -444,7 +471,8 @@ class ConformalClassifier(_ConformalEstimator):
            [ True, False]])
     """
 
-    _estimator_type = "classifier"
+    _kind = AnalyticClassifier
+    _held = ("_rows", "classifier_", "_codes", "classes_", "n_features_in_", "feature_names_in_")
 
     def __init__(
         self,
@@ -458,18 +486,22 @@ class ConformalClassifier(_ConformalEstimator):
         n_jobs=None,
         random_state=0,
     ):
-        self.feature_map = feature_map
-        self.ridge = ridge
-        self.ridges = ridges
-        self.alpha = alpha
+        super().__init__(feature_map, ridge, ridges, alpha, fit_intercept, device, n_jobs, random_state)
         self.by_class = by_class
-        self.fit_intercept = fit_intercept
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def _estimator(self):
         return self.classifier_
+
+    def _more_parts(self, arrays):
+        arrays["codes"] = self._codes
+        return {}
+
+    def _take_more(self, parts, classifier):
+        classes = classifier.classes_
+        codes = parts.array("codes", np.int64, (len(parts.arrays["rows"]),))
+        if not 0 <= codes.min() <= codes.max() < len(classes):
+            raise ValueError(f"codes of {len(classes)} classes that are outside of them")
+        self.classifier_, self.classes_, self._codes = classifier, classes, codes
 
     def fit(self, X, y):
         """Fits on rows that each count once.
@@ -491,36 +523,16 @@ class ConformalClassifier(_ConformalEstimator):
             raise ValueError(f"{who} needs one label per row, y has multi-label targets")
         rows = _validate.check_rows(X, who, min_rows=2)
         _validate.check_length(rows, y)
-        self.classifier_ = AnalyticClassifier(
-            self.feature_map,
-            ridge=self.ridge,
-            ridges=self.ridges,
-            fit_intercept=self.fit_intercept,
-            device=self.device,
-            n_jobs=self.n_jobs,
-            random_state=self.random_state,
-        ).fit(X, y)
+        self.classifier_ = self._unfitted(AnalyticClassifier).fit(X, y)
         y = y.ravel()
         self.classes_ = self.classifier_.classes_
         self._codes = np.searchsorted(self.classes_, y).astype(np.int64)
         self._take(X, rows, np.eye(len(self.classes_), dtype=np.uint8)[self._codes], None)
         return self
 
-    def predict(self, X):
-        """The class of the highest score of the fit on all rows; shape (n,)."""
-        self._fitted()
-        return self.classes_[self._scores(X).argmax(axis=1)]
-
-    def decision_function(self, X):
-        """Scores as `AnalyticClassifier.decision_function` has them."""
-        self._fitted()
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
     def _scores(self, X):
-        return self.classifier_._learnt.model.scores(self._queries(X))
-
-    score = AnalyticClassifier.score  # of what `predict` says
+        self._fitted()
+        return self.classifier_._learnt.model.scores(self._queries(X)), self.classes_
 
     def p_values(self, X):
         """How well each class fits: the smallest ``alpha`` at which it leaves the set.
@@ -550,10 +562,3 @@ class ConformalClassifier(_ConformalEstimator):
         ndarray of bool, shape (n, n_classes)
         """
         return self.p_values(X) > self._alpha(alpha)
-
-    def __sklearn_tags__(self):
-        from sklearn.utils import ClassifierTags
-
-        tags = self._tags("classifier", target_required=True)
-        tags.classifier_tags = ClassifierTags(multi_class=True)
-        return tags

@@ -17,8 +17,9 @@ from functools import partial
 import numpy as np
 
 from . import plot as _plot
-from .analytic import AnalyticClassifier, load
+from .analytic import AnalyticClassifier
 from .features import RandomFeatures
+from .model_files import load
 from .runtime import build_info
 
 BATCH_ROWS = 2048

@@ -8,6 +8,7 @@ import numpy as np
 from . import _core, _labels, _validate
 from ._analytic_base import UNCHANGED, AnalyticEstimator, Learnt, absent
 from ._model_config import LabelForm
+from ._one_label import OneLabelClassifier, OneLabelStream
 from .analytic import AnalyticClassifier
 from .base import draw_seed, thread_count
 from .features import RandomFeatures, fit_map, from_handle, seed_from_json, seed_to_json
@@ -30,13 +31,14 @@ _PLAIN_PARAMS = (
 )
 
 
-class DualStreamClassifier(AnalyticEstimator):
+class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
     """DS-AL: a ridge classifier on random features, and a second one, on other features of the same random projection,
     that learns what the first leaves over.
 
     Scores are ``X_m W_m + compensation * X_c W_c``. Rows come in phases: `partial_fit` adds to the present one and
-    `end_phase` ends it. The second head learns the residual ``Y - X_m W_m`` in the columns of the classes that are new
-    in the phase; the columns of older classes count as zero (the paper's previous label cleansing).
+    `end_phase` ends it; `fit` is one phase that has ended. The second head learns the residual ``Y - X_m W_m`` in the
+    columns of the classes that are new in the phase; the columns of older classes count as zero (the paper's previous
+    label cleansing).
 
     Parameters
     ----------
@@ -99,7 +101,6 @@ class DualStreamClassifier(AnalyticEstimator):
     array(['c'], dtype='<U1')
     """
 
-    _estimator_type = "classifier"
     _file_forms = ("full", "weights")  # the weights of a narrower model are not a part of these
 
     def __init__(
@@ -138,32 +139,11 @@ class DualStreamClassifier(AnalyticEstimator):
 
     # Learning.
 
-    def fit(self, X, y, sample_weight=None):
-        """Learns from these rows alone, as one phase that has ended.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-        y : array-like of shape (n,)
-            Labels: bool, int, float (whole numbers), str or bytes.
-        sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there.
-
-        Returns
-        -------
-        self
-        """
-        began = time.perf_counter()
-        rows, labels, weight = self._batch(X, y, sample_weight, None)
-        if weight is not None and not weight.any():
-            raise ValueError("sample_weight is zero for all rows")
+    def _first(self, X, rows, labels, weight):
         learnt = self._begin_model(X, rows, labels)
         self._feed(learnt, rows, labels, weight)
         learnt.model.end_phase()
-        with self._lock():
-            self._learnt = learnt
-        self._say("fitted", rows, began)
-        return self
+        return learnt
 
     def partial_fit(self, X, y, classes=None, sample_weight=None, new_phase=False):
         """Adds rows to the present phase. On an error the model stays as it was.
@@ -238,23 +218,11 @@ class DualStreamClassifier(AnalyticEstimator):
         scores, kind, values = learnt.model.scores(self._checked_rows(X, learnt))
         return scores, _labels.from_core(kind, values, learnt.form.dtype)
 
-    def decision_function(self, X):
-        """Scores, ndarray of shape (n, n_classes); (n,) for two classes, positive for ``classes_[1]``."""
-        scores = self._scores(X)[0]
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X):
-        """The class of the highest score for each row, the first of equals; ndarray of shape (n,)."""
-        scores, classes = self._scores(X)
-        return classes[np.argmax(scores, axis=1)]
-
     def predict_proba(self, X):
         """Softmax of the scores over `temperature_`; ndarray of shape (n, n_classes)."""
         scores = self._scores(X)[0] / max(self.temperature_, 1e-12)
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)
-
-    score = AnalyticClassifier.score
 
     def save(self, path, what="full"):
         """Writes the model to one file, in the safetensors container.
@@ -337,14 +305,6 @@ class DualStreamClassifier(AnalyticEstimator):
         """Whether routing hands these to `partial_fit`, as in `set_fit_request`. Returns self."""
         return self._request("partial_fit", classes=classes, new_phase=new_phase, sample_weight=sample_weight)
 
-    def _batch(self, X, y, sample_weight, learnt):
-        y = _labels.as_array(y, type(self).__name__)
-        rows = self._first_rows(X) if learnt is None else self._checked_rows(X, learnt)
-        _validate.check_length(rows, y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            raise ValueError(f"y must have one label per row, got an array of shape {y.shape}")
-        return rows, _labels.encode(y), _validate.check_weight(sample_weight, rows.shape[0])
-
     def _begin_model(self, X, rows, labels):
         """An empty model for rows like these; nothing of self changes."""
         if self.variant not in VARIANTS:
@@ -403,13 +363,6 @@ class DualStreamClassifier(AnalyticEstimator):
         self.__dict__.update(state)
         if data is not None:
             self._learnt = _DualLearnt.unpacked(self._learnt, data)
-
-    def __sklearn_tags__(self):
-        from sklearn.utils import ClassifierTags
-
-        tags = self._tags("classifier", target_required=True)
-        tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=False)
-        return tags
 
 
 class _DualLearnt(Learnt):

@@ -150,6 +150,18 @@ class FeatureMap(Estimator):
         self._recipe = recipe
         self.n_features_in_ = self._map.n_inputs
 
+    def save(self, path):
+        """Writes the fitted map to one file, in the safetensors container; `gramian.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            It holds the old file or the whole new one, never a part.
+        """
+        from ._composite import save_map  # which builds on the maps here
+
+        save_map(self, path)
+
     def __getstate__(self):
         state = dict(self.__dict__)
         state.pop("_map", None)
@@ -729,10 +741,11 @@ def from_handle(handle):
     if handle is None:
         return None
     text, tensors = handle.describe()
-    return _from_description(json.loads(text), tensors, "")
+    return from_description(json.loads(text), tensors)
 
 
-def _from_description(description, tensors, prefix):
+def from_description(description, tensors, prefix=""):
+    """A fitted map from what the compiled module tells of it."""
     kind = description["type"]
     if kind == "random":
         seed = int(description["seed"])
@@ -748,14 +761,14 @@ def _from_description(description, tensors, prefix):
         fitted._take({"centers": centers, "gamma": fitted.gamma})
     elif kind == "fusion":
         parts = [
-            None if part is None else _from_description(part, tensors, f"{prefix}{k}.")
+            None if part is None else from_description(part, tensors, f"{prefix}{k}.")
             for k, part in enumerate(description["maps"])
         ]
         mean = bool(description["mean"])
         fitted = FusedFeatures(list(description["widths"]), parts, "mean" if mean else "concat")
         fitted._take({"widths": list(description["widths"]), "maps": parts, "mean": mean})
     else:
-        parts = [_from_description(part, tensors, f"{prefix}{k}.") for k, part in enumerate(description["maps"])]
+        parts = [from_description(part, tensors, f"{prefix}{k}.") for k, part in enumerate(description["maps"])]
         fitted = FeatureChain(parts)
         fitted._take(parts)
     return fitted

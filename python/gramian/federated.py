@@ -702,7 +702,7 @@ class PrivacyAccountant:
     >>> for _ in range(4):
     ...     accountant.spend(GaussianMechanism(epsilon=0.5, delta=1e-6, feature_bound=1.0))
     >>> round(accountant.epsilon(delta=1e-5), 2)
-    0.94
+    0.92
     """
 
     def __init__(self):

@@ -1,19 +1,38 @@
 """Classifiers that are read off the moments of classes: Gaussians with one covariance and scores made of them."""
 
-import copy
-
 import numpy as np
 
 from . import _core, _labels, _validate
 from ._analytic_base import Learnt, absent
-from ._model_config import params_of
+from ._composite import Composite, Parts, names_from_json, names_to_json
+from ._model_config import LabelForm, params_of
+from ._one_label import OneLabelClassifier, weights_of_two
 from .analytic import AnalyticClassifier
 from .base import thread_count
-from .features import seed_to_json
+from .features import from_handle, seed_to_json
 from .gram import GramState, report_of
 
 
-class GaussianClassifier(AnalyticClassifier):
+class _ClassModel(OneLabelClassifier, AnalyticClassifier):
+    """Base of classifiers made of the moments of classes: a row has one class, and no class a weight."""
+
+    class_weight = None  # what the base class asks for; there is no such parameter here
+
+    def _config(self):
+        return AnalyticClassifier(
+            dtype=self.dtype, device=self.device, n_jobs=self.n_jobs, verbose=self.verbose
+        )._config()
+
+    def _checked_class_weight(self):
+        return None
+
+    def _begin_with(self, X, rows, y, labels, declared):
+        if labels is None:
+            raise ValueError(f"Multi-label targets are not for {type(self).__name__}: a row has one class")
+        return super()._begin_with(X, rows, y, labels, declared)
+
+
+class GaussianClassifier(_ClassModel):
     """Gaussian classes with one covariance, exact on streams: linear discriminant analysis and Mahalanobis distances.
 
     Class c has the mean of its rows, all classes the covariance ``S = sum of (x - mean of its class)(...)' / n``. After
@@ -29,8 +48,6 @@ class GaussianClassifier(AnalyticClassifier):
     shrinkage : None, float in [0, 1] or "auto", default=None
         Share of the mean variance, times the identity, in S. "auto" is the oracle approximating shrinkage, which needs
         the sums alone (the Ledoit-Wolf rule needs the rows).
-    covariance : {"tied"}, default="tied"
-        All classes share one, which is what keeps the state as small as that of one class.
     ridge : float, default=None
         Added to the diagonal of S. None adds nothing where S has full rank, else 1e-8 times the mean variance (1 where
         no class varies at all); ``ridge_`` tells. 0 needs full rank.
@@ -65,6 +82,7 @@ class GaussianClassifier(AnalyticClassifier):
 
     Notes
     -----
+    Scores are ``x' S^-1 mean_c - mean_c' S^-1 mean_c / 2 + log prior_c``.
     Adding n rows costs n d^2 flops for d features, the first answer after a change d^3 / 3 + d^2 C for C classes, an
     answer d^2 + 2 d C a row; memory is 8 d^2 bytes and 24 bytes per class and feature. The state is that of
     `AnalyticClassifier`. Where classes have shares other than ``priors``, S is still pooled by the rows.
@@ -79,18 +97,15 @@ class GaussianClassifier(AnalyticClassifier):
     >>> model = GaussianClassifier().partial_fit(X[:3], ["a"] * 3).partial_fit(X[3:], ["b"] * 3)
     >>> model.predict([[1.0, 1.0], [5.0, 4.0]])
     array(['a', 'b'], dtype='<U1')
-    >>> model.ood_score([[0.3, 0.3], [9.0, 0.0]]).round(2)
-    array([  -0.02, -297.25])
+    >>> model.ood_score([[0.3, 0.3], [9.0, 0.0]]).round(2).tolist()
+    [-0.02, -134.0]
     """
-
-    class_weight = None  # what the base class asks for; there is no such parameter here
 
     def __init__(
         self,
         feature_map=None,
         priors="empirical",
         shrinkage=None,
-        covariance="tied",
         ridge=None,
         dtype=None,
         device="cpu",
@@ -101,7 +116,6 @@ class GaussianClassifier(AnalyticClassifier):
         self.feature_map = feature_map
         self.priors = priors
         self.shrinkage = shrinkage
-        self.covariance = covariance
         self.ridge = ridge
         self.dtype = dtype
         self.device = device
@@ -117,21 +131,11 @@ class GaussianClassifier(AnalyticClassifier):
 
     # Answers.
 
-    def decision_function(self, X):
-        """Scores ``x'S^-1 mean_c - mean_c'S^-1 mean_c / 2 + log prior_c``.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            One column for two classes, positive for ``classes_[1]``.
-        """
+    def _scores(self, X):
+        """Scores ``x'S^-1 mean_c - mean_c'S^-1 mean_c / 2 + log prior_c``, and the classes."""
         learnt, head = self._head()
         scores = head.scores(self._checked_rows(X, learnt))
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+        return scores, _labels.from_core(*head.classes(), learnt.form.dtype)
 
     def predict(self, X):
         """The class of the highest score for each row, the first of equals; ndarray of shape (n,)."""
@@ -239,10 +243,7 @@ class GaussianClassifier(AnalyticClassifier):
         return self._head()[1].ridge_used
 
     def _weights(self):
-        coef, intercept = self._head()[1].weights()
-        if len(coef) == 2:
-            return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        return coef, intercept
+        return weights_of_two(*self._head()[1].weights())
 
     temperature_ = absent("temperature_")
     calibrate = absent("calibrate")
@@ -263,14 +264,10 @@ class GaussianClassifier(AnalyticClassifier):
 
     def _config(self):
         self._policy()
-        return AnalyticClassifier(
-            dtype=self.dtype, device=self.device, n_jobs=self.n_jobs, verbose=self.verbose
-        )._config()
+        return super()._config()
 
     def _policy(self):
         """The parameters of the Gaussian model, checked, in the form that goes into a file."""
-        if self.covariance != "tied":
-            raise ValueError(f"covariance must be 'tied', got {self.covariance!r}")
         priors = self.priors
         if not isinstance(priors, str):
             try:
@@ -290,7 +287,7 @@ class GaussianClassifier(AnalyticClassifier):
             if shrinkage > 1:
                 raise ValueError(f"shrinkage must be None, 'auto' or a number in [0, 1], got {self.shrinkage!r}")
         ridge = None if self.ridge is None else _validate.check_number(self.ridge, "ridge")
-        return {"priors": priors, "shrinkage": shrinkage, "covariance": "tied", "ridge": ridge}
+        return {"priors": priors, "shrinkage": shrinkage, "ridge": ridge}
 
     def _params_to_json(self):
         return {
@@ -300,14 +297,6 @@ class GaussianClassifier(AnalyticClassifier):
             "random_state": seed_to_json(self),
             "verbose": int(self.verbose),
         }
-
-    def _checked_class_weight(self):
-        return None
-
-    def _begin_with(self, X, rows, y, labels, declared):
-        if labels is None:
-            raise ValueError(f"Multi-label targets are not for {type(self).__name__}: a row has one class")
-        return super()._begin_with(X, rows, y, labels, declared)
 
     def _head(self):
         """What was learnt and the Gaussian model of it, factored once per change."""
@@ -328,11 +317,6 @@ class GaussianClassifier(AnalyticClassifier):
                 ridge=-1.0 if params["ridge"] is None else params["ridge"],
             )
         return learnt, box[0]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = False
-        return tags
 
 
 class LayerCombination:
@@ -419,10 +403,10 @@ def combine_layers(in_scores, out_scores, ridge=1.0, *, n_jobs=None):
     return LayerCombination(coef, float(intercept - coef @ mean))
 
 
-class _MomentClassifier(AnalyticClassifier):
+class _MomentClassifier(Composite, _ClassModel):
     """Base of the classifiers that solve ridge regression on rows known by the moments of their classes."""
 
-    class_weight = None  # what the base class asks for; where there is a parameter, it is another one
+    _held = ("_learnt",)
 
     def __init__(
         self,
@@ -456,11 +440,10 @@ class _MomentClassifier(AnalyticClassifier):
         """Takes rows out again, exactly; arguments as in `AnalyticClassifier.forget`. Returns self."""
         return super().forget(X, y, sample_weight=sample_weight)
 
-    def decision_function(self, X):
-        """Scores: ndarray of shape (n, n_classes), or (n,) for two classes, positive for ``classes_[1]``."""
+    def _scores(self, X):
         learnt, solved = self._solved()
         scores = solved.scores(self._checked_rows(X, learnt))
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+        return scores, _labels.from_core(*solved.classes()[:2], learnt.form.dtype)
 
     def predict(self, X):
         """The class of the highest score for each row, the first of equals; ndarray of shape (n,)."""
@@ -500,15 +483,11 @@ class _MomentClassifier(AnalyticClassifier):
         return GramState._wrap(solved.state(), learnt.device, self.n_jobs)
 
     def _weights(self):
-        coef, intercept, _ = self._solved()[1].solution()
-        if len(coef) == 2:
-            return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        return coef, intercept
+        return weights_of_two(*self._solved()[1].solution()[:2])
 
     calibrate = absent("calibrate")
     close_classes = absent("close_classes")
     merge = absent("merge")
-    save = absent("save")
     to_bytes = absent("to_bytes")
     unmerge = absent("unmerge")
     _merge_sums = absent("merge_sums")
@@ -532,22 +511,18 @@ class _MomentClassifier(AnalyticClassifier):
 
     def _config(self):
         self._ridge_config()
-        return AnalyticClassifier(
-            dtype=self.dtype, device=self.device, n_jobs=self.n_jobs, verbose=self.verbose
-        )._config()
+        return super()._config()
 
     def _params_to_json(self):
         return self._ridge_config()
 
-    def _checked_class_weight(self):
-        return None
+    def _of_single_classes(self):
+        """Whether each class has sums of its own."""
+        return True
 
-    def _begin_with(self, X, rows, y, labels, declared):
-        if labels is None:
-            raise ValueError(f"Multi-label targets are not for {type(self).__name__}: a row has one class")
-        return super()._begin_with(X, rows, y, labels, declared)
-
-    def _empty_moments(self, config, n_inputs, fitted_map, names, form):
+    def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):
+        if not self._of_single_classes():
+            return super()._empty(config, n_inputs, fitted_map, names, form, n_outputs)
         model = _core.ClassMoments(
             n_inputs=n_inputs,
             feature_map=None if fitted_map is None else fitted_map._handle(),
@@ -555,15 +530,51 @@ class _MomentClassifier(AnalyticClassifier):
             device=config["device"],
             threads=config["threads"],
         )
-        return _MomentsLearnt(model, fitted_map, names, form, params_of(self), config["device"], config["threads"])
+        return Learnt(model, fitted_map, names, form, params_of(self), config["device"], config["threads"])
 
-    def __setstate__(self, state):
-        state = dict(state)
-        data = state.pop("_bytes", None)
-        self.__dict__.update(state)
-        if data is not None:
-            kind = _MomentsLearnt if self._learnt["params"].get("covariance", "full") == "full" else Learnt
-            self._learnt = kind.unpacked(self._learnt, data)
+    # In files.
+
+    @staticmethod
+    def _params_from_solver(solver):
+        """Parameters from the arguments that were made of them."""
+        params = dict(solver)
+        products, params["fit_intercept"] = params.pop("products"), params.pop("intercept")
+        params["dtype"] = None if products == "float64" else products
+        params["ridges"] = params["ridges"] or None
+        if params.pop("gcv"):
+            params["ridge"] = "gcv"
+        return params
+
+    def _params_in_file(self):
+        return {**self.get_params(deep=False), **self._params_from_solver(self._trainable().params)}
+
+    def _parts(self):
+        learnt = self._trainable()
+        model = learnt.model
+        data = model.save_bytes(False, "") if isinstance(model, _core.Classifier) else model.save_bytes("")
+        about = {"solver": learnt.params, "names": names_to_json(learnt.names), **learnt.form.to_json()}
+        return Parts(about, models={"moments": data})
+
+    def _take_parts(self, parts, device, n_jobs):
+        solver, data = parts.learnt["solver"], parts.models["moments"]
+        begun = type(self)(**self._params_from_solver(solver))  # with the parameters of that time
+        if begun._params_to_json() != solver:
+            raise ValueError("parameters that no model has")
+        device, threads = _validate.device_name(device), thread_count(n_jobs)
+        if begun._of_single_classes():
+            model = _core.load_class_moments(data, device, threads)[0]
+        else:
+            model = _core.load_model_bytes(data, device, threads)[1]
+            if not isinstance(model, _core.Classifier) or not model.has_state:
+                raise ValueError("sums of another kind of model")
+        form = LabelForm.from_json(parts.learnt, model, None)
+        names = names_from_json(parts.learnt["names"], model.n_inputs)
+        if form.multi:
+            raise ValueError("several labels a row")
+        self._learnt = Learnt(model, from_handle(model.feature_map), names, form, solver, device, threads)
+
+    def _fitted_map(self):
+        return self._learnt.feature_map
 
     def _solved(self):
         """What was learnt and the compiled classifier of it, made once per change."""
@@ -574,27 +585,6 @@ class _MomentClassifier(AnalyticClassifier):
                 self._raise_not_fitted()
             box[0] = self._solve(learnt)
         return learnt, box[0]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = False
-        return tags
-
-
-class _MomentsLearnt(Learnt):
-    """What one fit made where that is sums of single classes."""
-
-    def packed(self):
-        """All but the model, as a state of its own, and the bytes of the model."""
-        rest = {**self.__dict__, "form": copy.copy(self.form)}
-        model = rest.pop("model")
-        rest.pop("derived")
-        return rest, model.save_bytes("")
-
-    @classmethod
-    def unpacked(cls, rest, data):
-        """The opposite of `packed`."""
-        return cls(_core.load_class_moments(data, rest["device"], rest["threads"])[0], **rest)
 
 
 class TranslatedClassifier(_MomentClassifier):
@@ -658,9 +648,6 @@ class TranslatedClassifier(_MomentClassifier):
     def past_(self):
         """Whether only the centroid of a class is left."""
         return np.array(self._trainable().model.centroids()[1], dtype=bool)
-
-    def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):
-        return self._empty_moments(config, n_inputs, fitted_map, names, form)
 
     @staticmethod
     def _solve(learnt):
@@ -750,10 +737,8 @@ class AlignedClassifier(_MomentClassifier):
         self._params_to_json()
         return super()._config()
 
-    def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):
-        if self.covariance == "full":
-            return self._empty_moments(config, n_inputs, fitted_map, names, form)
-        return super()._empty(config, n_inputs, fitted_map, names, form, n_outputs)
+    def _of_single_classes(self):
+        return self.covariance == "full"
 
     @staticmethod
     def _solve(learnt):

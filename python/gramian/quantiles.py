@@ -6,10 +6,11 @@ import math
 import numpy as np
 
 from . import _core, _validate
+from ._composite import Composite, Parts
 from .base import Estimator, thread_count
 
 
-class QuantileAggregator(Estimator):
+class QuantileAggregator(Composite, Estimator):
     """Combines the quantile predictions of several models.
 
     Predictions are averaged with weights, crossing quantiles are put in order (which never raises the pinball loss or
@@ -50,6 +51,8 @@ class QuantileAggregator(Estimator):
     >>> QuantileAggregator([0.1, 0.5, 0.9]).fit(crossing, [1.0]).predict(crossing)
     array([[0. , 1.5, 2. ]])
     """
+
+    _held = ("weights_", "levels_", "shifts_")
 
     def __init__(self, levels, weights="uniform", repair="sort", calibration="levels", n_jobs=None):
         self.levels = levels
@@ -204,6 +207,30 @@ class QuantileAggregator(Estimator):
         """Less the mean pinball loss, over rows and levels (so that higher is better)."""
         q = self.predict(predictions)
         return -pinball_loss(self._targets(y, len(q)), q, self.levels_)
+
+    def _parts(self):
+        levels = self._fitted_levels()
+        # A shift is infinite where there were too few rows for a level.
+        infinite = np.isinf(self.shifts_)
+        arrays = {
+            "levels": levels,
+            "weights": self.weights_,
+            "shifts": np.where(infinite, np.sign(self.shifts_), self.shifts_),
+            "infinite": infinite.astype(np.uint8),
+        }
+        return Parts({}, arrays)
+
+    def _take_parts(self, parts, device, n_jobs):
+        levels = parts.array("levels", np.float64, (-1,))
+        weights = parts.array("weights", np.float64, (-1,))
+        shifts = parts.array("shifts", np.float64, levels.shape)
+        infinite = parts.array("infinite", np.uint8, levels.shape).astype(bool)
+        if not levels.size or levels[0] <= 0 or levels[-1] >= 1 or (np.diff(levels) <= 0).any():
+            raise ValueError("levels that do not rise inside (0, 1)")
+        if not weights.size or (weights < 0).any():
+            raise ValueError("weights below zero, or none")
+        shifts = np.where(infinite, np.copysign(np.inf, shifts), shifts)
+        self.levels_, self.weights_, self.shifts_ = levels, weights, shifts
 
 
 def pinball_loss(y, quantiles, levels):

@@ -6,11 +6,12 @@ import os
 import numpy as np
 
 from . import _core, _labels, _validate
+from ._one_label import OneLabelClassifier, weights_of_two
 from .base import Estimator, thread_count
 from .features import fit_map, from_handle, seed_from_json, seed_to_json, with_params
 
 
-class TruncatedRidgeClassifier(Estimator):
+class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
     """Class-incremental ridge classifier that keeps the ``rank`` strongest directions of the features.
 
     The second moment of the features is held as a basis of ``rank`` directions with their energies: 8 rank d bytes
@@ -76,7 +77,6 @@ class TruncatedRidgeClassifier(Estimator):
     array(['b'], dtype='<U1')
     """
 
-    _estimator_type = "classifier"
     _learnt = None  # (compiled model, fitted map, column names, dtype of the labels)
 
     def __init__(
@@ -184,57 +184,6 @@ class TruncatedRidgeClassifier(Estimator):
         scores, kind, values = learnt[0].scores(self._rows(X, learnt))
         return scores, _labels.from_core(kind, values, learnt[3])
 
-    def decision_function(self, X):
-        """Scores.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            One column for two classes, positive for ``classes_[1]``.
-        """
-        scores, _ = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X):
-        """The class of the highest score for each row, the first of equals.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        scores, classes = self._scores(X)
-        return classes[scores.argmax(axis=1)]
-
-    def score(self, X, y, sample_weight=None):
-        """Mean accuracy.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n, d)
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-            Not zero for all rows.
-
-        Returns
-        -------
-        float
-        """
-        y = _labels.as_array(y, type(self).__name__)
-        predicted = self.predict(X)
-        y = y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
-        if y.shape != predicted.shape:
-            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
-        weight = _validate.check_weight_of_score(sample_weight, len(y))
-        return float(np.average(predicted == y, weights=weight))
-
     @property
     def classes_(self):
         """Labels seen, sorted."""
@@ -248,10 +197,7 @@ class TruncatedRidgeClassifier(Estimator):
         return self._ready()[0].classes()[2]
 
     def _weights(self):
-        coef, intercept = self._ready()[0].weights()
-        if len(coef) == 2:
-            return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        return coef, intercept
+        return weights_of_two(*self._ready()[0].weights())
 
     @property
     def coef_(self):
@@ -313,13 +259,6 @@ class TruncatedRidgeClassifier(Estimator):
 
     def __sklearn_is_fitted__(self):
         return self._learnt is not None
-
-    def __sklearn_tags__(self):
-        from sklearn.utils import ClassifierTags
-
-        tags = self._tags("classifier", target_required=True)
-        tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=False)
-        return tags
 
     # Files.
 

@@ -299,7 +299,7 @@ def test_bad_input(rng):
     with pytest.raises(ValueError, match="row 2"):
         model.partial_fit(bad, [0, 0, 3, 0])
     assert model.classes_.tolist() == [0, 1, 2] and np.array_equal(model.coef_, before)
-    for name in ("merge", "save", "calibrate"):
+    for name in ("merge", "calibrate"):
         assert not hasattr(model, name)
 
 
@@ -334,7 +334,7 @@ def test_what_there_is_not_says_so(rng, kind):
     X, y = data(rng, [0, 1, 2])
     model = KINDS[kind]().fit(X, y)
     before = model.decision_function(X)
-    for name in ("merge", "unmerge", "save", "to_bytes", "calibrate", "close_classes"):
+    for name in ("merge", "unmerge", "to_bytes", "calibrate", "close_classes"):
         assert not hasattr(model, name)
         with pytest.raises(AttributeError, match=f"an? {type(model).__name__} has no {name}"):
             getattr(model, name)

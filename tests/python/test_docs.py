@@ -68,6 +68,40 @@ def test_pages_are_found():
     assert sum(len(blocks_of(page)) for page in PAGES) >= 12
 
 
+def test_the_table_of_uses_names_every_public_class():
+    text = (ROOT / "docs" / "analytic.md").read_text(encoding="utf-8")
+    table = text[text.index("## The whole family: when to use what") : text.index("## References")]
+    for name in gramian.__all__:
+        if isinstance(getattr(gramian, name), type):
+            assert re.search(rf"`{name}\b", table), name
+
+
+FAMILY = (
+    "analytic",
+    "class-incremental",
+    "federated",
+    "kernel-limits",
+    "knowing",
+    "low-latency",
+    "model-choice",
+    "random-expansion",
+    "risk-curves",
+    "statistics-heads",
+    "targets",
+)
+
+
+@pytest.mark.parametrize("page", FAMILY)
+def test_every_page_of_the_family_has_examples(page):
+    assert blocks_of(ROOT / "docs" / f"{page}.md")
+
+
+def test_every_page_stands_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
+
+
 READS = [
     (("*.cc", "*.h", "*.hpp", "*.cu"), r"\b(?:getenv|variable)\(\s*\"([A-Z][A-Z0-9_]*)\""),
     (("*.py",), r"\b(?:environ\.get|getenv)\(\s*[\"']([A-Z][A-Z0-9_]*)[\"']"),

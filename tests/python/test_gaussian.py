@@ -309,7 +309,6 @@ def test_answers_follow_every_change(rng):
 @pytest.mark.parametrize(
     "params, message",
     [
-        ({"covariance": "full"}, "covariance must be 'tied'"),
         ({"priors": "equal"}, "priors must be"),
         ({"priors": [0.5, 0.0]}, "priors must be"),
         ({"priors": [[0.5], [0.5]]}, "priors must be"),

@@ -202,6 +202,20 @@ def test_ends_of_alpha():
     assert gm.SingularKernelClassifier().fit(X, y).alpha_ == 4.0
 
 
+@pytest.mark.parametrize("alpha", [0.5, 3.0, np.inf])
+@pytest.mark.parametrize("unit", [1e-200, 1e200, 2.0**-1000])
+def test_shares_do_not_depend_on_the_unit(alpha, unit):
+    """Squares of such distances are zero or infinite; their ratios are what they are for all others."""
+    rng = np.random.default_rng(5)
+    X, y, queries = rng.normal(size=(80, 3)), rng.integers(3, size=80), rng.normal(size=(30, 3))
+    plain = gm.SingularKernelClassifier(alpha).fit(X, y)
+    scaled = gm.SingularKernelClassifier(alpha).fit(unit * X, y)
+    # unit * X is rounded, which moves a distance by a few eps of the largest value.
+    bound = 1e4 * checks.EPS * (1 if np.isinf(alpha) else max(alpha, 1))
+    np.testing.assert_allclose(scaled.predict_proba(unit * queries), plain.predict_proba(queries), atol=bound)
+    assert np.array_equal(scaled.predict(unit * X), y)
+
+
 def test_rows_of_the_model_are_answered_by_their_label():
     rng = np.random.default_rng(2)
     X = 1e8 + rng.normal(size=(500, 3))  # far from the origin: squares of differences are nothing beside the norms

@@ -63,6 +63,56 @@ TEST(SingularKernel, CloseRowsFarFromTheOriginAndTheSameBitsForAnyThreads) {
   }
 }
 
+// Distances in other units have the same ratios, and powers of two round nothing.
+TEST(SingularKernel, UnitsChangeNoBit) {
+  const gramian::RngStream stream(2, gramian::RngFamily::gaussian, 8);
+  std::vector<double> x, query;
+  std::vector<std::int64_t> codes;
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    x.push_back(stream.gaussian(i, 0));
+    query.push_back(stream.gaussian(i, 1));
+    if (i % 4 == 0) codes.push_back(static_cast<std::int64_t>(i / 4 % 3));
+  }
+  std::vector<double> plain(100 * 3);
+  for (const int exponent : {0, -1000, -664, -150, 150, 664, 1000}) {
+    const auto in_units = [&](std::vector<double> values) {
+      for (double& value : values) value = std::ldexp(value, exponent);
+      return values;
+    };
+    const std::vector<double> rows = in_units(x), asked = in_units(query);
+    SingularKernel model(4, 4.0);
+    model.add(Exec(), rows_of(rows, 4), codes.data());
+    std::vector<double> out(plain.size());
+    model.probabilities(Exec(), rows_of(asked, 4), 3, {out.data(), 100, 3});
+    if (exponent == 0) plain = out;
+    EXPECT_EQ(out, plain) << exponent;
+  }
+}
+
+TEST(SingularKernel, DistancesFarBelowTheValues) {
+  // Squares of none of the distances that matter are above zero, once those of the largest values are below infinity.
+  const std::vector<double> x = {1e200, 1e-200, 3e-200, -1e200}, query = {0, 1.5e-200, 5e-324}, zero = {0};
+  const std::vector<std::int64_t> codes = {0, 1, 2, 0};
+  SingularKernel model(1, 2.0);
+  model.add(Exec(), rows_of(x, 1), codes.data());
+  std::vector<double> out(9);
+  model.probabilities(Exec(), rows_of(query, 1), 3, {out.data(), 3, 3});
+  for (std::size_t r = 0; r < 3; ++r) {  // the distances are 1 : 3 for all three
+    EXPECT_EQ(out[3 * r], 0.0);
+    EXPECT_NEAR(out[3 * r + 1], 0.9, 1e-12);
+    EXPECT_NEAR(out[3 * r + 2], 0.1, 1e-12);
+  }
+  // A small exponent leaves the far rows a part: (1e-200 / 1e200)^0.01 = 1e-4 each.
+  SingularKernel flat(1, 0.01);
+  flat.add(Exec(), rows_of(x, 1), codes.data());
+  std::vector<double> shares(3);
+  flat.probabilities(Exec(), rows_of(zero, 1), 3, {shares.data(), 1, 3});
+  const double third = std::pow(3.0, -0.01), total = 1 + third + 2e-4;
+  EXPECT_NEAR(shares[0], 2e-4 / total, 1e-15);
+  EXPECT_NEAR(shares[1], 1 / total, 1e-12);
+  EXPECT_NEAR(shares[2], third / total, 1e-12);
+}
+
 TEST(SingularKernel, RemovesWhatWasAddedOrNothing) {
   const std::vector<double> x = {0, 0, 1, 2}, gone = {0, -0.0, 2}, wrong = {0, 5};
   const std::vector<std::int64_t> codes = {0, 0, 1, 1}, gone_codes = {0, 0, 1}, wrong_codes = {0, 1};
