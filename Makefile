@@ -90,7 +90,7 @@ test-arm: $(VENV)/.ready
 	qemu-aarch64 -L "$(ARM_ROOT)" $(ARM)/tests/cpp/conformance/gramian_conformance check
 
 # --- AVX-512: on any x86-64 processor, in an emulated computer that boots a small Linux -----------------------------
-# What runs in the emulator: `check` is every case, `faults` proves that the cases catch wrong entries (much longer).
+# What runs in the emulator, one quoted text a run; `faults` in place of `check` takes several times as long.
 AVX512_RUNS ?= "check --table avx512"
 # KERNEL=/boot/vmlinuz-... names another kernel; Debian's smallest is fetched and unpacked below build/ otherwise.
 KERNEL ?=
