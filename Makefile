@@ -7,22 +7,24 @@ PY := $(VENV)/bin/python
 CMAKE := $(VENV)/bin/cmake
 DEV := build/dev
 ARM := build/arm
+AVX512 := build/avx512
 GPU := build/gpu
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 export CMAKE_BUILD_PARALLEL_LEVEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-gpu lint wheel clean dev
+.PHONY: help demo test bench test-arm test-avx512 test-gpu lint wheel clean dev
 help:
-	@echo "make demo      stream data through an exact incremental learner (FULL=1: the long run)"
-	@echo "make test      build once, then all C++ and Python tests"
-	@echo "make bench     measure operations and learners on this machine"
-	@echo "make test-arm  the conformance list on arm64 under qemu"
-	@echo "make test-gpu  the CUDA tests, with the tools of this machine only"
-	@echo "make lint      formatting and static checks"
-	@echo "make wheel     dist/*.whl, checked"
-	@echo "make clean     remove build/ and .venv/"
+	@echo "make demo         stream data through an exact incremental learner (FULL=1: the long run)"
+	@echo "make test         build once, then all C++ and Python tests"
+	@echo "make bench        measure operations and learners on this machine"
+	@echo "make test-arm     the conformance list on arm64 under qemu"
+	@echo "make test-avx512  the conformance list on AVX-512 under Bochs"
+	@echo "make test-gpu     the CUDA tests, with the tools of this machine only"
+	@echo "make lint         formatting and static checks"
+	@echo "make wheel        dist/*.whl, checked"
+	@echo "make clean        remove build/ and .venv/"
 
 # --- the environment: one line for each thing that is missing -------------------------------------------------------
 PYTHON_H := import os, sys, sysconfig; \
@@ -86,6 +88,32 @@ test-arm: $(VENV)/.ready
 	  -DGRAMIAN_BLAS=eigen -DGRAMIAN_CUDA=OFF -DGRAMIAN_GTEST_OPTIONAL=ON
 	$(CMAKE) --build $(ARM) --target gramian_conformance
 	qemu-aarch64 -L "$(ARM_ROOT)" $(ARM)/tests/cpp/conformance/gramian_conformance check
+
+# --- AVX-512: on any x86-64 processor, in an emulated computer that boots a small Linux -----------------------------
+# What runs in the emulator, one quoted text a run; `faults` in place of `check` takes several times as long.
+AVX512_RUNS ?= "check --table avx512"
+# KERNEL=/boot/vmlinuz-... names another kernel; Debian's smallest is fetched and unpacked below build/ otherwise.
+KERNEL ?=
+DEBIAN_KERNEL := $(AVX512)/linux/vmlinuz
+test-avx512: $(VENV)/.ready $(if $(KERNEL),$(KERNEL),$(DEBIAN_KERNEL))
+	@command -v bochs >/dev/null && command -v xorriso >/dev/null && test -e /usr/lib/ISOLINUX/isolinux.bin && \
+	  test -e /usr/share/bochs/BIOS-bochs-latest && test -e /usr/share/vgabios/vgabios.bin || \
+	  { echo "make test-avx512 needs an emulator and what it boots" \
+	    "(Debian packages: bochs, bochs-term, bochsbios, vgabios, isolinux, xorriso)"; exit 1; }
+	$(CMAKE) -S . -B $(AVX512) -G Ninja -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(VENV)/bin/ninja" \
+	  -DGRAMIAN_EIGEN_DIR="$$($(PY) third_party/eigen_wheel.py)" -DCMAKE_EXE_LINKER_FLAGS=-static \
+	  -DGRAMIAN_ISA=avx512 -DGRAMIAN_BLAS=eigen -DGRAMIAN_CUDA=OFF -DGRAMIAN_GTEST_OPTIONAL=ON
+	$(CMAKE) --build $(AVX512) --target gramian_conformance
+	$(CXX) -std=c++17 -O2 -static tests/emulator/init.cc -o $(AVX512)/init
+	$(PY) tests/emulator/run_in_bochs.py --kernel $(if $(KERNEL),"$(KERNEL)",$(DEBIAN_KERNEL)) --init $(AVX512)/init \
+	  --work $(AVX512)/emulated $(AVX512)/tests/cpp/conformance/gramian_conformance $(AVX512_RUNS)
+
+$(DEBIAN_KERNEL):
+	@command -v apt-get >/dev/null || { echo "make test-avx512 needs a kernel to boot: KERNEL=/boot/vmlinuz-..."; exit 1; }
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && apt-get download -qq "$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p')"
+	cd $(@D) && dpkg-deb --extract *.deb . && mv boot/vmlinuz-* vmlinuz && rm -rf *.deb boot lib usr
 
 # --- CUDA: nothing is installed; the machine's own nvcc, CMake, ninja, pybind11, NumPy and pytest are used ----------
 DEVICE_COUNT := import ctypes, sys; cuda = ctypes.CDLL("libcuda.so.1"); n = ctypes.c_int(); \
