@@ -238,8 +238,8 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
   }
   const auto finite = [](double score) { return std::isfinite(score); };
   GRAMIAN_REQUIRE(std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
-                  "no ridge of the grid leaves degrees of freedom to judge it by; weights count as repeated rows here, "
-                  "and they sum to " +
+                  "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " +
+                      std::to_string(sums.n_rows) + ", with weights, which count as repeated rows, of " +
                       std::to_string(n));
   curve.best =
       static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());

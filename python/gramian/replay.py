@@ -49,6 +49,3 @@ class ReplayClassifier(_MomentClassifier):
     @staticmethod
     def _solve(learnt):
         return learnt.model.topped_up(**learnt.params)
-
-    def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):
-        return self._empty_moments(config, n_inputs, fitted_map, names, form)

@@ -88,7 +88,7 @@ class Emulator:
         (work / "debugger").write_text("continue\n")
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
-            os.environ["TERM"] = "vt100"
+            os.environ.update(TERM="vt100")
             os.execvp("bochs", ["bochs", "-q", "-f", str(work / "bochsrc"), "-rc", str(work / "debugger")])
 
     def runs(self, seconds):

@@ -109,7 +109,7 @@ READS = [
     (("CMakeLists.txt", "*.cmake", "*.cmake.in"), r"\bENV\{([A-Z][A-Z0-9_]*)\}"),
     (("Makefile",), r"^([A-Z][A-Z0-9_]*) \?="),
 ]
-OF_MAKE_ALONE = {"ARM_ROOT"}  # overridden on the command line of one target; no one sets it for good
+OF_MAKE_ALONE = {"ARM_ROOT", "AVX512_RUNS", "KERNEL"}  # on the command line of one target; no one sets them for good
 
 
 def variables_read():

@@ -60,7 +60,7 @@ ESTIMATORS = [
     JackknifePlus(RandomFeatures(30), method="cv+", ridge="gcv", ridges=[0.1, 1.0, 10.0]),
     AnalyticClassifier(low_latency=True),
     AnalyticRegressor(low_latency=True),
-    AnalyticRegressor(ridge="gcv", low_latency=True),
+    AnalyticRegressor(ridge="gcv", ridges=[0.1, 1.0, 10.0], low_latency=True),
     BroadLearner(n_mapped=20, n_enhancement=40),
     AlignedClassifier(),
     AlignedClassifier(covariance="full", class_totals="empirical"),
@@ -89,6 +89,8 @@ def expected_failures(estimator):
     if "loo" in (getattr(estimator, "ridge", None), getattr(estimator, "width", None)):
         reason = "a row of weight 2 is left out whole; of two equal rows the other one stays"
         return {f"check_sample_weight_equivalence_on_{form}_data": reason for form in ("dense", "sparse")}
+    if getattr(estimator, "low_latency", False) and estimator.ridge == "gcv":
+        return {"check_n_features_in_after_fitting": "fit chooses the ridge that partial_fit keeps, so it comes first"}
     if getattr(estimator, "dtype", None) != "float32":
         return {}
     reason = "float32 products of repeated rows and of weighted ones are rounded differently, beyond rtol=1e-7"

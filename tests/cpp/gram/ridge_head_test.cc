@@ -317,7 +317,9 @@ TEST(RidgeHead, BadConfigurationsAreRefused) {
   expect_error(ErrorCode::invalid_argument, "ridges", [&] { RidgeHead(cpu(), 3, 1, config, nullptr); });
   config.ridges.clear();
   config.low_latency = config.gcv = true;
+  config.forgetting = 0.9;
   expect_error(ErrorCode::invalid_argument, "ridge that is a number", [&] { RidgeHead(cpu(), 3, 1, config, nullptr); });
+  config.forgetting = 1;
   config.gcv = false;
   config.standardize = true;
   expect_error(ErrorCode::invalid_argument, "standardize", [&] { RidgeHead(cpu(), 3, 1, config, nullptr); });
