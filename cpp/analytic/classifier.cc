@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "analytic/head_model.h"
+#include "gramian/analytic/probabilities.hpp"
 #include "gramian/core/error.hpp"
 
 namespace gramian {
@@ -169,16 +170,6 @@ double log_sum(const double* scores, std::int64_t size, double largest, double t
   double sum = 0;
   for (std::int64_t c = 0; c < size; ++c) sum += std::exp((scores[c] - largest) / temperature);
   return std::log(sum);
-}
-
-void softmax(double* row, std::int64_t size, double temperature) {
-  const double largest = *std::max_element(row, row + size);
-  double sum = 0;
-  for (std::int64_t c = 0; c < size; ++c) {
-    row[c] = std::exp((row[c] - largest) / temperature);
-    sum += row[c];
-  }
-  for (std::int64_t c = 0; c < size; ++c) row[c] /= sum;
 }
 
 double mean_log_loss(MatrixView<const double> scores, const Places& places, double temperature) {
@@ -437,8 +428,7 @@ void AnalyticClassifier::predict(const RowsView& x, std::int64_t* places) const 
 
 void AnalyticClassifier::predict_proba(const RowsView& x, MatrixView<double> out) const {
   decision_function(x, out);
-  const double heat = temperature();
-  for (std::int64_t r = 0; r < out.rows; ++r) softmax(out.row(r), out.cols, heat);
+  softmax_rows(head_.exec(), temperature(), out);
 }
 
 double AnalyticClassifier::temperature() const {

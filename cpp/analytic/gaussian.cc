@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "gramian/analytic/probabilities.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -85,13 +86,6 @@ std::vector<double> priors_of(const GaussianConfig& config, const std::vector<do
   }
   for (double& prior : priors) prior /= sum;
   return priors;
-}
-
-void softmax(double* row, std::int64_t size) {
-  const double largest = *std::max_element(row, row + size);
-  double sum = 0;
-  for (std::int64_t c = 0; c < size; ++c) sum += row[c] = std::exp(row[c] - largest);
-  for (std::int64_t c = 0; c < size; ++c) row[c] /= sum;
 }
 
 // Rows of one block: about 8 MiB of features.
@@ -198,9 +192,9 @@ void GaussianHead::predict_proba(const RowsView& x, MatrixView<double> out) cons
       double* row = out.row(begin + r);
       for (std::int64_t k = 0; k < n_classes(); ++k)
         row[k] = products(r, k) - norms_[at(k)] / 2 + std::log(priors_[at(k)]);
-      softmax(row, n_classes());
     }
   });
+  softmax_rows(factor_.exec(), 1.0, out);
 }
 
 void GaussianHead::predict(const RowsView& x, std::int64_t* places) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gramian/core/error.hpp"
+#include "gramian/linalg/softmax.hpp"
 
 namespace gramian {
 namespace {
@@ -28,15 +29,11 @@ void over_rows(const Exec& exec, MatrixView<double> x, const Body& body) {
 void softmax_rows(const Exec& exec, double temperature, MatrixView<double> scores) {
   GRAMIAN_REQUIRE(temperature > 0 && std::isfinite(temperature), invalid_argument,
                   "temperature must be a finite number > 0, got " + std::to_string(temperature));
-  over_rows(exec, scores, [&](double* row) {
-    const double largest = *std::max_element(row, row + scores.cols);
-    double sum = 0;
-    for (std::int64_t k = 0; k < scores.cols; ++k) {
-      row[k] = std::exp((row[k] - largest) / temperature);
-      sum += row[k];
-    }
-    for (std::int64_t k = 0; k < scores.cols; ++k) row[k] /= sum;
-  });
+  if (scores.empty()) return;
+  SoftmaxOptions options;
+  options.scale = 1 / temperature;
+  options.subnormals = true;
+  softmax_rows<double>(exec.on_host(), Softmax::probabilities, options, scores, scores);
 }
 
 void project_rows_to_simplex(const Exec& exec, MatrixView<double> scores) {

@@ -60,9 +60,20 @@ enum gramian_activation {
   GRAMIAN_SIGN = 5 /* -1, 0, 1; NaN stays NaN */
 };
 
+/* What the softmax entries answer with. */
+enum gramian_softmax { GRAMIAN_SOFTMAX = 0, GRAMIAN_LOG_SOFTMAX = 1, GRAMIAN_LOGSUMEXP = 2 };
+/* Flags of the softmax entries. */
+enum gramian_softmax_flag {
+  GRAMIAN_SOFTMAX_SUBNORMALS = 1, /* results below the smallest normal number stay; without it they are 0 */
+  GRAMIAN_SOFTMAX_STREAM = 2      /* the output is larger than the caches: write it past them */
+};
+
 enum gramian_memory { GRAMIAN_HOST_MEMORY = 0, GRAMIAN_DEVICE_MEMORY = 1 };
 enum gramian_side { GRAMIAN_LEFT = 0, GRAMIAN_RIGHT = 1 };
 enum gramian_distribution { GRAMIAN_GAUSSIAN = 0, GRAMIAN_RADEMACHER = 1 };
+
+/* Bytes of scratch that fwht_columns wants. */
+#define GRAMIAN_FWHT_SCRATCH 131072
 
 /* What a call runs on. CPU tables ignore it and accept NULL. */
 typedef struct gramian_context {
@@ -186,6 +197,32 @@ typedef struct gramian_op_table {
   /* Rows of x (n a power of two) times scale * Walsh-Hadamard matrix in natural (Sylvester) order. In place.
    * rows n log2(n) flops. */
   int (*fwht)(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
+  /* Columns of x (n x cols, n a power of two) times scale * Walsh-Hadamard matrix in natural order. In place. scratch:
+   * GRAMIAN_FWHT_SCRATCH bytes of table memory. CPU tables give a column the bits that fwht gives it as a row.
+   * cols n log2(n) flops; one read and one write of x per ten stages begun. */
+  int (*fwht_columns)(gramian_context*, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
+                      void* scratch);
+
+  /* --- softmax: z = scale * x, scale > 0 and finite ----------------------------------------------------------- */
+  /* By kind (gramian_softmax), per row: out[r, c] = exp(z[r, c]) / sum_c exp(z[r, c]), its logarithm, or
+   * out[r, 0] = log sum_c exp(z[r, c]). The maximum is found first, so nothing overflows; sums end in double. -inf
+   * gives 0. A row with NaN, with +inf or with nothing but -inf is NaN, but log sum exp is +inf where +inf is there
+   * and NaN is not, and -inf where there is nothing else (or no column). In place (out == x) allowed for the first two
+   * kinds. flags: gramian_softmax_flag. */
+  int (*softmax)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                 const void* x, int64_t ldx, void* out, int64_t ldout);
+  /* The same down the columns; log sum exp is out[0, c]. */
+  int (*softmax_columns)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                         const void* x, int64_t ldx, void* out, int64_t ldout);
+  /* First of two passes: sum_c exp(z[r, c]) = sums[2 r] * 2^sums[2 r + 1], with an integer exponent, or 0 and -inf where
+   * all is -inf, or NaN in sums[2 r] where NaN is. Returns 0, or 1 + the first row whose maximum is beyond the
+   * reduction's reach, 2^15 log 2 in float32 and 2^20 log 2 in float64 (+inf too): sums are then not to be used. */
+  int (*exp_sums)(gramian_context*, int dtype, int64_t rows, int64_t cols, double scale, const void* x, int64_t ldx,
+                  double* sums);
+  /* Second of two passes: out[r, c] = exp(z[r, c]) / S or its logarithm (kind), S = sums[0] * 2^sums[1] for all rows. In
+   * place allowed. */
+  int (*exp_write)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                   const void* x, int64_t ldx, const double* sums, void* out, int64_t ldout);
 } gramian_op_table;
 
 #ifdef __cplusplus

@@ -41,6 +41,8 @@
 #include "gramian/io/model_file.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/softmax.hpp"
 #include "gramian/linalg/solve.hpp"
 #include "gramian/linalg/symmetric.hpp"
+#include "gramian/linalg/transforms.hpp"
 #include "gramian/version.hpp"

@@ -29,6 +29,7 @@ void bind_kernels(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_analytic(py::module_& module);
 void bind_dual_stream(py::module_& module);
+void bind_transforms(py::module_& module);
 void bind_truncated(py::module_& module);
 void bind_leave_one_out(py::module_& module);
 void bind_influence(py::module_& module);

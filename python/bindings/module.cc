@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_risk(module);
   gramian::python::bind_analytic(module);
   gramian::python::bind_dual_stream(module);
+  gramian::python::bind_transforms(module);
   gramian::python::bind_truncated(module);
   gramian::python::bind_leave_one_out(module);
   gramian::python::bind_composite(module);

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .quantiles import QuantileAggregator, pinball_loss
     from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
+    from .transforms import fwht, log_softmax, logsumexp, softmax
     from .truncated import TruncatedRidgeClassifier
     from .unlearning import DeletionRecord, unlearn
 
@@ -71,6 +72,7 @@ _HOMES = {
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
+    "transforms": ("fwht", "log_softmax", "logsumexp", "softmax"),
     "truncated": ("TruncatedRidgeClassifier",),
     "unlearning": ("DeletionRecord", "unlearn"),
 }
@@ -141,12 +143,15 @@ __all__ = [
     "cuda_available",
     "embedding_metric",
     "federated",
+    "fwht",
     "graph_metric",
     "hermite_coefficients",
     "hierarchy_metric",
     "kernel_limit",
     "leverage",
     "load",
+    "log_softmax",
+    "logsumexp",
     "loo_curve",
     "loo_errors",
     "nested_curve",
@@ -156,5 +161,6 @@ __all__ = [
     "presets",
     "ridge_solve",
     "set_num_threads",
+    "softmax",
     "unlearn",
 ]

@@ -204,6 +204,16 @@ int fill_signs(gramian_context*, int dtype, gramian_stream, int64_t j0, int64_t 
 int fill_uniform(gramian_context*, int dtype, gramian_stream, int64_t i0, int64_t count, double low, double high,
                  void* out);
 int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
+int fwht_columns(gramian_context*, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
+                 void* scratch);
+int softmax(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale, const void* x,
+            int64_t ldx, void* out, int64_t ldout);
+int softmax_columns(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                    const void* x, int64_t ldx, void* out, int64_t ldout);
+int exp_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, double scale, const void* x, int64_t ldx,
+             double* sums);
+int exp_write(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale, const void* x,
+              int64_t ldx, const double* sums, void* out, int64_t ldout);
 
 }  // namespace gramian_cuda
 #endif

@@ -1,5 +1,6 @@
-// The Walsh-Hadamard transform of rows. The log2(n) butterfly stages run from stride 1
-// up: the first twelve in shared memory, the others in registers with three stages per pass over global memory.
+// The Walsh-Hadamard transform of rows and of columns. Rows: the log2(n) butterfly stages run from stride 1 up, the first
+// twelve in shared memory, the others in registers with three stages per pass over global memory. Columns: all stages in
+// registers, four per pass; neighbouring threads take neighbouring columns.
 #include "cuda_common.h"
 
 namespace gramian_cuda {
@@ -101,17 +102,86 @@ int fwht_typed(State& state, int64_t rows, int log_n, T scale, T* x, int64_t ldx
   return kOk;
 }
 
+/* Stages first .. first + kStages - 1 of columns of 2^log_n entries: a thread owns the 2^kStages rows that differ in
+ * these bits, of one column. */
+template <int kStages, class T>
+__global__ void fwht_columns_kernel(int log_n, int64_t cols, int first, T scale, T* x, int64_t ldx) {
+  constexpr int kPoints = 1 << kStages;
+  const int64_t stride = int64_t(1) << first;
+  for (int64_t t = first_x(); t < cols << (log_n - kStages); t += step_x()) {
+    const int64_t group = t / cols, c = t - group * cols;
+    const int64_t low = group & (stride - 1);
+    T* at = x + (((group - low) << kStages) + low) * ldx + c;
+    T v[kPoints];
+#pragma unroll
+    for (int q = 0; q < kPoints; ++q) v[q] = at[q * stride * ldx];
+#pragma unroll
+    for (int h = 1; h < kPoints; h *= 2) {
+#pragma unroll
+      for (int q = 0; q < kPoints; ++q) {
+        if ((q & h) != 0) continue;
+        const T a = v[q], b = v[q + h];
+        v[q] = a + b;
+        v[q + h] = a - b;
+      }
+    }
+#pragma unroll
+    for (int q = 0; q < kPoints; ++q) at[q * stride * ldx] = scale * v[q];
+  }
+}
+
+template <int kStages, class T>
+int launch_columns(State& state, int log_n, int64_t cols, int first, T scale, T* x, int64_t ldx) {
+  const int64_t groups = cols << (log_n - kStages);
+  fwht_columns_kernel<kStages>
+      <<<grid_size(groups, kBlockThreads), kBlockThreads, 0, state.stream>>>(log_n, cols, first, scale, x, ldx);
+  return launched("fwht_columns");
+}
+
+template <class T>
+int fwht_columns_typed(State& state, int log_n, int64_t cols, T scale, T* x, int64_t ldx) {
+  int stage = 0;
+  do {
+    const int left = log_n - stage;
+    const T factor = left <= 4 ? scale : T(1);
+    GRAMIAN_CUDA_TRY(left >= 4   ? launch_columns<4>(state, log_n, cols, stage, factor, x, ldx)
+                     : left == 3 ? launch_columns<3>(state, log_n, cols, stage, factor, x, ldx)
+                     : left == 2 ? launch_columns<2>(state, log_n, cols, stage, factor, x, ldx)
+                     : left == 1 ? launch_columns<1>(state, log_n, cols, stage, factor, x, ldx)
+                                 : launch_columns<0>(state, log_n, cols, stage, factor, x, ldx));
+    stage += left >= 4 ? 4 : left;
+  } while (stage < log_n);
+  return kOk;
+}
+
+/* log2 of a power of two. */
+int log_of(int64_t n) {
+  int log_n = 0;
+  while (int64_t(1) << log_n < n) ++log_n;
+  return log_n;
+}
+
 }  // namespace
+
+int fwht_columns(gramian_context* context, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
+                 void*) {
+  return guarded(context, [&](State& state) {
+    if (n < 1 || cols < 0 || (n & (n - 1)) != 0) return invalid("fwht_columns: n is not a power of two");
+    if (cols == 0) return kOk;
+    return with_type(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      return fwht_columns_typed(state, log_of(n), cols, static_cast<T>(scale), static_cast<T*>(x), ldx);
+    });
+  });
+}
 
 int fwht(gramian_context* context, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx) {
   return guarded(context, [&](State& state) {
     if (rows < 0 || n < 0 || (n & (n - 1)) != 0) return invalid("fwht: n is not a power of two");
     if (rows == 0 || n == 0) return kOk;
-    int log_n = 0;
-    while (int64_t(1) << log_n < n) ++log_n;
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
-      return fwht_typed(state, rows, log_n, static_cast<T>(scale), static_cast<T*>(x), ldx);
+      return fwht_typed(state, rows, log_of(n), static_cast<T>(scale), static_cast<T*>(x), ldx);
     });
   });
 }

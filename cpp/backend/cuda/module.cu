@@ -123,7 +123,12 @@ const gramian_op_table table = {GRAMIAN_OP_API_VERSION,
                                 fill_random,
                                 fill_signs,
                                 fill_uniform,
-                                fwht};
+                                fwht,
+                                fwht_columns,
+                                softmax,
+                                softmax_columns,
+                                exp_sums,
+                                exp_write};
 
 }  // namespace
 

@@ -537,6 +537,56 @@ void bench_fwht(Bench& b, int t) {
   }
 }
 
+void bench_fwht_columns(Bench& b, int t) {
+  const int64_t shapes[][2] = {{1024, 256}, {65536, 64}};
+  void* scratch = b.random(GRAMIAN_F64, GRAMIAN_FWHT_SCRATCH / 8);
+  for (const auto& s : shapes) {
+    void* x = b.random(t, s[0] * s[1]);
+    b.time("fwht_columns", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)), [&] {
+      return b.table().fwht_columns(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[0])), x, s[1], scratch);
+    });
+  }
+}
+
+void bench_softmax(Bench& b, int t) {
+  const int64_t shapes[][2] = {{256, 1000}, {4, 65536}};
+  for (const auto& s : shapes) {
+    const void* x = b.random(t, s[0] * s[1]);
+    void* out = b.random(t, s[0] * s[1]);
+    b.time("softmax", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)), [&] {
+      return b.table().softmax(b.ctx(), t, GRAMIAN_SOFTMAX, 0, s[0], s[1], 1.0, x, s[1], out, s[1]);
+    });
+  }
+}
+
+void bench_softmax_columns(Bench& b, int t) {
+  const int64_t rows = 1000, cols = 256;
+  const void* x = b.random(t, rows * cols);
+  void* out = b.random(t, rows * cols);
+  b.time("softmax_columns", t, block_size(rows, cols), bytes(2.0 * real_of(rows * cols) * element_bytes(t)), [&] {
+    return b.table().softmax_columns(b.ctx(), t, GRAMIAN_SOFTMAX, 0, rows, cols, 1.0, x, cols, out, cols);
+  });
+}
+
+void bench_exp_sums(Bench& b, int t) {
+  const int64_t cols = 65536;
+  const void* x = b.random(t, cols);
+  auto* sums = static_cast<double*>(b.random(GRAMIAN_F64, 2));
+  b.time("exp_sums", t, block_size(1, cols), bytes(real_of(cols) * element_bytes(t)),
+         [&] { return b.table().exp_sums(b.ctx(), t, 1, cols, 1.0, x, cols, sums); });
+}
+
+void bench_exp_write(Bench& b, int t) {
+  const int64_t cols = 65536;
+  const void* x = b.random(t, cols);
+  void* out = b.random(t, cols);
+  const double pair[2] = {1.5, 16};
+  auto* sums = static_cast<const double*>(b.put(pair, sizeof pair));
+  b.time("exp_write", t, block_size(1, cols), bytes(2.0 * real_of(cols) * element_bytes(t)), [&] {
+    return b.table().exp_write(b.ctx(), t, GRAMIAN_SOFTMAX, 0, 1, cols, 1.0, x, cols, sums, out, cols);
+  });
+}
+
 struct Entry {
   const char* op;
   void (*run)(Bench&, int dtype);
@@ -566,6 +616,11 @@ const Entry kEntries[] = {
     {"fill_signs", bench_fill_signs},
     {"fill_uniform", bench_fill_uniform},
     {"fwht", bench_fwht},
+    {"fwht_columns", bench_fwht_columns},
+    {"softmax", bench_softmax},
+    {"softmax_columns", bench_softmax_columns},
+    {"exp_sums", bench_exp_sums},
+    {"exp_write", bench_exp_write},
 };
 
 int ops_without_size() {

@@ -63,7 +63,12 @@
   X(fill_random)                   \
   X(fill_signs)                    \
   X(fill_uniform)                  \
-  X(fwht)
+  X(fwht)                          \
+  X(fwht_columns)                  \
+  X(softmax)                       \
+  X(softmax_columns)               \
+  X(exp_sums)                      \
+  X(exp_write)
 
 namespace conformance {
 

@@ -213,6 +213,66 @@ void fwht_case(Harness& harness, int dtype, int64_t rows, int64_t n, double scal
 
 }  // namespace
 
+namespace {
+
+/* The same bounds down the columns. On a CPU a column has the bits of a row. */
+void fwht_columns_case(Harness& harness, int dtype, int64_t n, int64_t cols, double scale, bool integers) {
+  const std::string what = text("%s n %lld cols %lld scale %g %s", dtype_name(dtype), ll(n), ll(cols), scale,
+                                integers ? "integers" : "reals");
+  harness.run(what, [&](Case& c) {
+    Matrix x = random_matrix(harness.random(), dtype, n, cols);
+    for (double& value : x.v) value = integers ? std::nearbyint(value * 100.0) : value;
+    Estimate want(n, cols);
+    Matrix transposed(dtype, cols, n);
+    for (int64_t j = 0; j < cols; ++j) {
+      std::vector<long double> column;
+      long double magnitude = 0;
+      for (int64_t r = 0; r < n; ++r) {
+        transposed(j, r) = x(r, j);
+        column.push_back(x(r, j));
+        magnitude += std::fabs(column.back());
+      }
+      column = hadamard(column);
+      const double steps = std::log2(static_cast<double>(n)) + 2.0;
+      for (int64_t r = 0; r < n; ++r) {
+        want.value[want.at(r, j)] = column[static_cast<size_t>(r)] * scale;
+        want.bound[want.at(r, j)] =
+            integers && scale == 1.0 ? 0.0 : steps * eps(dtype) * std::fabs(scale) * static_cast<double>(magnitude);
+      }
+    }
+    const std::vector<unsigned char> nothing(GRAMIAN_FWHT_SCRATCH, 0x55);
+    Buffer& scratch = c.raw(false, nothing.data(), nothing.size(), 0);
+    Buffer& dx = c.output(x);
+    c.expect_status(c.table().fwht_columns(c.ctx(), dtype, n, cols, scale, dx.data(), dx.ld, scratch.data()));
+    const Matrix got = c.fetch(dx);
+    c.close(got, want);
+    if (harness.on_device()) return;
+    Buffer& rows = c.output(transposed);
+    c.expect_status(c.table().fwht(c.ctx(), dtype, cols, n, scale, rows.data(), rows.ld));
+    const Matrix other = c.fetch(rows);
+    Matrix back(dtype, n, cols);
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t j = 0; j < cols; ++j) back(r, j) = other(j, r);
+    }
+    c.same(got, back);
+  });
+}
+
+}  // namespace
+
+void cases_fwht_columns(Harness& harness) {
+  for (int dtype : kDtypes) {
+    for (int64_t n = 1; n <= 4096; n *= 2) {
+      for (int64_t cols : {0, 1, 2, 7, 8, 16, 17, 35, 64}) {
+        if (cols * n > 40000) continue;
+        fwht_columns_case(harness, dtype, n, cols, 1.0, true);
+        fwht_columns_case(harness, dtype, n, cols, 1.0 / std::sqrt(static_cast<double>(n)), false);
+      }
+    }
+    for (int64_t cols : {1, 3}) fwht_columns_case(harness, dtype, 65536, cols, 1.0, true);
+  }
+}
+
 void cases_fwht(Harness& harness) {
   for (int dtype : kDtypes) {
     for (int64_t n = 1; n <= 8192; n *= 2) {

@@ -342,6 +342,58 @@ int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double sc
   return status;
 }
 
+template <int kKind>
+int fwht_columns_wrong(gramian_context* x, int dtype, int64_t n, int64_t cols, double scale, void* m, int64_t ldx,
+                       void* scratch) {
+  const int status = real.fwht_columns(x, dtype, n, cols, kKind == 0 ? 1.0 : scale, m, ldx, scratch);
+  if (kKind == 1 && cols > 0) disturb(x, dtype, m, (n - 1) * ldx + cols - 1);
+  if (kKind == 2) disturb(x, dtype, m, cols);
+  if (kKind == 3) poke(x, scratch, GRAMIAN_FWHT_SCRATCH, 1, [](unsigned char* bytes, size_t) { bytes[0] ^= 1; });
+  return status;
+}
+
+/* --- softmax ------------------------------------------------------------------------------------------------- */
+
+template <int kKind>
+int softmax_wrong(gramian_context* x, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                  const void* m, int64_t ldx, void* out, int64_t ldout) {
+  const int status = real.softmax(x, dtype, kind, kKind == 3 ? 0 : flags, rows, kKind == 4 && cols > 1 ? cols - 1 : cols,
+                                  kKind == 0 ? 1.0 : scale, m, ldx, out, ldout);
+  if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dtype, out, 0);
+  if (kKind == 2 && rows > 0) nudge(x, dtype, out, kind == GRAMIAN_LOGSUMEXP ? 1 : cols);
+  return status;
+}
+
+template <int kKind>
+int softmax_columns_wrong(gramian_context* x, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                          const void* m, int64_t ldx, void* out, int64_t ldout) {
+  const int status = real.softmax_columns(x, dtype, kind, kKind == 3 ? 0 : flags, rows, cols, kKind == 0 ? 1.0 : scale,
+                                          m, ldx, out, ldout);
+  if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dtype, out, cols - 1);
+  if (kKind == 2 && rows > 0) nudge(x, dtype, out, cols);
+  return status;
+}
+
+template <int kKind>
+int exp_sums_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, double scale, const void* m, int64_t ldx,
+                   double* sums) {
+  const int status = real.exp_sums(x, dtype, rows, cols, kKind == 0 ? 1.0 : scale, m, ldx, sums);
+  if (kKind == 1 && rows > 0) nudge(x, GRAMIAN_F64, sums, 2 * rows - 2);
+  if (kKind == 2) nudge(x, GRAMIAN_F64, sums, 2 * rows);
+  if (kKind == 3 && rows > 0) nudge(x, GRAMIAN_F64, sums, 2 * rows - 1);
+  return kKind == 4 ? 0 : status;
+}
+
+template <int kKind>
+int exp_write_wrong(gramian_context* x, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
+                    const void* m, int64_t ldx, const double* sums, void* out, int64_t ldout) {
+  const int status = real.exp_write(x, dtype, kKind == 3 ? GRAMIAN_SOFTMAX : kind, kKind == 4 ? 0 : flags, rows, cols,
+                                    kKind == 0 ? 1.0 : scale, m, ldx, sums, out, ldout);
+  if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dtype, out, cols - 1);
+  if (kKind == 2 && rows > 0) nudge(x, dtype, out, cols);
+  return status;
+}
+
 #define GRAMIAN_FAULT(entry, wrong, what)                            \
   {                                                                  \
 #entry, what, [](Table & table) { table.entry = &wrong; }, false \
@@ -447,6 +499,29 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(fwht, fwht_wrong<0>, "ignores scale"),
       GRAMIAN_FAULT(fwht, fwht_wrong<1>, "1e-3 off in one element"),
       GRAMIAN_FAULT(fwht, fwht_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<3>, "writes past the scratch"),
+      GRAMIAN_FAULT(softmax, softmax_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(softmax, softmax_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(softmax, softmax_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(softmax, softmax_wrong<3>, "always flushes"),
+      GRAMIAN_FAULT(softmax, softmax_wrong<4>, "leaves out the last column"),
+      GRAMIAN_FAULT(softmax_columns, softmax_columns_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(softmax_columns, softmax_columns_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(softmax_columns, softmax_columns_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(softmax_columns, softmax_columns_wrong<3>, "always flushes"),
+      GRAMIAN_FAULT(exp_sums, exp_sums_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(exp_sums, exp_sums_wrong<1>, "1000 ulp off in one sum"),
+      GRAMIAN_FAULT(exp_sums, exp_sums_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(exp_sums, exp_sums_wrong<3>, "an exponent that is no integer"),
+      GRAMIAN_FAULT(exp_sums, exp_sums_wrong<4>, "never names a row out of reach"),
+      GRAMIAN_FAULT(exp_write, exp_write_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(exp_write, exp_write_wrong<1>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(exp_write, exp_write_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(exp_write, exp_write_wrong<3>, "ignores the kind"),
+      GRAMIAN_FAULT(exp_write, exp_write_wrong<4>, "always flushes"),
   };
   return faults;
 }

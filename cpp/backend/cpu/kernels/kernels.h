@@ -27,6 +27,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_rows_##isa(gramian_op_table* table);        \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_random_##isa(gramian_op_table* table);      \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_hadamard_##isa(gramian_op_table* table);    \
+  GRAMIAN_KERNEL_HIDDEN void gramian_fill_softmax_##isa(gramian_op_table* table);     \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_sparse_##isa(gramian_op_table* table);      \
   static inline void gramian_fill_kernels_##isa(gramian_op_table* table) {            \
     gramian_fill_dense_##isa(table);                                                  \
@@ -35,6 +36,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
     gramian_fill_rows_##isa(table);                                                   \
     gramian_fill_random_##isa(table);                                                 \
     gramian_fill_hadamard_##isa(table);                                               \
+    gramian_fill_softmax_##isa(table);                                                \
     gramian_fill_sparse_##isa(table);                                                 \
   }
 

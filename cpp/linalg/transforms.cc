@@ -1,0 +1,133 @@
+#include "gramian/linalg/transforms.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "linalg/blocks.h"
+#include "linalg/scratch.h"
+
+namespace gramian {
+
+using namespace linalg;
+
+namespace {
+
+// Elements of one task: enough to pay for handing it out.
+constexpr std::int64_t kTask = std::int64_t{1} << 15;
+// Columns of a task are a multiple of this, so that no two tasks share a cache line more often than they must.
+constexpr std::int64_t kColumns = 32;
+// Stages that the kernel does in one sweep over memory.
+constexpr int kSweep = 10;
+
+int stages_of(std::int64_t n) {
+  int stages = 0;
+  while ((std::int64_t{1} << stages) < n) ++stages;
+  return stages;
+}
+
+void check_length(std::int64_t n) {
+  GRAMIAN_REQUIRE(n > 0 && (n & (n - 1)) == 0, invalid_argument,
+                  "the length of a Walsh-Hadamard transform must be a power of two, got " + std::to_string(n));
+}
+
+// Sweeps on parts of a matrix, each task with a scratch tile of its own.
+template <class T>
+class Columns {
+ public:
+  explicit Columns(const Exec& exec) : exec_(exec), scratch_(exec, GRAMIAN_FWHT_SCRATCH) {}
+
+  void whole(double scale, MatrixView<T> x) {
+    const auto tile = scratch_.lease();
+    GRAMIAN_CALL(exec_, fwht_columns, code_of<T>(), x.rows, x.cols, scale, static_cast<void*>(x.data), x.stride,
+                 static_cast<void*>(tile.data()));
+  }
+
+  void by_columns(double scale, MatrixView<T> x) {
+    const std::int64_t wanted = kTask / x.rows;
+    const std::int64_t edge = std::max(kColumns, (wanted + kColumns - 1) / kColumns * kColumns);
+    exec_.parallel_for(ceil_div(x.cols, edge), [&](std::int64_t task) {
+      const Range range = part_of(x.cols, edge, task);
+      whole(scale, x.block(0, range.begin, x.rows, range.size()));
+    });
+  }
+
+  // Each run of n rows.
+  void by_runs(double scale, std::int64_t n, MatrixView<T> x) {
+    const std::int64_t runs = x.rows / n, edge = std::max<std::int64_t>(1, kTask / (n * x.cols));
+    exec_.parallel_for(ceil_div(runs, edge), [&](std::int64_t task) {
+      const Range range = part_of(runs, edge, task);
+      for (std::int64_t run = range.begin; run < range.end; ++run) whole(scale, x.block(run * n, 0, n, x.cols));
+    });
+  }
+
+  // One long transform: the first sweep meets rows far apart, what follows stays inside runs of rows. The widest stages
+  // come first here as in the kernel, so the cut changes no bit.
+  void long_columns(double scale, MatrixView<T> x) {
+    const int stages = stages_of(x.rows), sweeps = (stages + kSweep - 1) / kSweep;
+    const std::int64_t outer = std::int64_t{1} << ((stages + sweeps - 1) / sweeps), inner = x.rows / outer;
+    if (x.stride == x.cols) {
+      by_columns(1.0, {x.data, outer, inner * x.cols, inner * x.cols});
+    } else {
+      exec_.parallel_for(inner, [&](std::int64_t r) { whole(1.0, {x.row(r), outer, x.cols, inner * x.stride}); });
+    }
+    by_runs(scale, inner, x);
+  }
+
+ private:
+  const Exec& exec_;
+  ScratchPool<char> scratch_;
+};
+
+}  // namespace
+
+template <class T>
+void walsh_hadamard_columns(const Exec& exec, double scale, MatrixView<T> x) {
+  walsh_hadamard_columns<T>(exec, scale, x.rows, x);
+}
+
+template <class T>
+void walsh_hadamard_columns(const Exec& exec, double scale, std::int64_t n, MatrixView<T> x) {
+  if (x.empty()) return;
+  check_length(n);
+  GRAMIAN_REQUIRE(x.rows % n == 0, shape_mismatch,
+                  std::to_string(x.rows) + " rows are not a multiple of the length " + std::to_string(n));
+  Columns<T> columns(exec);
+  if (exec.table().tile != 0 && n * x.cols < 4 * kTask) return columns.by_runs(scale, n, x);
+  for (std::int64_t r = 0; r < x.rows; r += n) {
+    const MatrixView<T> run = x.block(r, 0, n, x.cols);
+    if (exec.table().tile == 0) {
+      columns.whole(scale, run);
+    } else if (n > std::int64_t{1} << kSweep) {
+      columns.long_columns(scale, run);
+    } else {
+      columns.by_columns(scale, run);
+    }
+  }
+}
+
+template <class T>
+void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> from, MatrixView<T> to) {
+  GRAMIAN_REQUIRE(from.rows == to.rows && from.cols == to.cols, shape_mismatch,
+                  "walsh_hadamard_rows: the output does not fit");
+  if (from.empty()) return;
+  check_length(from.cols);
+  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, kTask / from.cols);
+  exec.parallel_for(ceil_div(from.rows, edge), [&](std::int64_t task) {
+    const Range range = part_of(from.rows, edge, task);
+    const MatrixView<T> rows = to.block(range.begin, 0, range.size(), to.cols);
+    if (from.data != to.data) {
+      add_block<T, T>(exec, 1.0, from.block(range.begin, 0, range.size(), to.cols), 0.0, rows);
+    }
+    GRAMIAN_CALL(exec, fwht, code_of<T>(), rows.rows, rows.cols, scale, static_cast<void*>(rows.data), rows.stride);
+  });
+}
+
+#define GRAMIAN_INSTANTIATE(T)                                                                                       \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);                        \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>);          \
+  template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>);
+GRAMIAN_INSTANTIATE(float)
+GRAMIAN_INSTANTIATE(double)
+#undef GRAMIAN_INSTANTIATE
+
+}  // namespace gramian

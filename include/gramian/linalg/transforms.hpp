@@ -1,0 +1,31 @@
+// The fast Walsh-Hadamard transform of columns and of rows, split over the threads of an Exec.
+//
+// H is the matrix of +1 and -1 in natural (Sylvester's) order, H[i, j] = (-1)^popcount(i & j), so H H = n I. A
+// transform takes n log2(n) additions. Stages go from the widest distance to the narrowest, so on the CPU a row and a
+// column of the same values have the same bits, for any number of threads; integers stay exact while sums of magnitudes
+// stay below 2^24 (float) or 2^53 (double).
+//
+// The sweeps over memory are those of "FFTs in External or Hierarchical Memory".
+#pragma once
+
+#include <cstdint>
+
+#include "gramian/core/exec.hpp"
+#include "gramian/core/export.hpp"
+#include "gramian/core/view.hpp"
+
+namespace gramian {
+
+// Columns of x (n x c, n a power of two) times scale * H, in place. Memory is read and written once per ten stages
+// begun: twice for n = 2^20.
+template <class T>
+GRAMIAN_EXPORT void walsh_hadamard_columns(const Exec& exec, double scale, MatrixView<T> x);
+// The same for each run of n rows of x (k n x c).
+template <class T>
+GRAMIAN_EXPORT void walsh_hadamard_columns(const Exec& exec, double scale, std::int64_t n, MatrixView<T> x);
+
+// to = rows of `from` times scale * H. `to` may be `from`; other overlap is not allowed.
+template <class T>
+GRAMIAN_EXPORT void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> from, MatrixView<T> to);
+
+}  // namespace gramian
