@@ -73,7 +73,7 @@ enum gramian_side { GRAMIAN_LEFT = 0, GRAMIAN_RIGHT = 1 };
 enum gramian_distribution { GRAMIAN_GAUSSIAN = 0, GRAMIAN_RADEMACHER = 1 };
 
 /* Bytes of scratch that fwht_columns wants. */
-#define GRAMIAN_FWHT_SCRATCH 131072
+#define GRAMIAN_FWHT_SCRATCH 139264
 
 /* What a call runs on. CPU tables ignore it and accept NULL. */
 typedef struct gramian_context {

@@ -589,7 +589,6 @@ def probabilities(scores: _Float64, method: str, temperature: float, threads: in
 def graph_distances(
     indptr: _Int64, indices: _Int64, lengths: _Vector, sources: Sequence[int], threads: int
 ) -> _Float64: ...
-
 def fwht(x: npt.NDArray[Any], out: npt.NDArray[Any], scale: float, threads: int) -> None: ...
 def softmax(
     x: npt.NDArray[Any], out: npt.NDArray[Any], what: str, subnormals: bool, passes: int, threads: int

@@ -88,8 +88,8 @@ def _apply(x, out, axis, compute):
 def fwht(x, axis=-1, n=None, norm=None, out=None, n_jobs=None):
     """Fast Walsh-Hadamard transform along one axis, in natural (Sylvester's) order.
 
-    With ``H[i, j] = (-1)**popcount(i & j)`` of order ``n``, every vector ``v`` along the axis becomes ``H v``. It is its
-    own inverse up to a factor: ``H H = n I``.
+    With ``H[i, j] = (-1)**popcount(i & j)`` of order ``n``, every vector ``v`` along the axis becomes ``H v``. It is
+    its own inverse up to a factor: ``H H = n I``.
 
     Parameters
     ----------
@@ -220,8 +220,8 @@ def softmax(x, axis=-1, out=None, subnormals=False, n_jobs=None):
     -----
     ``-inf`` gives 0. Where the axis holds NaN, ``+inf``, or nothing but ``-inf``, all results along it are NaN.
 
-    Relative errors stay at a few units in the last place plus that of the largest difference, ``|x - max|`` units, at
-    any length: sums leave the type of ``x`` after at most 64 terms a lane. A row has the same bits whatever else is in
+    Relative errors stay at a few units in the last place at any length and for values far apart: sums leave the type of
+    ``x`` after 16 terms, and the rounding of ``x - max`` is made good. A row has the same bits whatever else is in
     the call. Bytes moved: one read and one write while a row fits the cache; rows beyond the last-level cache are read
     twice, by the algorithm of the source (a row whose largest ``|x|`` is above 2.2e4 in float32 three times).
 

@@ -53,16 +53,3 @@ def softmax(x, axis=-1):
     """exp(x) over its sum."""
     with np.errstate(under="ignore"):
         return np.exp(log_softmax(x, axis))
-
-
-def softmax_bound(x, axis=-1, eps=2.0**-23, steps=24):
-    """Relative error that rounding may cause: eps times (|x - max|, the mean of that under the softmax, and `steps`).
-
-    The difference from the largest value is rounded once and reduced by log 2; the sum inherits the mean of these
-    errors; `steps` stands for the polynomial, sums of at most 64 terms in the type itself, and the last product.
-    """
-    x = np.asarray(x, dtype=np.longdouble)
-    distance = x.max(axis=axis, keepdims=True) - x
-    distance = np.where(np.isfinite(distance), distance, 0)
-    mean = (softmax(x, axis) * distance).sum(axis=axis, keepdims=True)
-    return eps * (distance + mean + steps)

@@ -63,9 +63,15 @@ struct Run {
     return most;
   }
   __device__ T difference(int64_t i, T top) const { return (x[i * step] - top) * scale; }
+  /* exp of the difference, with the rounding error of it made good to first order. */
+  __device__ double decay(int64_t i, T top) const {
+    const T value = x[i * step], d = value - top, back = d - value;
+    const T error = isinf(d) ? T(0) : ((value - (d - back)) - (top + back)) * scale;
+    return static_cast<double>(exponential(d * scale)) * (1.0 + static_cast<double>(error));
+  }
   __device__ double sum(T top) const {
     double total = 0;
-    for (int64_t i = thread; i < count; i += threads) total += static_cast<double>(exponential(difference(i, top)));
+    for (int64_t i = thread; i < count; i += threads) total += decay(i, top);
     return total;
   }
   __device__ bool has_nan() const {
@@ -87,11 +93,10 @@ struct Run {
     }
     const T log_sum = static_cast<T>(log(total));
     for (int64_t i = thread; i < count; i += threads) {
-      const T z = difference(i, high);
       if (kind == GRAMIAN_LOG_SOFTMAX) {
-        out[i * out_step] = z - log_sum;
+        out[i * out_step] = difference(i, high) - log_sum;
       } else {
-        const double y = static_cast<double>(exponential(z)) / total;
+        const double y = decay(i, high) / total;
         out[i * out_step] = static_cast<T>(!subnormals && y < Limits<T>::kSmallest ? 0.0 : y);
       }
     }

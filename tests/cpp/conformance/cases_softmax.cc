@@ -15,7 +15,7 @@ const long double kLog2 = 0.693147180559945309417232121458176568L;
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 const int kKinds[] = {GRAMIAN_SOFTMAX, GRAMIAN_LOG_SOFTMAX, GRAMIAN_LOGSUMEXP};
 
-/* How far exp may be off, a sum of up to 64 terms a lane before it becomes a double, and the last division, in eps. */
+/* How far exp may be off, a sum of 16 terms a lane before it becomes a double, and the last division, in eps. */
 constexpr double kSteps = 24.0;
 
 long long ll(int64_t value) {
@@ -30,8 +30,8 @@ double largest_number(int dtype) {
                               : std::numeric_limits<double>::max();
 }
 
-/* One row: values and bounds. A difference from the largest is rounded twice, so an exponent d is off by eps |d|, and so
- * is what it makes, relatively; the sum is off by the mean of that. */
+/* One row: values and bounds. The rounding of a difference from the largest is made good; where a scale multiplies it,
+ * an exponent d is off by eps |d|, and so is what it makes, relatively; the sum is off by the mean of that. */
 void reference_row(int dtype, int kind, bool subnormals, const std::vector<double>& x, double scale, Estimate& want,
                    int64_t r) {
   const double factor = round_to(dtype, scale), e = eps(dtype);
@@ -49,7 +49,8 @@ void reference_row(int dtype, int kind, bool subnormals, const std::vector<doubl
     sum += std::exp(d);
     off += std::exp(d) * -d;
   }
-  const double mean_off = lost ? 0.0 : static_cast<double>(off / sum);
+  const double rounded = scale == 1.0 ? 0.0 : 1.0;
+  const double mean_off = lost ? 0.0 : rounded * static_cast<double>(off / sum);
   if (kind == GRAMIAN_LOGSUMEXP) {
     const long double value = nan ? kNan : lost ? largest : static_cast<long double>(largest) * scale + std::log(sum);
     want.value[want.at(r, 0)] = value;
@@ -66,7 +67,7 @@ void reference_row(int dtype, int kind, bool subnormals, const std::vector<doubl
       want.bound[at] = e * (kSteps + mean_off + 3.0 * std::fabs(static_cast<double>(d)));
     } else {
       const long double value = std::isinf(d) ? 0.0L : std::exp(d) / sum;
-      const double relative = std::isinf(d) ? 0.0 : kSteps + mean_off - static_cast<double>(d);
+      const double relative = std::isinf(d) ? 0.0 : kSteps + mean_off - rounded * static_cast<double>(d);
       const double least = smallest_normal(dtype);
       want.value[at] = value;
       want.bound[at] = e * relative * static_cast<double>(value) +

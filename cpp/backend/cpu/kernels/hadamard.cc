@@ -9,6 +9,22 @@ namespace {
 template <class T>
 constexpr int64_t kBlock = 16384 / static_cast<int64_t>(sizeof(T));
 
+/* 2^kStages-point transform of vectors in registers, the widest distance first. */
+template <class T, int kStages>
+inline void butterflies(Vector<T>* v) {
+  constexpr int points = 1 << kStages;
+#pragma GCC unroll 4
+  for (int half = points / 2; half >= 1; half /= 2) {
+#pragma GCC unroll 16
+    for (int p = 0; p < points; ++p) {
+      if (p & half) continue;
+      const Vector<T> sum = v[p] + v[p + half];
+      v[p + half] = v[p] - v[p + half];
+      v[p] = sum;
+    }
+  }
+}
+
 /* One pass of 2^kStages-point transforms of the elements `step` apart, x[0 .. 2^kStages step). step is a multiple of
  * the vector length. */
 template <class T, int kStages>
@@ -18,28 +34,21 @@ inline void radix_pass(T* x, int64_t step) {
     Vector<T> v[points];
 #pragma GCC unroll 8
     for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(x + i + p * step);
-#pragma GCC unroll 3
-    for (int half = points / 2; half >= 1; half /= 2) {
-#pragma GCC unroll 8
-      for (int p = 0; p < points; ++p) {
-        if (p & half) continue;
-        const Vector<T> sum = v[p] + v[p + half];
-        v[p + half] = v[p] - v[p + half];
-        v[p] = sum;
-      }
-    }
+    butterflies<T, kStages>(v);
 #pragma GCC unroll 8
     for (int p = 0; p < points; ++p) store(x + i + p * step, v[p]);
   }
 }
 
-/* The stage of distance kDistance inside one vector: swapped neighbours plus or minus the value. */
+/* The stage of distance kDistance inside one vector: swapped neighbours plus or minus the value. The product with a sign
+ * is exact and becomes one instruction with the sum. */
 template <class T, int kDistance>
 inline Vector<T> lane_stage(Vector<T> v) {
-  Integer<T> swap = {}, second = {};
+  Integer<T> swap = {};
+  Vector<T> sign = {};
   for (int lane = 0; lane < static_cast<int>(kLanes<T>); ++lane) {
     swap[lane] = lane ^ kDistance;
-    second[lane] = lane & kDistance ? -1 : 0;
+    sign[lane] = lane & kDistance ? T(-1) : T(1);
   }
 #if defined(__clang__)
   Vector<T> swapped = v;
@@ -47,7 +56,7 @@ inline Vector<T> lane_stage(Vector<T> v) {
 #else
   const Vector<T> swapped = __builtin_shuffle(v, swap);
 #endif
-  return swapped + (second != 0 ? -v : v);
+  return swapped + v * sign;
 }
 
 template <class T>
@@ -58,20 +67,38 @@ inline Vector<T> lane_stages(Vector<T> v) {
   return lane_stage<T, 1>(v);
 }
 
+/* The last stages of all: 2^kStages neighbouring vectors, and what is inside them. */
+template <class T, int kStages>
+inline void last_pass(T* x, int64_t size, T scale) {
+  constexpr int points = 1 << kStages;
+  for (int64_t i = 0; i < size; i += points * kLanes<T>) {
+    Vector<T> v[points];
+#pragma GCC unroll 8
+    for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(x + i + p * kLanes<T>);
+    butterflies<T, kStages>(v);
+#pragma GCC unroll 8
+    for (int p = 0; p < points; ++p) store(x + i + p * kLanes<T>, lane_stages<T>(v[p]) * scale);
+  }
+}
+
 /* Runs all stages of distance below `size` on a block that fits the cache, and scales it. size >= kLanes<T>. */
 template <class T>
 void transform_block(T* x, int64_t size, T scale) {
   int64_t span = size;
-  while (span >= 8 * kLanes<T>) {
+  while (span > 8 * kLanes<T>) {
     for (int64_t at = 0; at < size; at += span) radix_pass<T, 3>(x + at, span / 8);
     span /= 8;
   }
-  if (span == 4 * kLanes<T>) {
-    for (int64_t at = 0; at < size; at += span) radix_pass<T, 2>(x + at, span / 4);
-  } else if (span == 2 * kLanes<T>) {
-    for (int64_t at = 0; at < size; at += span) radix_pass<T, 1>(x + at, span / 2);
+  switch (span / kLanes<T>) {
+    case 8:
+      return last_pass<T, 3>(x, size, scale);
+    case 4:
+      return last_pass<T, 2>(x, size, scale);
+    case 2:
+      return last_pass<T, 1>(x, size, scale);
+    default:
+      return last_pass<T, 0>(x, size, scale);
   }
-  for (int64_t i = 0; i < size; i += kLanes<T>) store(x + i, lane_stages<T>(load<Vector<T>>(x + i)) * scale);
 }
 
 /* Depth first, so every level of cache sees a block once. At most 6 levels deep for n = 2^30. */
@@ -130,110 +157,99 @@ int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, voi
 /* --- columns ------------------------------------------------------------------------------------------------- */
 
 /* A sweep runs kTileStages stages at most on strips of kStrip bytes. The strip of all rows that meet in these stages is
- * a tile: its first pass reads the rows where they are and writes the tile, its last one writes them back, and what lies
- * between stays in cache. Rows that are a power of two apart share a few sets of every cache; the tile has no gaps and
- * so no such trouble, and each line of memory is moved once each way. */
+ * a tile: the first pass reads the rows where they are and writes the tile, the last one writes them back. Rows that are
+ * a power of two apart share a few sets of every cache and would push each other out between two uses; so no pass over
+ * memory takes more than eight rows at a time, and takes whole lines of them, while the tile lies close. In the tile the
+ * strip is cut into planes, one vector of each row. */
 constexpr int kTileStages = 10;
-constexpr int64_t kStrip = 128;
-constexpr int kPassStages = 4; /* of one pass through the registers */
-static_assert((int64_t(1) << kTileStages) * kStrip == GRAMIAN_FWHT_SCRATCH, "the scratch holds one tile");
-static_assert(2 * GRAMIAN_VECTOR_BYTES <= kStrip, "a ragged strip needs the tile and as much again");
+constexpr int64_t kLine = 64;
+constexpr int64_t kStrip = 2 * kLine;
+constexpr int64_t kPlanes = kStrip / GRAMIAN_VECTOR_BYTES;
+/* A plane has a line between its blocks, eight at most, again to spread them over the sets. A ragged strip has a packed
+ * copy beside the tile, which is narrower then. */
+static_assert((int64_t(1) << kTileStages) * kStrip + 8 * kPlanes * kLine <= GRAMIAN_FWHT_SCRATCH,
+              "the scratch holds one tile");
 
-/* Where a pass finds or puts its vectors: point p of transform i, vector q. All distances in elements. */
+/* Where a pass finds or puts its vectors: point p of transform i, in plane q. All distances in elements. */
 template <class T>
 struct Layout {
   T* data;
-  int64_t point, transform, vector;
-  T* at(int64_t p, int64_t i, int64_t q) const { return data + p * point + i * transform + q * vector; }
+  int64_t point, transform, plane;
 };
 
-/* `count` transforms of 2^kStages points, each of `vectors` vectors. */
+/* `count` transforms of 2^kStages points in each of `planes` planes. */
 template <class T, int kStages, bool kScale>
-inline void transform_points(const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t vectors, T scale) {
+inline void pass_of(const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t planes, T scale) {
   constexpr int points = 1 << kStages;
   for (int64_t i = 0; i < count; ++i) {
-    for (int64_t q = 0; q < vectors; ++q) {
+    const T* source = from.data + i * from.transform;
+    T* target = to.data + i * to.transform;
+    for (int64_t q = 0; q < planes; ++q, source += from.plane, target += to.plane) {
       Vector<T> v[points];
 #pragma GCC unroll 16
-      for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(from.at(p, i, q));
-#pragma GCC unroll 4
-      for (int half = points / 2; half >= 1; half /= 2) {
+      for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(source + p * from.point);
+      butterflies<T, kStages>(v);
 #pragma GCC unroll 16
-        for (int p = 0; p < points; ++p) {
-          if (p & half) continue;
-          const Vector<T> sum = v[p] + v[p + half];
-          v[p + half] = v[p] - v[p + half];
-          v[p] = sum;
-        }
-      }
-#pragma GCC unroll 16
-      for (int p = 0; p < points; ++p) store(to.at(p, i, q), kScale ? v[p] * scale : v[p]);
+      for (int p = 0; p < points; ++p) store(target + p * to.point, kScale ? v[p] * scale : v[p]);
     }
   }
 }
 
-template <class T, int kStages>
-void pass_of(const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t vectors, T scale) {
-  if (scale == T(1)) {
-    transform_points<T, kStages, false>(from, to, count, vectors, scale);
-  } else {
-    transform_points<T, kStages, true>(from, to, count, vectors, scale);
-  }
-}
-
-/* stages <= kPassStages; scale 1 where a later pass scales. */
-template <class T>
-void pass(int stages, const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t vectors, T scale) {
+/* stages <= 4 */
+template <class T, bool kScale>
+void pass(int stages, const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t planes, T scale) {
   switch (stages) {
     case 0:
-      return pass_of<T, 0>(from, to, count, vectors, scale);
+      return pass_of<T, 0, kScale>(from, to, count, planes, scale);
     case 1:
-      return pass_of<T, 1>(from, to, count, vectors, scale);
+      return pass_of<T, 1, kScale>(from, to, count, planes, scale);
     case 2:
-      return pass_of<T, 2>(from, to, count, vectors, scale);
+      return pass_of<T, 2, kScale>(from, to, count, planes, scale);
     case 3:
-      return pass_of<T, 3>(from, to, count, vectors, scale);
+      return pass_of<T, 3, kScale>(from, to, count, planes, scale);
     default:
-      return pass_of<T, 4>(from, to, count, vectors, scale);
+      return pass_of<T, 4, kScale>(from, to, count, planes, scale);
   }
 }
 
-/* 2^stages rows of `vectors` vectors, stages <= kTileStages. */
+/* 2^stages rows of `planes` vectors, stages <= kTileStages. */
 template <class T>
-void transform_strip(int stages, int64_t vectors, T scale, T* x, int64_t ldx, T* tile) {
+void transform_strip(int stages, int64_t planes, T scale, T* x, int64_t ldx, T* tile) {
   constexpr int64_t lanes = kLanes<T>;
-  const int64_t plane = lanes << stages; /* of one vector of each row in the tile */
-  if (stages <= kPassStages) {
+  if (stages <= 3) {
     const Layout<T> rows = {x, ldx, 0, lanes};
-    return pass(stages, rows, rows, 1, vectors, scale);
+    return pass<T, true>(stages, rows, rows, 1, planes, scale);
   }
-  if (stages <= 2 * kPassStages) {
-    const int second = stages / 2, first = stages - second;
-    pass(first, {x, ldx << second, ldx, lanes}, {tile, lanes << second, lanes, plane}, int64_t(1) << second, vectors,
-         T(1));
-    return pass(second, {tile, lanes, lanes << second, plane}, {x, ldx, ldx << second, lanes}, int64_t(1) << first,
-                vectors, scale);
-  }
-  const int third = stages / 3, second = (stages - third) / 2, first = stages - second - third, later = second + third;
-  pass(first, {x, ldx << later, ldx, lanes}, {tile, lanes << later, lanes, plane}, int64_t(1) << later, vectors, T(1));
-  for (int64_t block = 0; block < int64_t(1) << first; ++block) {
-    T* part = tile + block * (lanes << later);
-    const Layout<T> across = {part, lanes << third, lanes, plane};
-    pass(second, across, across, int64_t(1) << third, vectors, T(1));
-    pass(third, {part, lanes, lanes << third, plane}, {x + block * (ldx << later), ldx, ldx << third, lanes},
-         int64_t(1) << second, vectors, scale);
+  // At most 3 + 4 + 3: only the pass that stays in the tile takes sixteen rows at a time.
+  const int last = stages <= 6 ? stages / 2 : stages / 3, first = stages <= 6 ? stages - last : (stages + 1) / 3;
+  const int later = stages - first, middle = later - last;
+  const int64_t block = (lanes << later) + kLine / static_cast<int64_t>(sizeof(T)), plane = block << first;
+  pass<T, false>(first, {x, ldx << later, ldx, lanes}, {tile, block, lanes, plane}, int64_t(1) << later, planes, T(1));
+  for (int64_t b = 0; b < int64_t(1) << first; ++b, tile += block, x += ldx << later) {
+    for (int64_t q = 0; middle > 0 && q < planes; ++q) {
+      const Layout<T> across = {tile + q * plane, lanes << last, lanes, 0};
+      pass<T, false>(middle, across, across, int64_t(1) << last, 1, T(1));
+    }
+    pass<T, true>(last, {tile, lanes, lanes << last, plane}, {x, ldx, ldx << last, lanes}, int64_t(1) << middle, planes,
+                  scale);
   }
 }
 
-/* Columns fewer than a vector, through a packed copy with zeros beside them. */
+/* `width` elements of each row, fewer than a strip, through a packed copy with zeros beside them. */
 template <class T>
-void transform_ragged(int stages, int64_t cols, T scale, T* x, int64_t ldx, T* tile) {
+void transform_ragged(int stages, int64_t width, T scale, T* x, int64_t ldx, T* tile) {
   constexpr int64_t lanes = kLanes<T>;
-  const int64_t rows = int64_t(1) << stages;
-  const size_t bytes = static_cast<size_t>(cols) * sizeof(T);
-  T* packed = tile + (lanes << kTileStages);
-  std::memset(packed, 0, static_cast<size_t>(rows * lanes) * sizeof(T));
-  for (int64_t r = 0; r < rows; ++r) std::memcpy(packed + r * lanes, x + r * ldx, bytes);
+  const int64_t rows = int64_t(1) << stages, whole = width / lanes * lanes;
+  if (whole > 0) transform_strip(stages, whole / lanes, scale, x, ldx, tile);
+  if (whole == width) return;
+  const size_t bytes = static_cast<size_t>(width - whole) * sizeof(T);
+  x += whole;
+  T* packed = tile + (lanes << kTileStages) + 8 * kLine / static_cast<int64_t>(sizeof(T));
+  for (int64_t r = 0; r < rows; ++r) {
+    Vector<T> padded = {};
+    std::memcpy(&padded, x + r * ldx, bytes);
+    store(packed + r * lanes, padded);
+  }
   transform_strip(stages, 1, scale, packed, lanes, tile);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(x + r * ldx, packed + r * lanes, bytes);
 }
@@ -259,16 +275,16 @@ void transform_columns(int stages, int64_t cols, T scale, T* x, int64_t ldx, T* 
     }
     return;
   }
-  constexpr int64_t lanes = kLanes<T>;
-  const int64_t vectors = stages <= kPassStages ? cols / lanes : kStrip / GRAMIAN_VECTOR_BYTES;
-  int64_t c = 0;
-  for (; vectors > 0 && c + vectors * lanes <= cols; c += vectors * lanes) {
-    transform_strip(stages, vectors, scale, x + c, ldx, tile);
-  }
-  if (cols - c >= lanes) {
-    transform_strip(stages, (cols - c) / lanes, scale, x + c, ldx, tile);
-    c = cols / lanes * lanes;
-  }
+  constexpr auto size = static_cast<int64_t>(sizeof(T));
+  constexpr int64_t strip = kStrip / size;
+  // Strips are whole lines where all rows begin at the same place of a line.
+  const auto address = reinterpret_cast<uintptr_t>(x);
+  const bool aligned = address % sizeof(T) == 0 && ldx * size % kLine == 0;
+  const int64_t past = aligned ? static_cast<int64_t>(address % kLine) / size : 0;
+  int64_t c = past == 0 ? 0 : kLine / size - past;
+  if (c > cols) c = cols;
+  if (c > 0) transform_ragged(stages, c, scale, x, ldx, tile);
+  for (; c + strip <= cols; c += strip) transform_strip(stages, kPlanes, scale, x + c, ldx, tile);
   if (c < cols) transform_ragged(stages, cols - c, scale, x + c, ldx, tile);
 }
 

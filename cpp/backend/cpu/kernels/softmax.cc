@@ -6,15 +6,13 @@
  * found while the block is in the first-level cache, and not with every element: within a block all terms are scaled by
  * the same power of two.
  *
- * Sums leave the storage type after 64 vectors at most, and blocks are added in double. Vectors are aligned with
+ * Sums leave the storage type after 16 terms of a lane, and blocks are added in double. Vectors are aligned with
  * the row, never with memory, so no result depends on where a row lies. */
 #include <cmath>
 #include <type_traits>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
 
 #include "exponential.h"
+#include "stream.h"
 
 namespace {
 
@@ -22,22 +20,32 @@ namespace {
 template <class T>
 constexpr int64_t kBlock = 16384 / static_cast<int64_t>(sizeof(T));
 
-/* Below kFlushed exp(z) is less than the smallest normal number, and the rounded exponent there makes 2^k exactly 0.
- * kReach bounds |k| where the reduction z - k log 2 is exact in its first part; the rest is room for a block's smaller
- * values down to where they vanish. */
+/* exp(rest) = 1 + rest + c[0] rest^2 + ... for |rest| <= log(2) / 2: for float the polynomial of least relative error,
+ * 5e-9 with coefficients rounded; for double the Taylor series. */
 template <class T>
 struct Limits;
 
+/* Below kFlushed exp(z) is less than the smallest normal number, and the rounded exponent there makes 2^k exactly 0;
+ * below kVanished no subnormal number is left. kReach bounds |k| where z - k log 2 is exact in its first part; the rest
+ * is room for a block's smaller values down to where they vanish. Beyond kExact all values that matter are within a
+ * factor of two of the largest, so their differences from it have no rounding error. */
 template <>
 struct Limits<float> {
-  static constexpr float kFlushed = -88, kVanished = -112, kSmallest = 0x1p-126f;
+  static constexpr float kFlushed = -88, kVanished = -112, kSmallest = 0x1p-126f, kExact = 1024;
   static constexpr float kReach = 32768 - 256;
+  static constexpr float kCoefficients[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a22p-7f,
+                                            0x1.6a23bap-10f};
 };
 
 template <>
 struct Limits<double> {
-  static constexpr double kFlushed = -709, kVanished = -768, kSmallest = 0x1p-1022;
+  static constexpr double kFlushed = -709, kVanished = -768, kSmallest = 0x1p-1022, kExact = 8192;
   static constexpr double kReach = 1048576 - 2048;
+  static constexpr double kCoefficients[] = {
+      inverse_factorial<double>(2),  inverse_factorial<double>(3),  inverse_factorial<double>(4),
+      inverse_factorial<double>(5),  inverse_factorial<double>(6),  inverse_factorial<double>(7),
+      inverse_factorial<double>(8),  inverse_factorial<double>(9),  inverse_factorial<double>(10),
+      inverse_factorial<double>(11), inverse_factorial<double>(12), inverse_factorial<double>(13)};
 };
 
 constexpr double kLog2 = 0.693147180559945309417;
@@ -59,39 +67,6 @@ inline Vector<T> load_or(const T* x, int64_t left, T fill) {
 template <class T>
 inline void store_some(T* out, int64_t left, const Vector<T>& value) {
   std::memcpy(out, &value, static_cast<size_t>(left < kLanes<T> ? left : kLanes<T>) * sizeof(T));
-}
-
-/* Past the caches: the line is not read first. `out` is aligned to a vector. */
-inline void store_past(float* out, const Vector<float>& value) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(out, value);
-#elif defined(__AVX2__)
-  _mm256_stream_ps(out, value);
-#elif defined(__SSE2__)
-  _mm_stream_ps(out, value);
-#else
-  store(out, value);
-#endif
-}
-inline void store_past(double* out, const Vector<double>& value) {
-#if defined(__AVX512F__)
-  _mm512_stream_pd(out, value);
-#elif defined(__AVX2__)
-  _mm256_stream_pd(out, value);
-#elif defined(__SSE2__)
-  _mm_stream_pd(out, value);
-#else
-  store(out, value);
-#endif
-}
-
-/* Such stores are seen by others in no order until this. */
-inline void finish_stores(bool stream) {
-#if defined(__SSE2__)
-  if (stream) _mm_sfence();
-#else
-  (void)stream;
-#endif
 }
 
 /* out[i ..] = value(i, left), left = kLanes<T> but at the ends. */
@@ -117,10 +92,21 @@ inline void write_row(int64_t count, T* out, bool stream, const Value& value) {
 
 /* --- largest values and sums --------------------------------------------------------------------------------- */
 
-/* NaN is not larger than anything. */
+/* a > b ? a : b, so b where one is NaN. */
 template <class T>
 inline Vector<T> larger(const Vector<T>& a, const Vector<T>& b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == sizeof(float)) return _mm512_max_ps(a, b);
+  else return _mm512_max_pd(a, b);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == sizeof(float)) return _mm256_max_ps(a, b);
+  else return _mm256_max_pd(a, b);
+#elif defined(__SSE2__)
+  if constexpr (sizeof(T) == sizeof(float)) return _mm_max_ps(a, b);
+  else return _mm_max_pd(a, b);
+#else
   return a > b ? a : b;
+#endif
 }
 
 template <class T>
@@ -183,13 +169,86 @@ inline double sum_of(int64_t count, const Term& term) {
 
 /* --- three passes -------------------------------------------------------------------------------------------- */
 
-/* exp(z) for z <= 0; 0 where it is below the smallest normal number, or gradually. NaN stays. */
-template <class T, bool kSubnormals>
-inline Vector<T> decay(Vector<T> z) {
-  if constexpr (kSubnormals) return exponential<T>(z);
-  z = z < Limits<T>::kFlushed ? splat<T>(Limits<T>::kFlushed) : z;
-  const Reduced<T> reduced = reduce_exponential<T>(z);
-  return (reduced.minus_one + T(1)) * power_of_two<T>(reduced.integer);
+/* exp(z) = p 2^k for z that is not far below -1000 or so: p near 1, and the bits that hold k. */
+template <class T>
+struct Split {
+  Vector<T> p;
+  Integer<T> bits; /* k + kBias and higher bits that a shift drops */
+};
+
+template <class T>
+inline Split<T> split(const Vector<T>& z, const Vector<T>& error) {
+  using E = Exponential<T>;
+  constexpr T round = E::kRound + E::kBias;
+  const Vector<T> shifted = z * T(1.44269504088896340736) + round;
+  const Vector<T> multiple = shifted - round;
+  const Vector<T> rest = ((z - multiple * E::kLog2High) - multiple * E::kLog2Low) + error;
+  constexpr int terms = sizeof Limits<T>::kCoefficients / sizeof(T);
+  Vector<T> sum = splat<T>(Limits<T>::kCoefficients[terms - 1]);
+#pragma GCC unroll 16
+  for (int c = terms - 2; c >= 0; --c) sum = sum * rest + Limits<T>::kCoefficients[c];
+  sum = sum * rest + T(1);
+  return {sum * rest + T(1), bit_copy<Integer<T>>(shifted)};
+}
+
+/* k + kBias of `round` itself, where k = 0. */
+template <class T>
+inline Integer<T> bits_of_one() {
+  return bit_copy<Integer<T>>(splat<T>(Exponential<T>::kRound));
+}
+
+/* 2^k with k + kBias in `exponent`. */
+template <class T>
+inline Vector<T> power(const Integer<T>& exponent) {
+  return bit_copy<Vector<T>>(exponent << Exponential<T>::kMantissaBits);
+}
+
+/* p 2^k, k = exponent - kBias <= 0, gradually down to 0. */
+template <class T>
+inline Vector<T> scaled_down(const Vector<T>& p, const Integer<T>& exponent) {
+  const Integer<T> k = exponent - Exponential<T>::kBias, half = k >> 1;
+  return p * power_of_two<T>(half) * power_of_two<T>(k - half);
+}
+
+/* How values become exponentials relative to the largest. The difference from the largest is rounded, and exp would
+ * make |x - largest| units in the last place of that; kExactly computes the rounding error and makes it good. It is for
+ * a scale of 1 and a largest value that is finite and not beyond kExact. */
+template <class T, bool kSubnormals, bool kExactly>
+struct Decay {
+  Vector<T> largest, lowest;
+  T scale;
+
+  Decay(const Vector<T>& top, T factor) : largest(top), lowest(), scale(factor) {
+    constexpr T vanished = kSubnormals ? Limits<T>::kVanished : Limits<T>::kFlushed;
+    lowest = kExactly ? largest + vanished : splat<T>(vanished);
+  }
+
+  Vector<T> difference(const Vector<T>& x) const {
+    if constexpr (kExactly) return x - largest;
+    return (x - largest) * scale;
+  }
+
+  /* exp(scale (x - largest)); without kSubnormals 0 where it is below the smallest normal number. NaN stays. */
+  Vector<T> operator()(Vector<T> x) const {
+    Vector<T> z, error = {};
+    if constexpr (kExactly) {
+      x = larger<T>(lowest, x);
+      z = x - largest;
+      const Vector<T> back = z - x;
+      error = (x - (z - back)) - (largest + back);
+    } else {
+      z = larger<T>(lowest, difference(x));
+    }
+    const Split<T> e = split<T>(z, error);
+    if constexpr (!kSubnormals) return e.p * power<T>(e.bits);
+    return scaled_down<T>(e.p, e.bits - bits_of_one<T>());
+  }
+};
+
+/* May differences from this value have rounding errors that matter? */
+template <class T>
+inline bool needs_exactness(T largest, T scale) {
+  return scale == 1 && std::fabs(largest) <= Limits<T>::kExact;
 }
 
 template <class T, bool kSubnormals>
@@ -205,18 +264,16 @@ inline T log_of_sum(T largest, double scale, double sum, const T* x, int64_t cou
   return has_nan(x, count, step) ? static_cast<T>(NAN) : largest;
 }
 
-template <class T, bool kSubnormals>
-void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, T* out) {
+template <class T, bool kSubnormals, bool kExactly>
+void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, const T* x, T* out) {
   constexpr T lowest = -kInfinity<T>;
-  const T scale = static_cast<T>(factor);
-  const T largest = largest_of(x, cols);
-  const auto difference = [=](int64_t i, int64_t left) { return (load_or(x + i, left, lowest) - largest) * scale; };
+  const Decay<T, kSubnormals, kExactly> decay(splat<T>(largest), static_cast<T>(factor));
   if (kind == GRAMIAN_SOFTMAX && cols <= kBlock<T>) {
     // The exponentials are kept: in the row of the output, or beside it where that is written past the caches.
     T aside[kBlock<T>];
     T* kept = stream ? aside : out;
     const double sum = sum_of<T>(cols, [&](int64_t i, int64_t left) {
-      const Vector<T> value = decay<T, kSubnormals>(difference(i, left));
+      const Vector<T> value = decay(load_or(x + i, left, lowest));
       store_some(kept + i, left, value);
       return value;
     });
@@ -230,7 +287,7 @@ void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x,
   for (int64_t c = 0; c < cols; c += kBlock<T>) {
     const int64_t count = cols - c < kBlock<T> ? cols - c : kBlock<T>;
     const double part =
-        sum_of<T>(count, [&](int64_t i, int64_t left) { return decay<T, false>(difference(c + i, left)); });
+        sum_of<T>(count, [&](int64_t i, int64_t left) { return decay(load_or(x + c + i, left, lowest)); });
     // The rounding error of each addition is kept, so the number of blocks does not matter.
     const double next = sum + part, added = next - sum;
     lost += (sum - (next - added)) + (part - added);
@@ -241,61 +298,92 @@ void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x,
     out[0] = log_of_sum(largest, factor, sum, x, cols, 1);
   } else if (kind == GRAMIAN_LOG_SOFTMAX) {
     const T log_sum = static_cast<T>(std::log(sum));
-    write_row(cols, out, stream, [&](int64_t i, int64_t left) { return difference(i, left) - log_sum; });
+    write_row(cols, out, stream,
+              [&](int64_t i, int64_t left) { return decay.difference(load_or(x + i, left, lowest)) - log_sum; });
   } else {
     const T inverse = static_cast<T>(1 / sum);
     write_row(cols, out, stream, [&](int64_t i, int64_t left) {
-      return flushed<T, kSubnormals>(decay<T, kSubnormals>(difference(i, left)) * inverse);
+      return flushed<T, kSubnormals>(decay(load_or(x + i, left, lowest)) * inverse);
     });
   }
 }
 
-/* kVectors vectors of columns; of a single one the first `columns`. */
+template <class T, bool kSubnormals>
+void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, T* out) {
+  const T largest = largest_of(x, cols);
+  if (needs_exactness(largest, static_cast<T>(factor))) {
+    finish_row<T, kSubnormals, true>(kind, stream, cols, factor, largest, x, out);
+  } else {
+    finish_row<T, kSubnormals, false>(kind, stream, cols, factor, largest, x, out);
+  }
+}
+
+/* kVectors vectors of columns; of a single one the first `columns`. Their largest values are known. */
+template <class T, bool kSubnormals, bool kExactly, int kVectors>
+void finish_strip(int kind, int64_t rows, int64_t columns, double factor, const Vector<T>* largest, const T* x,
+                  int64_t ldx, T* out, int64_t ldout) {
+  using Terms = Decay<T, kSubnormals, kExactly>;
+  constexpr int64_t lanes = kLanes<T>;
+  const int64_t left = kVectors > 1 ? lanes : columns;
+  const auto values = [=](int64_t r, int q) { return load_or(x + r * ldx + q * lanes, left, T(0)); };
+  double sums[kVectors][kLanes<T>];
+  for (int q = 0; q < kVectors; ++q) {
+    const Terms decay(largest[q], static_cast<T>(factor));
+    Vector<double> wide[2] = {};
+    for (int64_t r = 0; r < rows;) {
+      Vector<T> part[2] = {};
+      const int64_t end = r + 32 < rows ? r + 32 : rows;
+      for (; r + 2 <= end; r += 2) {
+        part[0] += decay(values(r, q));
+        part[1] += decay(values(r + 1, q));
+      }
+      if (r < end) part[0] += decay(values(r++, q));
+      add_lanes(wide, part[0] + part[1]);
+    }
+    std::memcpy(sums[q], wide, sizeof sums[q]);
+  }
+  for (int q = 0; q < kVectors; ++q) {
+    const Terms decay(largest[q], static_cast<T>(factor));
+    // What makes results of the exponentials: the inverse of the sum, or its logarithm.
+    Vector<T> change = {};
+    for (int64_t lane = 0; lane < lanes && lane < left; ++lane) {
+      const int64_t c = q * lanes + lane;
+      const double sum = sums[q][lane];
+      if (kind == GRAMIAN_LOGSUMEXP) {
+        out[c] = log_of_sum<T>(largest[q][lane], factor, sum, x + c, rows, ldx);
+      } else {
+        change[lane] = static_cast<T>(kind == GRAMIAN_SOFTMAX ? 1 / sum : std::log(sum));
+      }
+    }
+    if (kind == GRAMIAN_LOGSUMEXP) continue;
+    for (int64_t r = 0; r < rows; ++r) {
+      const Vector<T> value = kind == GRAMIAN_LOG_SOFTMAX
+                                  ? decay.difference(values(r, q)) - change
+                                  : flushed<T, kSubnormals>(decay(values(r, q)) * change);
+      store_some(out + r * ldout + q * lanes, left, value);
+    }
+  }
+}
+
 template <class T, bool kSubnormals, int kVectors>
 void softmax_strip(int kind, int64_t rows, int64_t columns, double factor, const T* x, int64_t ldx, T* out,
                    int64_t ldout) {
   constexpr int64_t lanes = kLanes<T>;
   const int64_t left = kVectors > 1 ? lanes : columns;
-  const T scale = static_cast<T>(factor);
   Vector<T> largest[kVectors];
   for (Vector<T>& m : largest) m = splat<T>(-kInfinity<T>);
   for (int64_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
     for (int q = 0; q < kVectors; ++q) largest[q] = larger<T>(load_or(x + r * ldx + q * lanes, left, T(0)), largest[q]);
   }
-  const auto difference = [&](int64_t r, int q) {
-    return (load_or(x + r * ldx + q * lanes, left, T(0)) - largest[q]) * scale;
-  };
-  Vector<double> sums[kVectors][2] = {};
-  for (int64_t r = 0; r < rows;) {
-    Vector<T> part[kVectors] = {};
-    for (const int64_t end = r + 16 < rows ? r + 16 : rows; r < end; ++r) {
-      for (int q = 0; q < kVectors; ++q) part[q] += decay<T, kSubnormals>(difference(r, q));
-    }
-    for (int q = 0; q < kVectors; ++q) add_lanes(sums[q], part[q]);
+  bool exactly = true;
+  for (const Vector<T>& m : largest) {
+    for (int64_t lane = 0; lane < lanes && lane < left; ++lane) exactly &= needs_exactness(m[lane], static_cast<T>(factor));
   }
-  // What makes results of the exponentials: the inverse of the sum, or its logarithm.
-  Vector<T> change[kVectors] = {};
-  for (int q = 0; q < kVectors; ++q) {
-    double sum[lanes];
-    std::memcpy(sum, sums[q], sizeof sum);
-    for (int64_t lane = 0; lane < lanes && lane < left; ++lane) {
-      if (kind == GRAMIAN_LOGSUMEXP) {
-        const int64_t c = q * lanes + lane;
-        out[c] = log_of_sum<T>(largest[q][lane], factor, sum[lane], x + c, rows, ldx);
-      } else {
-        change[q][lane] = static_cast<T>(kind == GRAMIAN_SOFTMAX ? 1 / sum[lane] : std::log(sum[lane]));
-      }
-    }
-  }
-  if (kind == GRAMIAN_LOGSUMEXP) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int q = 0; q < kVectors; ++q) {
-      const Vector<T> z = difference(r, q);
-      const Vector<T> value = kind == GRAMIAN_LOG_SOFTMAX
-                                  ? z - change[q]
-                                  : flushed<T, kSubnormals>(decay<T, kSubnormals>(z) * change[q]);
-      store_some(out + r * ldout + q * lanes, left, value);
-    }
+  if (exactly) {
+    finish_strip<T, kSubnormals, true, kVectors>(kind, rows, columns, factor, largest, x, ldx, out, ldout);
+  } else {
+    finish_strip<T, kSubnormals, false, kVectors>(kind, rows, columns, factor, largest, x, ldx, out, ldout);
   }
 }
 
@@ -327,26 +415,6 @@ int softmax_columns_type(int kind, int64_t rows, int64_t cols, double scale, con
 
 /* --- two passes ---------------------------------------------------------------------------------------------- */
 
-/* exp(z) = p 2^k; z not below `floor`, far under the largest. p (a number near 1) and k. */
-template <class T>
-struct Split {
-  Vector<T> p;
-  Integer<T> k;
-};
-
-template <class T>
-inline Split<T> split(Vector<T> z, T floor) {
-  z = z < floor ? splat<T>(floor) : z;
-  const Reduced<T> reduced = reduce_exponential<T>(z);
-  return {reduced.minus_one + T(1), reduced.integer};
-}
-
-/* 2^k, 0 below the normal numbers. k <= 0. */
-template <class T>
-inline Vector<T> small_power(Integer<T> k) {
-  return power_of_two<T>(k < -Exponential<T>::kBias ? Integer<T>{} - Exponential<T>::kBias : k);
-}
-
 /* 0, or 1 where the largest value is out of reach. */
 template <class T>
 int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
@@ -360,11 +428,13 @@ int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
     }
     const T top = largest * scale;
     if (!(std::fabs(top * T(1.44269504088896340736)) <= Limits<T>::kReach)) return 1;
-    const T floor = top + Limits<T>::kVanished;
-    const Integer<T> k = split<T>(splat<T>(top), floor).k;
+    const Vector<T> floor = splat<T>(top + Limits<T>::kVanished);
+    const Integer<T> k = split<T>(splat<T>(top), Vector<T>{}).bits - bits_of_one<T>() - Exponential<T>::kBias;
+    const Integer<T> base = bits_of_one<T>() + k;
     const double part = sum_of<T>(count, [&](int64_t i, int64_t left) {
-      const Split<T> e = split<T>(load_or(x + c + i, left, -kInfinity<T>) * scale, floor);
-      return e.p * small_power<T>(e.k - k);
+      const Split<T> e = split<T>(larger<T>(floor, load_or(x + c + i, left, -kInfinity<T>) * scale), Vector<T>{});
+      const Integer<T> exponent = e.bits - base;
+      return e.p * power<T>(exponent > 0 ? exponent : Integer<T>{});
     });
     const auto raised = static_cast<double>(k[0]);
     if (raised > exponent) {
@@ -394,8 +464,9 @@ int exp_write_type(int kind, int flags, int64_t rows, int64_t cols, double facto
   const T scale = static_cast<T>(factor);
   // Nothing but -inf, or NaN: every result is NaN.
   const double sum = sums[0] > 0 ? sums[0] : NAN, exponent = sums[0] > 0 ? sums[1] : 0;
-  const T inverse = static_cast<T>(1 / sum), floor = static_cast<T>(exponent * kLog2) + Limits<T>::kVanished;
-  const Integer<T> top = Integer<T>{} + static_cast<decltype(Integer<T>{}[0] + 0)>(exponent);
+  const T inverse = static_cast<T>(1 / sum);
+  const Vector<T> floor = splat<T>(static_cast<T>(exponent * kLog2) + Limits<T>::kVanished);
+  const Integer<T> base = bits_of_one<T>() + static_cast<decltype(Integer<T>{}[0] + 0)>(exponent);
   const T multiple = static_cast<T>(exponent), log_sum = static_cast<T>(std::log(sum));
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = x + r * ldx;
@@ -405,11 +476,10 @@ int exp_write_type(int kind, int flags, int64_t rows, int64_t cols, double facto
         // One number for the logarithm of the sum would lose the digits of small differences.
         return ((z - multiple * Exponential<T>::kLog2High) - multiple * Exponential<T>::kLog2Low) - log_sum;
       }
-      const Split<T> e = split<T>(z, floor);
-      const Integer<T> k = e.k - top;
-      if constexpr (!kSubnormals) return flushed<T, false>((e.p * inverse) * small_power<T>(k));
-      const Integer<T> half = k >> 1;
-      return (e.p * inverse) * small_power<T>(half) * small_power<T>(k - half);
+      const Split<T> e = split<T>(larger<T>(floor, z), Vector<T>{});
+      const Integer<T> above = e.bits - base;
+      if constexpr (kSubnormals) return scaled_down<T>(e.p * inverse, above);
+      return flushed<T, false>((e.p * inverse) * power<T>(above > 0 ? above : Integer<T>{}));
     });
   }
   finish_stores(stream);
