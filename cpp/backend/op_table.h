@@ -214,13 +214,13 @@ typedef struct gramian_op_table {
   /* The same down the columns; log sum exp is out[0, c]. */
   int (*softmax_columns)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
                          const void* x, int64_t ldx, void* out, int64_t ldout);
-  /* First of two passes: sum_c exp(z[r, c]) = sums[2 r] * 2^sums[2 r + 1], with an integer exponent, or 0 and -inf where
-   * all is -inf, or NaN in sums[2 r] where NaN is. Returns 0, or 1 + the first row whose maximum is beyond the
+  /* First of two passes: sum_c exp(z[r, c]) = sums[2 r] * 2^sums[2 r + 1], with an integer exponent, or 0 and -inf
+   * where all is -inf, or NaN in sums[2 r] where NaN is. Returns 0, or 1 + the first row whose maximum is beyond the
    * reduction's reach, 2^15 log 2 in float32 and 2^20 log 2 in float64 (+inf too): sums are then not to be used. */
   int (*exp_sums)(gramian_context*, int dtype, int64_t rows, int64_t cols, double scale, const void* x, int64_t ldx,
                   double* sums);
-  /* Second of two passes: out[r, c] = exp(z[r, c]) / S or its logarithm (kind), S = sums[0] * 2^sums[1] for all rows. In
-   * place allowed. */
+  /* Second of two passes: out[r, c] = exp(z[r, c]) / S or its logarithm (kind), S = sums[0] * 2^sums[1] for all rows.
+   * In place allowed. */
   int (*exp_write)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
                    const void* x, int64_t ldx, const double* sums, void* out, int64_t ldout);
 } gramian_op_table;

@@ -182,10 +182,10 @@ void softmax_columns(const Exec& exec, Softmax what, const SoftmaxOptions& optio
   });
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                     \
-  template GRAMIAN_EXPORT void softmax_rows<T>(const Exec&, Softmax, const SoftmaxOptions&, MatrixView<const T>,   \
-                                               MatrixView<T>);                                                     \
-  template GRAMIAN_EXPORT void softmax_columns<T>(const Exec&, Softmax, const SoftmaxOptions&, std::int64_t,       \
+#define GRAMIAN_INSTANTIATE(T)                                                                                   \
+  template GRAMIAN_EXPORT void softmax_rows<T>(const Exec&, Softmax, const SoftmaxOptions&, MatrixView<const T>, \
+                                               MatrixView<T>);                                                   \
+  template GRAMIAN_EXPORT void softmax_columns<T>(const Exec&, Softmax, const SoftmaxOptions&, std::int64_t,     \
                                                   MatrixView<const T>, MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -122,9 +122,9 @@ void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> fro
   });
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                       \
-  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);                        \
-  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>);          \
+#define GRAMIAN_INSTANTIATE(T)                                                                              \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);               \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>); \
   template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

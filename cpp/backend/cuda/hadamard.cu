@@ -1,6 +1,6 @@
-// The Walsh-Hadamard transform of rows and of columns. Rows: the log2(n) butterfly stages run from stride 1 up, the first
-// twelve in shared memory, the others in registers with three stages per pass over global memory. Columns: all stages in
-// registers, four per pass; neighbouring threads take neighbouring columns.
+// The Walsh-Hadamard transform of rows and of columns. Rows: the log2(n) butterfly stages run from stride 1 up, the
+// first twelve in shared memory, the others in registers with three stages per pass over global memory. Columns: all
+// stages in registers, four per pass; neighbouring threads take neighbouring columns.
 #include "cuda_common.h"
 
 namespace gramian_cuda {

@@ -1,5 +1,5 @@
-// Softmax, its logarithm and log sum exp of rows and of columns, and the two halves of the two-pass form. A block takes a
-// row, a thread takes a column; every sum is in double and has one fixed order.
+// Softmax, its logarithm and log sum exp of rows and of columns, and the two halves of the two-pass form. A block takes
+// a row, a thread takes a column; every sum is in double and has one fixed order.
 #include <math.h>
 
 #include "cuda_common.h"
@@ -138,7 +138,8 @@ __global__ void exp_sums_kernel(int64_t rows, int64_t cols, T scale, const T* x,
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     const Run<T> run = {x + r * ldx, cols, 1, threadIdx.x, kRowThreads, scale};
     const double top = over_block(run.largest(), shared, larger);
-    const double k = top == -INFINITY ? 0.0 : rint(static_cast<double>(static_cast<T>(top) * scale) * 1.4426950408889634);
+    const double k =
+        top == -INFINITY ? 0.0 : rint(static_cast<double>(static_cast<T>(top) * scale) * 1.4426950408889634);
     const bool reached = fabs(k) <= Limits<T>::kReach;
     double mine = 0;
     for (int64_t c = threadIdx.x; reached && c < cols; c += kRowThreads) {

@@ -70,8 +70,9 @@ void reference_row(int dtype, int kind, bool subnormals, const std::vector<doubl
       const double relative = std::isinf(d) ? 0.0 : kSteps + mean_off - rounded * static_cast<double>(d);
       const double least = smallest_normal(dtype);
       want.value[at] = value;
-      want.bound[at] = e * relative * static_cast<double>(value) +
-                       (subnormals ? 4.0 * e * least : static_cast<double>(value) < least * 1.001 ? least : 0.0);
+      want.bound[at] = e * relative * static_cast<double>(value) + (subnormals ? 4.0 * e * least
+                                                                    : static_cast<double>(value) < least * 1.001 ? least
+                                                                                                                 : 0.0);
     }
   }
 }
@@ -103,9 +104,8 @@ struct Setting {
 
 /* x holds one softmax per row; for the column entry it is transposed on the way in and out. */
 void softmax_case(Harness& harness, const char* name, const Matrix& x, const Setting& s) {
-  const std::string what =
-      text("%s %s %s %lld x %lld scale %g flags %d%s", dtype_name(x.dtype), kind_name(s.kind), name, ll(x.rows),
-           ll(x.cols), s.scale, s.flags, s.in_place ? " in place" : "");
+  const std::string what = text("%s %s %s %lld x %lld scale %g flags %d%s", dtype_name(x.dtype), kind_name(s.kind),
+                                name, ll(x.rows), ll(x.cols), s.scale, s.flags, s.in_place ? " in place" : "");
   harness.run(what, [&](Case& c) {
     const bool subnormals = (s.flags & GRAMIAN_SOFTMAX_SUBNORMALS) != 0;
     const int64_t width = s.kind == GRAMIAN_LOGSUMEXP ? 1 : x.cols;
@@ -213,14 +213,13 @@ double reach_of(int dtype) {
 }
 
 void exp_sums_case(Harness& harness, const char* name, const Matrix& x, double scale, int64_t first_far) {
-  const std::string what =
-      text("%s %s %lld x %lld scale %g", dtype_name(x.dtype), name, ll(x.rows), ll(x.cols), scale);
+  const std::string what = text("%s %s %lld x %lld scale %g", dtype_name(x.dtype), name, ll(x.rows), ll(x.cols), scale);
   harness.run(what, [&](Case& c) {
     Buffer& in = c.input(x);
     Buffer& out = c.array(std::vector<double>(static_cast<size_t>(2 * x.rows), kNan), false);
-    c.expect_status(c.table().exp_sums(c.ctx(), x.dtype, x.rows, x.cols, scale, in.data(), in.ld,
-                                       static_cast<double*>(out.data())),
-                    static_cast<int>(first_far + 1));
+    c.expect_status(
+        c.table().exp_sums(c.ctx(), x.dtype, x.rows, x.cols, scale, in.data(), in.ld, static_cast<double*>(out.data())),
+        static_cast<int>(first_far + 1));
     if (first_far >= 0) return;
     const std::vector<double> got = c.fetch_array<double>(out);
     const double factor = round_to(x.dtype, scale);
@@ -264,7 +263,8 @@ void exp_write_case(Harness& harness, const char* name, const Matrix& x, int kin
     Estimate want(x.rows, x.cols);
     for (size_t t = 0; t < x.v.size(); ++t) {
       const long double z = static_cast<long double>(x.v[t]) * factor;
-      const long double log_of = z - static_cast<long double>(exponent) * kLog2 - std::log(static_cast<long double>(sum));
+      const long double log_of =
+          z - static_cast<long double>(exponent) * kLog2 - std::log(static_cast<long double>(sum));
       const double rounded = scale == 1.0 ? 0.0 : std::fabs(static_cast<double>(z));
       if (!(sum > 0) || std::isnan(x.v[t])) {
         want.value[t] = kNan;
@@ -274,8 +274,9 @@ void exp_write_case(Harness& harness, const char* name, const Matrix& x, int kin
       } else {
         want.value[t] = std::isinf(log_of) ? 0.0L : std::exp(log_of);
         const double value = static_cast<double>(want.value[t]);
-        want.bound[t] = e * (kSteps + (value > 0.0 ? rounded : 0.0)) * value +
-                        (subnormals ? 4.0 * e * least : value < least * 1.001 ? least : 0.0);
+        want.bound[t] = e * (kSteps + (value > 0.0 ? rounded : 0.0)) * value + (subnormals ? 4.0 * e * least
+                                                                                : value < least * 1.001 ? least
+                                                                                                        : 0.0);
       }
     }
     const double pair[2] = {sum, exponent};

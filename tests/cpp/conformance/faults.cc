@@ -357,8 +357,9 @@ int fwht_columns_wrong(gramian_context* x, int dtype, int64_t n, int64_t cols, d
 template <int kKind>
 int softmax_wrong(gramian_context* x, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
                   const void* m, int64_t ldx, void* out, int64_t ldout) {
-  const int status = real.softmax(x, dtype, kind, kKind == 3 ? 0 : flags, rows, kKind == 4 && cols > 1 ? cols - 1 : cols,
-                                  kKind == 0 ? 1.0 : scale, m, ldx, out, ldout);
+  const int status =
+      real.softmax(x, dtype, kind, kKind == 3 ? 0 : flags, rows, kKind == 4 && cols > 1 ? cols - 1 : cols,
+                   kKind == 0 ? 1.0 : scale, m, ldx, out, ldout);
   if (kKind == 1 && rows > 0 && cols > 0) nudge(x, dtype, out, 0);
   if (kKind == 2 && rows > 0) nudge(x, dtype, out, kind == GRAMIAN_LOGSUMEXP ? 1 : cols);
   return status;

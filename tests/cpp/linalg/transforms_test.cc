@@ -100,10 +100,12 @@ TEST(Transforms, rows_into_another_matrix) {
 
 TEST(Transforms, refuse_what_they_cannot_do) {
   std::vector<double> x(24);
-  expect_error(ErrorCode::invalid_argument, "power of two, got 6",
-               [&] { gramian::walsh_hadamard_columns<double>(cpu(), 1.0, {x.data(), 6, 4}); });
-  expect_error(ErrorCode::shape_mismatch, "6 rows are not a multiple",
-               [&] { gramian::walsh_hadamard_columns<double>(cpu(), 1.0, 4, {x.data(), 6, 4}); });
+  expect_error(ErrorCode::invalid_argument, "power of two, got 6", [&] {
+    gramian::walsh_hadamard_columns<double>(cpu(), 1.0, {x.data(), 6, 4});
+  });
+  expect_error(ErrorCode::shape_mismatch, "6 rows are not a multiple", [&] {
+    gramian::walsh_hadamard_columns<double>(cpu(), 1.0, 4, {x.data(), 6, 4});
+  });
   expect_error(ErrorCode::invalid_argument, "power of two, got 3", [&] {
     gramian::walsh_hadamard_rows<double>(cpu(), 1.0, {x.data(), 8, 3}, {x.data(), 8, 3});
   });
@@ -133,7 +135,8 @@ void two_passes_agree_with_three() {
       EXPECT_TRUE(same_bits(two, softmax_of<T>(3, what, options, x, 2, cols)));
       for (std::size_t k = 0; k < two.size(); ++k) {
         const double a = static_cast<double>(two[k]), b = static_cast<double>(three[k]);
-        const double bound = what == Softmax::probabilities ? eps * (2 * 30 + 24) * b : eps * (2 * 30 + 24 + std::fabs(b));
+        const double bound =
+            what == Softmax::probabilities ? eps * (2 * 30 + 24) * b : eps * (2 * 30 + 24 + std::fabs(b));
         ASSERT_NEAR(a, b, bound) << cols << " column " << k;
       }
     }
@@ -166,7 +169,8 @@ TEST(SoftmaxOfColumns, runs_and_rows_agree) {
     const auto begin = static_cast<std::ptrdiff_t>(run * n * cols);
     const std::vector<double> part(x.begin() + begin, x.begin() + begin + n * cols);
     const std::vector<double> rows = transposed(part, n, cols);
-    const std::vector<double> expected = transposed(softmax_of<double>(1, Softmax::probabilities, {}, rows, cols, n), cols, n);
+    const std::vector<double> expected =
+        transposed(softmax_of<double>(1, Softmax::probabilities, {}, rows, cols, n), cols, n);
     for (std::size_t k = 0; k < expected.size(); ++k)
       ASSERT_NEAR(out[static_cast<std::size_t>(begin) + k], expected[k], 40 * 2.3e-16 * expected[k]);
     const std::vector<double> logs = softmax_of<double>(1, Softmax::log_sum, {}, rows, cols, n);

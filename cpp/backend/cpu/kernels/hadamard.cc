@@ -40,8 +40,8 @@ inline void radix_pass(T* x, int64_t step) {
   }
 }
 
-/* The stage of distance kDistance inside one vector: swapped neighbours plus or minus the value. The product with a sign
- * is exact and becomes one instruction with the sum. */
+/* The stage of distance kDistance inside one vector: swapped neighbours plus or minus the value. The product with a
+ * sign is exact and becomes one instruction with the sum. */
 template <class T, int kDistance>
 inline Vector<T> lane_stage(Vector<T> v) {
   Integer<T> swap = {};
@@ -156,11 +156,11 @@ int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, voi
 
 /* --- columns ------------------------------------------------------------------------------------------------- */
 
-/* A sweep runs kTileStages stages at most on strips of kStrip bytes. The strip of all rows that meet in these stages is
- * a tile: the first pass reads the rows where they are and writes the tile, the last one writes them back. Rows that are
- * a power of two apart share a few sets of every cache and would push each other out between two uses; so no pass over
- * memory takes more than eight rows at a time, and takes whole lines of them, while the tile lies close. In the tile the
- * strip is cut into planes, one vector of each row. */
+/* A sweep runs kTileStages stages at most on strips of kStrip bytes. The strip of all rows that meet in these stages
+ * is a tile: the first pass reads the rows where they are and writes the tile, the last one writes them back. Rows that
+ * are a power of two apart share a few sets of every cache and would push each other out between two uses; so no pass
+ * over memory takes more than eight rows at a time, and takes whole lines of them, while the tile lies close. In the
+ * tile the strip is cut into planes, one vector of each row. */
 constexpr int kTileStages = 10;
 constexpr int64_t kLine = 64;
 constexpr int64_t kStrip = 2 * kLine;

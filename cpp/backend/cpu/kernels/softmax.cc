@@ -96,14 +96,20 @@ inline void write_row(int64_t count, T* out, bool stream, const Value& value) {
 template <class T>
 inline Vector<T> larger(const Vector<T>& a, const Vector<T>& b) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == sizeof(float)) return _mm512_max_ps(a, b);
-  else return _mm512_max_pd(a, b);
+  if constexpr (sizeof(T) == sizeof(float))
+    return _mm512_max_ps(a, b);
+  else
+    return _mm512_max_pd(a, b);
 #elif defined(__AVX2__)
-  if constexpr (sizeof(T) == sizeof(float)) return _mm256_max_ps(a, b);
-  else return _mm256_max_pd(a, b);
+  if constexpr (sizeof(T) == sizeof(float))
+    return _mm256_max_ps(a, b);
+  else
+    return _mm256_max_pd(a, b);
 #elif defined(__SSE2__)
-  if constexpr (sizeof(T) == sizeof(float)) return _mm_max_ps(a, b);
-  else return _mm_max_pd(a, b);
+  if constexpr (sizeof(T) == sizeof(float))
+    return _mm_max_ps(a, b);
+  else
+    return _mm_max_pd(a, b);
 #else
   return a > b ? a : b;
 #endif
@@ -257,7 +263,7 @@ inline Vector<T> flushed(Vector<T> y) {
   return y < Limits<T>::kSmallest ? splat<T>(T(0)) : y;
 }
 
-/* log sum exp from the largest x and the sum of exp(scale (x - largest)), which is NaN where the largest is infinite. */
+/* log sum exp from the largest x and the sum of exp(scale (x - largest)), NaN where the largest is infinite. */
 template <class T>
 inline T log_of_sum(T largest, double scale, double sum, const T* x, int64_t count, int64_t step) {
   if (largest - largest == 0) return static_cast<T>(static_cast<double>(largest) * scale + std::log(sum));
@@ -357,9 +363,8 @@ void finish_strip(int kind, int64_t rows, int64_t columns, double factor, const 
     }
     if (kind == GRAMIAN_LOGSUMEXP) continue;
     for (int64_t r = 0; r < rows; ++r) {
-      const Vector<T> value = kind == GRAMIAN_LOG_SOFTMAX
-                                  ? decay.difference(values(r, q)) - change
-                                  : flushed<T, kSubnormals>(decay(values(r, q)) * change);
+      const Vector<T> value = kind == GRAMIAN_LOG_SOFTMAX ? decay.difference(values(r, q)) - change
+                                                          : flushed<T, kSubnormals>(decay(values(r, q)) * change);
       store_some(out + r * ldout + q * lanes, left, value);
     }
   }
@@ -378,7 +383,8 @@ void softmax_strip(int kind, int64_t rows, int64_t columns, double factor, const
   }
   bool exactly = true;
   for (const Vector<T>& m : largest) {
-    for (int64_t lane = 0; lane < lanes && lane < left; ++lane) exactly &= needs_exactness(m[lane], static_cast<T>(factor));
+    for (int64_t lane = 0; lane < lanes && lane < left; ++lane)
+      exactly &= needs_exactness(m[lane], static_cast<T>(factor));
   }
   if (exactly) {
     finish_strip<T, kSubnormals, true, kVectors>(kind, rows, columns, factor, largest, x, ldx, out, ldout);
@@ -528,13 +534,13 @@ int exp_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, double sca
   return GRAMIAN_STATUS_INVALID;
 }
 
-int exp_write(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
-              const void* x, int64_t ldx, const double* sums, void* out, int64_t ldout) {
+int exp_write(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale, const void* x,
+              int64_t ldx, const double* sums, void* out, int64_t ldout) {
   if (kind != GRAMIAN_SOFTMAX && kind != GRAMIAN_LOG_SOFTMAX) return GRAMIAN_STATUS_INVALID;
   return with_choices(dtype, flags, [&](auto zero, auto subnormals) {
     using T = decltype(zero);
-    return exp_write_type<T, decltype(subnormals)::value>(kind, flags, rows, cols, scale, static_cast<const T*>(x),
-                                                          ldx, sums, static_cast<T*>(out), ldout);
+    return exp_write_type<T, decltype(subnormals)::value>(kind, flags, rows, cols, scale, static_cast<const T*>(x), ldx,
+                                                          sums, static_cast<T*>(out), ldout);
   });
 }
 

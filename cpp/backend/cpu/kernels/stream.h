@@ -1,5 +1,5 @@
-/* Stores that leave the caches alone, for outputs that no cache can hold. Included once per (source, ISA); everything is
- * in an anonymous namespace. */
+/* Stores that leave the caches alone, for outputs that no cache can hold. Included once per (source, ISA); everything
+ * is in an anonymous namespace. */
 #ifndef GRAMIAN_BACKEND_CPU_KERNELS_STREAM_H
 #define GRAMIAN_BACKEND_CPU_KERNELS_STREAM_H
 
