@@ -14,8 +14,9 @@ namespace {
 
 // Elements of one task: enough to pay for handing it out.
 constexpr std::int64_t kTask = std::int64_t{1} << 15;
-// Columns of a task are a multiple of this, so that no two tasks share a cache line more often than they must.
-constexpr std::int64_t kColumns = 32;
+// Columns of a task: whole strips of the kernel, and enough of them that the narrow ones at its ends do not matter.
+constexpr std::int64_t kColumns = 512;
+constexpr std::int64_t kLine = 64;
 // Stages that the kernel does in one sweep over memory.
 constexpr int kSweep = 10;
 
@@ -43,11 +44,16 @@ class Columns {
   }
 
   void by_columns(double scale, MatrixView<T> x) {
-    const std::int64_t wanted = kTask / x.rows;
-    const std::int64_t edge = std::max(kColumns, (wanted + kColumns - 1) / kColumns * kColumns);
-    exec_.parallel_for(ceil_div(x.cols, edge), [&](std::int64_t task) {
-      const Range range = part_of(x.cols, edge, task);
-      whole(scale, x.block(0, range.begin, x.rows, range.size()));
+    // Many columns are cut where cache lines begin.
+    const auto size = static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t wanted = ceil_div(kTask, x.rows), narrow = x.cols <= 4 * kColumns ? kLine : kColumns;
+    const std::int64_t edge = ceil_div(wanted, narrow) * narrow;
+    const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(x.data) % kLine) / size;
+    const std::int64_t head = narrow == kLine || past == 0 ? 0 : kLine / size - past;
+    exec_.parallel_for(ceil_div(x.cols - head, edge), [&](std::int64_t task) {
+      const std::int64_t begin = task == 0 ? 0 : head + task * edge;
+      const std::int64_t end = std::min(x.cols, head + (task + 1) * edge);
+      whole(scale, x.block(0, begin, x.rows, end - begin));
     });
   }
 

@@ -277,12 +277,12 @@ void transform_columns(int stages, int64_t cols, T scale, T* x, int64_t ldx, T* 
   }
   constexpr auto size = static_cast<int64_t>(sizeof(T));
   constexpr int64_t strip = kStrip / size;
-  // Strips are whole lines where all rows begin at the same place of a line.
+  // Strips are whole lines where all rows begin at the same place of a line and there are enough strips to pay for the
+  // narrow ones at both ends.
   const auto address = reinterpret_cast<uintptr_t>(x);
-  const bool aligned = address % sizeof(T) == 0 && ldx * size % kLine == 0;
-  const int64_t past = aligned ? static_cast<int64_t>(address % kLine) / size : 0;
+  const bool align = cols >= 16 * strip && address % sizeof(T) == 0 && ldx * size % kLine == 0;
+  const int64_t past = align ? static_cast<int64_t>(address % kLine) / size : 0;
   int64_t c = past == 0 ? 0 : kLine / size - past;
-  if (c > cols) c = cols;
   if (c > 0) transform_ragged(stages, c, scale, x, ldx, tile);
   for (; c + strip <= cols; c += strip) transform_strip(stages, kPlanes, scale, x + c, ldx, tile);
   if (c < cols) transform_ragged(stages, cols - c, scale, x + c, ldx, tile);
