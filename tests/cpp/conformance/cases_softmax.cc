@@ -67,7 +67,7 @@ void reference_row(int dtype, int kind, bool subnormals, const std::vector<doubl
       want.bound[at] = e * (kSteps + mean_off + 3.0 * std::fabs(static_cast<double>(d)));
     } else {
       const long double value = std::isinf(d) ? 0.0L : std::exp(d) / sum;
-      const double relative = std::isinf(d) ? 0.0 : kSteps + mean_off - rounded * static_cast<double>(d);
+      const double relative = d < -2000.0L ? 0.0 : kSteps + mean_off - rounded * static_cast<double>(d);
       const double least = smallest_normal(dtype);
       want.value[at] = value;
       want.bound[at] = e * relative * static_cast<double>(value) + (subnormals ? 4.0 * e * least
