@@ -15,7 +15,7 @@ from .gram import GcvCurve, GramState, HoldoutCurve, Solution, SolveReport, ridg
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
-    from . import codes, federated, presets
+    from . import codes, federated, presets, second_order
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .frechet import FrechetPredictor, as_probabilities, embedding_metric, graph_metric, hierarchy_metric
     from .heads import AlignedClassifier, GaussianClassifier, LayerCombination, TranslatedClassifier, combine_layers
     from .influence import HarmfulRows, HeldOut, RidgeInfluence
+    from .iterate import FlexibleCgResult, flexible_cg
     from .kernels import (
         DeepKernel,
         DeepKernelClassifier,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
     from .quantiles import QuantileAggregator, pinball_loss
     from .risk import RiskCurve, plan_width
+    from .second_order import MFAC, MKOR, LogisticHead
+    from .softmax_regression import SoftmaxRegression
     from .truncated import TruncatedRidgeClassifier
     from .unlearning import DeletionRecord, unlearn
 
@@ -54,6 +57,7 @@ _HOMES = {
     "frechet": ("FrechetPredictor", "as_probabilities", "embedding_metric", "graph_metric", "hierarchy_metric"),
     "heads": ("AlignedClassifier", "GaussianClassifier", "LayerCombination", "TranslatedClassifier", "combine_layers"),
     "influence": ("HarmfulRows", "HeldOut", "RidgeInfluence"),
+    "iterate": ("FlexibleCgResult", "flexible_cg"),
     "kernels": (
         "DeepKernel",
         "DeepKernelClassifier",
@@ -68,6 +72,8 @@ _HOMES = {
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "risk": ("RiskCurve", "plan_width"),
+    "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
+    "softmax_regression": ("SoftmaxRegression",),
     "truncated": ("TruncatedRidgeClassifier",),
     "unlearning": ("DeletionRecord", "unlearn"),
 }
@@ -103,6 +109,7 @@ __all__ = [
     "DeletionRecord",
     "DualStreamClassifier",
     "FeatureChain",
+    "FlexibleCgResult",
     "FormatError",
     "FrechetPredictor",
     "FusedFeatures",
@@ -116,7 +123,10 @@ __all__ = [
     "InfiniteWidthEnsemble",
     "JackknifePlus",
     "LayerCombination",
+    "LogisticHead",
     "LooCurve",
+    "MFAC",
+    "MKOR",
     "NestedCurve",
     "QuantileAggregator",
     "RBFFeatures",
@@ -124,6 +134,7 @@ __all__ = [
     "RidgeInfluence",
     "RiskCurve",
     "SingularKernelClassifier",
+    "SoftmaxRegression",
     "Solution",
     "SolveReport",
     "TranslatedClassifier",
@@ -137,6 +148,7 @@ __all__ = [
     "cuda_available",
     "embedding_metric",
     "federated",
+    "flexible_cg",
     "graph_metric",
     "hermite_coefficients",
     "hierarchy_metric",
@@ -151,6 +163,7 @@ __all__ = [
     "plan_width",
     "presets",
     "ridge_solve",
+    "second_order",
     "set_num_threads",
     "unlearn",
 ]
