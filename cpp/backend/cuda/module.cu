@@ -123,7 +123,12 @@ const gramian_op_table table = {GRAMIAN_OP_API_VERSION,
                                 fill_random,
                                 fill_signs,
                                 fill_uniform,
-                                fwht};
+                                fwht,
+                                fill_row_hash,
+                                sparse_sketch,
+                                sparse_sketch_csr,
+                                gather_columns,
+                                circular_convolve};
 
 }  // namespace
 
