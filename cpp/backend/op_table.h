@@ -203,9 +203,10 @@ typedef struct gramian_op_table {
   int (*sparse_sketch_csr)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t nnz,
                            const int32_t* codes, const void* indptr, const void* indices, const void* values,
                            void* out, int64_t ld_out);
-  /* out[r, c] = scale[c] * x[r, index[c]], and 0 where index[c] < 0; scale of dtype, or NULL for ones. */
+  /* v[r, c] = scale[c] * x[r, index[c]], and 0 where index[c] < 0; scale of dtype, or NULL for ones. out = v, or with
+   * `times` out[r, c] *= v[r, c]. */
   int (*gather_columns)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
-                        const int64_t* index, const void* scale, void* out, int64_t ld_out);
+                        const int64_t* index, const void* scale, int times, void* out, int64_t ld_out);
   /* out[r, k] = sum_t a[r, t] b[r, (k - t) mod n]: rows of circular convolutions of length n, computed in double. work:
    * 5 p doubles, p the smallest power of two >= 2 n. About 10 p log2(p) flops a row on CPU tables. */
   int (*circular_convolve)(gramian_context*, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda,

@@ -212,7 +212,7 @@ int sparse_sketch_csr(gramian_context*, int dtype, int value_dtype, int index_dt
                       const int32_t* codes, const void* indptr, const void* indices, const void* values, void* out,
                       int64_t ld_out);
 int gather_columns(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
-                   const int64_t* index, const void* scale, void* out, int64_t ld_out);
+                   const int64_t* index, const void* scale, int times, void* out, int64_t ld_out);
 int circular_convolve(gramian_context*, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda, const void* b,
                       int64_t ldb, double* work, void* out, int64_t ld_out);
 

@@ -74,11 +74,13 @@ __global__ void largest_code_kernel(int64_t count, const int32_t* codes, int64_t
 
 template <class T>
 __global__ void gather_columns_kernel(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* index,
-                                      const T* scale, T* out, int64_t ld_out) {
+                                      const T* scale, int times, T* out, int64_t ld_out) {
   for (int64_t r = first_y(); r < rows; r += step_y()) {
     for (int64_t c = first_x(); c < cols; c += step_x()) {
       const T value = index[c] < 0 ? T(0) : x[r * ldx + index[c]];
-      out[r * ld_out + c] = scale != nullptr ? scale[c] * value : value;
+      const T scaled = scale != nullptr ? scale[c] * value : value;
+      T& entry = out[r * ld_out + c];
+      entry = times != 0 ? entry * scaled : scaled;
     }
   }
 }
@@ -152,7 +154,7 @@ int sparse_sketch_csr(gramian_context* context, int dtype, int value_dtype, int 
 }
 
 int gather_columns(gramian_context* context, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
-                   const int64_t* index, const void* scale, void* out, int64_t ld_out) {
+                   const int64_t* index, const void* scale, int times, void* out, int64_t ld_out) {
   return guarded(context, [&](State& state) {
     if (rows < 0 || cols < 0) return invalid("gather_columns: a negative size");
     if (rows == 0 || cols == 0) return kOk;
@@ -160,7 +162,7 @@ int gather_columns(gramian_context* context, int dtype, int64_t rows, int64_t co
       using T = decltype(zero);
       const Shape shape = matrix_shape(rows, cols);
       gather_columns_kernel<<<shape.grid, shape.block, 0, state.stream>>>(rows, cols, static_cast<const T*>(x), ldx,
-                                                                          index, static_cast<const T*>(scale),
+                                                                          index, static_cast<const T*>(scale), times,
                                                                           static_cast<T*>(out), ld_out);
       return launched("gather_columns");
     });

@@ -2,7 +2,8 @@
 // in index order, then pairwise over blocks. Results are the same bits for every thread count.
 //
 // "A node" is an aligned power-of-two number of whole blocks. Matrices but RowsView are in the memory of the Exec's
-// device. NaN or infinity in x: Error{non_finite} naming the row.
+// device. Rows that are read where they lie are not looked at for NaN and infinity: they come out in the result, and
+// check_finite then names the row.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "gramian/core/rng.hpp"
 #include "gramian/core/rows_view.hpp"
 #include "gramian/core/view.hpp"
+#include "gramian/linalg/elementwise.hpp"
 
 namespace gramian {
 
@@ -30,6 +32,10 @@ template <class T>
 using SketchTile =
     std::function<void(const Exec& exec, std::int64_t first, std::int64_t start, MatrixView<T> out)>;
 
+// out[j, i] = scale S(first + i, start + j), S the random matrix of the stream.
+template <class T>
+GRAMIAN_EXPORT void fill_random_tile(const Exec& exec, Distribution distribution, const RngStream& stream, double scale,
+                                     std::int64_t first, std::int64_t start, MatrixView<T> out);
 // The codes of a sparse sign matrix with m rows; m < 2^30.
 GRAMIAN_EXPORT void fill_row_hash(const Exec& exec, const RngStream& stream, std::int64_t start, std::int64_t rows,
                                   std::int64_t nnz, std::int64_t m, std::int32_t* codes);
@@ -72,9 +78,13 @@ struct HadamardPlan {
   std::vector<std::int64_t> choice;
   std::vector<double> choice_scale;  // one factor per chosen place
 };
-// Rows of x through the plan: 2 to 4 passes over x.rows x N values in cache-sized pieces.
+// Rows of x through the plan: 2 to 4 passes over x.rows x N values in cache-sized pieces. times: out *= instead.
 template <class T>
-GRAMIAN_EXPORT void hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out);
+GRAMIAN_EXPORT void hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out,
+                                  bool times = false);
+template <class T>
+GRAMIAN_EXPORT void hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out,
+                                  bool times = false);
 // Columns of x through the plan: out (choice x x.cols). x.rows must exceed every index.
 template <class T>
 GRAMIAN_EXPORT void hadamard_columns(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out);

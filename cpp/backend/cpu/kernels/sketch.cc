@@ -179,27 +179,38 @@ int sparse_sketch_csr(gramian_context*, int dtype, int value_dtype, int index_dt
 
 /* --- gathering columns --------------------------------------------------------------------------------------- */
 
+template <bool kTimes, class T>
+void gather_row(int64_t cols, const T* __restrict x, const int64_t* __restrict index, const T* __restrict scale,
+                T* __restrict out) {
+  for (int64_t c = 0; c < cols; ++c) {
+    const T value = index[c] < 0 ? T(0) : x[index[c]];
+    const T scaled = scale != nullptr ? scale[c] * value : value;
+    out[c] = kTimes ? out[c] * scaled : scaled;
+  }
+}
+
 template <class T>
-int gather_type(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* __restrict index,
-                const T* __restrict scale, T* __restrict out, int64_t ld_out) {
+int gather_type(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* index, const T* scale, int times,
+                T* out, int64_t ld_out) {
   for (int64_t r = 0; r < rows; ++r, x += ldx, out += ld_out) {
-    for (int64_t c = 0; c < cols; ++c) {
-      const T value = index[c] < 0 ? T(0) : x[index[c]];
-      out[c] = scale != nullptr ? scale[c] * value : value;
+    if (times != 0) {
+      gather_row<true>(cols, x, index, scale, out);
+    } else {
+      gather_row<false>(cols, x, index, scale, out);
     }
   }
   return GRAMIAN_STATUS_OK;
 }
 
 int gather_columns(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
-                   const int64_t* index, const void* scale, void* out, int64_t ld_out) {
+                   const int64_t* index, const void* scale, int times, void* out, int64_t ld_out) {
   if (dtype == GRAMIAN_F32) {
     return gather_type(rows, cols, static_cast<const float*>(x), ldx, index, static_cast<const float*>(scale),
-                       static_cast<float*>(out), ld_out);
+                       times, static_cast<float*>(out), ld_out);
   }
   if (dtype == GRAMIAN_F64) {
     return gather_type(rows, cols, static_cast<const double*>(x), ldx, index, static_cast<const double*>(scale),
-                       static_cast<double*>(out), ld_out);
+                       times, static_cast<double*>(out), ld_out);
   }
   return GRAMIAN_STATUS_INVALID;
 }
