@@ -320,6 +320,7 @@ std::vector<std::uint8_t> SketchSum<T>::save(const Exec& exec) const {
   Json config = Json::object();
   config["sketch"] = op_.dist().to_json();
   config["cols"] = cols_;
+  config["dtype"] = name_of(dtype_of<T>::value);
   config["nodes"] = Json::array();
   std::vector<std::vector<T>> sums;
   for (const auto& [place, node] : nodes) {
@@ -343,6 +344,8 @@ SketchSum<T> SketchSum<T>::load(const Exec& exec, const ModelReader& reader) {
                   "the file holds a '" + reader.model() + "', not a '" + std::string(kModel) + "'");
   return io::reading([&] {
     const Json& config = reader.config();
+    GRAMIAN_REQUIRE(config.at("dtype").string() == name_of(dtype_of<T>::value), file_format,
+                    "the sums of the file are of type " + config.at("dtype").string());
     SketchSum out(exec, SketchOp(SketchDist::from_json(config.at("sketch"))), config.at("cols").integer());
     std::size_t k = 0;
     for (const Json& item : config.at("nodes").items()) {

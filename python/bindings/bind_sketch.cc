@@ -203,7 +203,7 @@ py::tuple sketch_sum_header(const py::bytes& data) {
   const ModelReader reader = ModelReader::from_bytes(text.data(), text.size());
   GRAMIAN_REQUIRE(reader.model() == "sketch_sum", file_format,
                   "the file holds a '" + reader.model() + "', not a sketch");
-  const bool single = reader.has("node0") && reader.tensor("node0").type == TensorType::f32;
+  const bool single = reader.config().at("dtype").string() == "float32";
   return py::make_tuple(reader.config().at("sketch").dump(), reader.config().at("cols").integer(), single);
 }
 

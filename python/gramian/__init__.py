@@ -16,7 +16,7 @@ from .model_files import load
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
-    from . import codes, federated, presets
+    from . import codes, federated, presets, sketch
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -71,6 +71,7 @@ _HOMES = {
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
+    "sketch": ("sketch",),
     "truncated": ("TruncatedRidgeClassifier",),
     "unlearning": ("DeletionRecord", "unlearn"),
 }
@@ -156,5 +157,6 @@ __all__ = [
     "presets",
     "ridge_solve",
     "set_num_threads",
+    "sketch",
     "unlearn",
 ]

@@ -63,7 +63,12 @@
   X(fill_random)                   \
   X(fill_signs)                    \
   X(fill_uniform)                  \
-  X(fwht)
+  X(fwht)                          \
+  X(fill_row_hash)                 \
+  X(sparse_sketch)                 \
+  X(sparse_sketch_csr)             \
+  X(gather_columns)                \
+  X(circular_convolve)
 
 namespace conformance {
 
