@@ -348,8 +348,7 @@ template <int kKind>
 int fill_row_hash_wrong(gramian_context* x, gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
                         int32_t* codes) {
   if (kKind == 0) stream.factor = 0;
-  if (kKind == 1) j0 &= 0xFFFFFFFF;
-  const int status = real.fill_row_hash(x, stream, kKind == 1 && rows > 3 ? j0 + 1 : j0, rows, nnz, m, codes);
+  const int status = real.fill_row_hash(x, stream, kKind == 1 ? j0 + 1 : j0, rows, nnz, m, codes);
   if (kKind == 2 && status == 0) flip_last_bit(x, GRAMIAN_F32, codes, rows * nnz - 1);
   if (kKind == 3 && status == 0) flip_last_bit(x, GRAMIAN_F32, codes, rows * nnz);
   return status;
