@@ -143,7 +143,7 @@ void tree_of_blocks(const Exec& exec, std::int64_t leaves, std::int64_t at_once,
   axpby<T, T>(exec, 1.0, stack.sum(), 0.0, out);
 }
 
-// --- sparse, dense rows, on the host: panels that fit the first-level cache, strips that fit the second -----------------
+// --- sparse, dense rows, on the host: panels that fit the first-level cache, strips that fit the second ------------
 
 // How the columns of an m x d sum are cut, in columns. Shape alone decides.
 struct Strips {
@@ -219,7 +219,6 @@ class SparseNode {
   void add_group(std::int64_t row, std::int64_t strip, const std::int32_t* codes, MatrixView<T> out) {
     const Range cols = part_of(x_.cols, strips_.strip, strip);
     const auto lease = scratch_.lease();
-    // Every column the x of a CSR matrix has comes along: rows are loaded whole.
     Array<T> loaded;
     std::vector<int> level;
     for (std::int64_t leaf = 0; leaf < group_; ++leaf) {
@@ -301,7 +300,7 @@ void sparse_sketch_node(const Exec& exec, const RowsView& x, std::int64_t start,
                     });
 }
 
-// --- dense -----------------------------------------------------------------------------------------------------------
+// --- dense ---------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -411,7 +410,7 @@ void dense_sketch_project(const Exec& exec, const RowsView& x, double scale, con
   }
 }
 
-// --- transposition and what stands on it -------------------------------------------------------------------------------
+// --- transposition and what stands on it ---------------------------------------------------------------------------
 
 namespace {
 
@@ -555,7 +554,9 @@ void hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan
 template <class T>
 void hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out, bool times) {
   hadamard_pieces<T>(exec, plan, out, times,
-                     [&](std::int64_t begin, std::int64_t count, Array<T>&) { return x.block(begin, 0, count, x.cols); });
+                     [&](std::int64_t begin, std::int64_t count, Array<T>&) {
+                       return x.block(begin, 0, count, x.cols);
+                     });
 }
 
 template <class T>
@@ -633,7 +634,7 @@ void gather_rows(const Exec& exec, const RowsView& x, const std::vector<std::int
   load_rows<T>(exec, picked, nullptr, nullptr, out, kName);
 }
 
-// --- what is finite ----------------------------------------------------------------------------------------------------
+// --- what is finite ------------------------------------------------------------------------------------------------
 
 namespace {
 

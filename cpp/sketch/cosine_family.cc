@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::uint32_t kSignTag = 1, kSampleTag = 5;
 
-// Entry (i, j) = sign_j c_k cos(pi (2 j + 1) k / (2 n)), k the i-th frequency, c_0 = sqrt(1/2) and 1 else. One quarter of
-// the cosine's turn is kept.
+// Entry (i, j) = sign_j c_k cos(pi (2 j + 1) k / (2 n)), k the i-th frequency, c_0 = sqrt(1/2) and 1 else. One quarter
+// of the cosine's turn is kept.
 class Cosines {
  public:
   explicit Cosines(const SketchDist& dist) : n_(dist.n_in), frequencies_(dist.columns) {

@@ -1,5 +1,5 @@
-// Sketches that are rows of a signed Hadamard matrix: SRHT, HDHD and the pair of TensorSRHT. All of them put row j of the
-// data, times a sign, to a place of N = 2^k rows, transform, and choose.
+// Sketches that are rows of a signed Hadamard matrix: SRHT, HDHD and the pair of TensorSRHT. All of them put row j of
+// the data, times a sign, to a place of N = 2^k rows, transform, and choose.
 #include <algorithm>
 #include <cmath>
 #include <mutex>

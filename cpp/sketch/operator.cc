@@ -58,7 +58,8 @@ std::string shape_text(std::int64_t rows, std::int64_t cols) {
 }
 
 void require_shape(bool holds, const char* what, std::int64_t rows, std::int64_t cols, const std::string& wanted) {
-  GRAMIAN_REQUIRE(holds, shape_mismatch, std::string(what) + " has shape " + shape_text(rows, cols) + ", but " + wanted);
+  GRAMIAN_REQUIRE(holds, shape_mismatch,
+                  std::string(what) + " has shape " + shape_text(rows, cols) + ", but " + wanted);
 }
 
 void require_columns(const SketchDist& dist, std::int64_t start, std::int64_t count) {

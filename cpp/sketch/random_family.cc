@@ -28,8 +28,9 @@ FamilyPair make_random_family(const SketchDist& dist) {
   const bool gaussian = dist.kind == SketchKind::gaussian;
   const Distribution distribution = gaussian ? Distribution::gaussian : Distribution::rademacher;
   const RngStream stream(dist.seed, gaussian ? RngFamily::gaussian : RngFamily::rademacher, 0, 0, dist.generation);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(dist.n_out));
   return {std::make_unique<RandomFamily<float>>(distribution, stream),
-          std::make_unique<RandomFamily<double>>(distribution, stream), 1.0 / std::sqrt(static_cast<double>(dist.n_out))};
+          std::make_unique<RandomFamily<double>>(distribution, stream), scale};
 }
 
 }  // namespace gramian::sketch

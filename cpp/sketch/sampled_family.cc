@@ -166,7 +166,9 @@ class SampledFamily final : public Family<T> {
       Csr<T> csr(y.rows);
       auto [at, end] = entries_->columns(origin, origin + count);
       for (std::int64_t j = origin; j < origin + count; ++j) {
-        for (; at != end && entries_->at(*at).column == j; ++at) csr.entry(entries_->at(*at).row, entries_->at(*at).value);
+        for (; at != end && entries_->at(*at).column == j; ++at) {
+          csr.entry(entries_->at(*at).row, entries_->at(*at).value);
+        }
         csr.end_row();
       }
       const MatrixView<T> part = out.block(begin, 0, count, out.cols);
@@ -178,7 +180,8 @@ class SampledFamily final : public Family<T> {
   void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
     Csr<T> csr(entries_->n());
     for (std::int64_t i = 0; i < entries_->m(); ++i) {
-      for (std::int64_t k = 0; k < entries_->per_row(); ++k) csr.entry(entries_->row(i)[k].column, entries_->row(i)[k].value);
+      const Entry* row = entries_->row(i);
+      for (std::int64_t k = 0; k < entries_->per_row(); ++k) csr.entry(row[k].column, row[k].value);
       csr.end_row();
     }
     const std::int64_t edge = std::min(kProjectRows, std::max<std::int64_t>(1, x.rows));

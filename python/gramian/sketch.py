@@ -1,8 +1,8 @@
 """Sketches: random linear maps that make many rows few.
 
-A sketch is a matrix S of ``n_out`` rows and ``n_in`` columns that is never stored: every entry is a function of the seed
-and of its own place, the same bits on every machine and for every number of threads. ``E[S'S] = I``, so ``S @ A`` has,
-up to a distortion that falls with ``n_out``, the norms and inner products of ``A``.
+A sketch is a matrix S of ``n_out`` rows and ``n_in`` columns that is never stored: every entry is a function of the
+seed and of its own place, the same bits on every machine and for every number of threads. ``E[S'S] = I``, so ``S @ A``
+has, up to a distortion that falls with ``n_out``, the norms and inner products of ``A``.
 
 =================  =======================================================  =====================
 family             entries                                                  cost of S A, A n x d
@@ -293,9 +293,9 @@ class Sketch:
     def update(self, A, start, *, dtype=None):
         """Adds ``S[:, start:start + n] @ A`` to the sum, A being rows ``start ..`` of the data.
 
-        Rows that come in order give the same bits however they were cut, and so do parts that begin at multiples of 4096
-        rows and are merged. The first call fixes the number of columns and the type of the sum (`dtype`, or that of `A`).
-        On an error the sum is what it was.
+        Rows that come in order give the same bits however they were cut, and so do parts that begin at multiples of
+        4096 rows and are merged. The first call fixes the number of columns and the type of the sum (`dtype`, or that
+        of `A`). On an error the sum is what it was.
 
         Returns
         -------
@@ -415,8 +415,8 @@ class SRHT(Sketch):
 
     Notes
     -----
-    Source: "Improved analysis of the subsampled randomized Hadamard transform". `apply` transforms all rows at once; a sum
-    fed by `update` multiplies by tiles of S, 2 n_out d flops for each row.
+    Source: "Improved analysis of the subsampled randomized Hadamard transform". `apply` transforms all rows at once; a
+    sum fed by `update` multiplies by tiles of S, 2 n_out d flops for each row.
     """
 
     _kind = "srht"
@@ -450,8 +450,8 @@ class CountSketch(Sketch):
 class SparseSign(Sketch):
     """`nnz` entries +-1 / sqrt(nnz) in each column, one in each of `nnz` blocks of rows.
 
-    The default for preconditioning: with ``nnz=8`` and ``n_out`` from 2 to 12 times the number of columns it is as good as
-    a Gaussian there, at the cost of reading the data once.
+    The default for preconditioning: with ``nnz=8`` and ``n_out`` from 2 to 12 times the number of columns it is as good
+    as a Gaussian there, at the cost of reading the data once.
 
     Parameters
     ----------
@@ -476,8 +476,8 @@ class SparseSign(Sketch):
 class LongAxisSparse(Sketch):
     """`nnz` entries +-sqrt(n_in / (nnz n_out)) in each row, one in each of `nnz` blocks of columns.
 
-    Reads only the rows it drew. As sampling by uniform chance it needs incoherent data: no row may matter much more than
-    the others.
+    Reads only the rows it drew. As sampling by uniform chance it needs incoherent data: no row may matter much more
+    than the others.
     """
 
     _kind = "long_axis"
@@ -545,8 +545,8 @@ class _Tensor(Sketch):
 class TensorSketch(_Tensor):
     """CountSketch of a Kronecker product, hashed by the sum of the factors' hashes.
 
-    Computed as the circular convolution of the factors' CountSketches. Source: "Fast and scalable polynomial kernels via
-    explicit feature maps".
+    Computed as the circular convolution of the factors' CountSketches. Source: "Fast and scalable polynomial kernels
+    via explicit feature maps".
 
     Parameters
     ----------

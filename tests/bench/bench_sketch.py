@@ -61,11 +61,9 @@ def sparse(args, threads):
 def projection(args, threads):
     rng = np.random.default_rng(1)
     X = rng.standard_normal((args.samples, 1000)).astype(np.float32)
-    jobs = {
-        "SRHT(1000, 1000).project": lambda s=gm.sketch.SRHT(1000, 1000, n_jobs=threads): s.project(X),
-        "HDHD(1000, 1000).project": lambda s=gm.sketch.HDHD(1000, 1000, n_jobs=threads): s.project(X),
-        "Gaussian(1000, 1000).project": lambda s=gm.sketch.Gaussian(1000, 1000, n_jobs=threads): s.project(X),
-    }
+    families = [gm.sketch.SRHT, gm.sketch.HDHD, gm.sketch.Gaussian]
+    made = {f"{family.__name__}(1000, 1000).project": family(1000, 1000, n_jobs=threads) for family in families}
+    jobs = {name: (lambda s=s: s.project(X)) for name, s in made.items()}
     if not args.ours_only:
         from sklearn.random_projection import GaussianRandomProjection
 

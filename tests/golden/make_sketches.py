@@ -1,4 +1,4 @@
-"""Writes sketches.json: the SHA-256 of 20 sketches, from the NumPy definition alone. python tests/golden/make_sketches.py
+"""Writes sketches.json, the SHA-256 of 20 sketches by the NumPy definition: python tests/golden/make_sketches.py
 
 The file is frozen with the law of the draws: run this again only to compare.
 """

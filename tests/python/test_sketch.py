@@ -160,7 +160,8 @@ def test_linear(kind, rng):
     A, B = rng.standard_normal((2, n, 4))
     s = families(32, n)[kind]
     S = s.materialise()
-    bound = 4 * U["float64"] * np.sqrt(n) * (np.linalg.norm(S, axis=1)[:, np.newaxis] * np.linalg.norm(np.abs(A) + np.abs(B), axis=0))
+    norms = np.linalg.norm(S, axis=1)[:, np.newaxis] * np.linalg.norm(np.abs(A) + np.abs(B), axis=0)
+    bound = 4 * U["float64"] * np.sqrt(n) * norms
     assert (np.abs(s.apply(A + B) - s.apply(A) - s.apply(B)) <= bound).all()
 
 
@@ -339,9 +340,9 @@ def test_rows_can_be_taken_out(kind, rng):
 
 def test_many_merges_in_any_order(rng):
     A = rng.standard_normal((64 * 4096, 2))
-    s = gm.sketch.CountSketch(8, 64 * 4096, seed=1)
-    one = s.apply(A)
-    parts = [gm.sketch.CountSketch(8, 64 * 4096, seed=1).update(A[k * 4096 : (k + 1) * 4096], k * 4096) for k in range(64)]
+    one = gm.sketch.CountSketch(8, 64 * 4096, seed=1).apply(A)
+    starts = range(0, 64 * 4096, 4096)
+    parts = [gm.sketch.CountSketch(8, 64 * 4096, seed=1).update(A[k : k + 4096], k) for k in starts]
     while len(parts) > 1:
         k = int(rng.integers(len(parts) - 1))
         parts[k].merge(parts.pop(int(rng.integers(k + 1, len(parts)))))

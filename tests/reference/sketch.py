@@ -176,28 +176,34 @@ def dct(m, n, seed, columns=None, generation=0):
     return scale * (signs * table)
 
 
+def one_generation(d, m, g):
+    """The rows of generation g, m of them, as if they were the whole sketch."""
+    kind, n, seed = d["kind"], d["n_in"], int(d["seed"])
+    if kind == "srht":
+        return srht(m, n, seed, d["permute"], g)
+    if kind == "sparse_sign":
+        return sparse_sign(m, n, seed, d["nnz"], g)
+    if kind == "long_axis":
+        return long_axis(m, n, seed, d["nnz"], g)
+    if kind == "row_sampling":
+        return row_sampling(m, d["scores"], seed, g)
+    if kind == "tensor_sketch":
+        return tensor_sketch(m, d["dims"], seed, g)
+    if kind == "tensor_srht":
+        return tensor_srht(m, d["dims"], seed, g)
+    if kind == "dct":
+        return dct(m, n, seed, d["columns"] or None, g)
+    plain = {"gaussian": gaussian, "rademacher": rademacher, "hdhd": hdhd, "count_sketch": count_sketch}
+    return plain[kind](m, n, seed, g)
+
+
 def matrix(description):
     """S of a description as `Sketch.describe` gives it."""
     d = dict(description)
-    seed, kind, n = int(d["seed"]), d["kind"], d["n_in"]
     sizes = [d["n_out"] - sum(d["appended"]), *d["appended"]]
-    parts = []
-    for g, m in enumerate(sizes):
-        make = {
-            "gaussian": lambda: gaussian(m, n, seed, g),
-            "rademacher": lambda: rademacher(m, n, seed, g),
-            "srht": lambda: srht(m, n, seed, d["permute"], g),
-            "hdhd": lambda: hdhd(m, n, seed, g),
-            "count_sketch": lambda: count_sketch(m, n, seed, g),
-            "sparse_sign": lambda: sparse_sign(m, n, seed, d["nnz"], g),
-            "long_axis": lambda: long_axis(m, n, seed, d["nnz"], g),
-            "row_sampling": lambda: row_sampling(m, d["scores"], seed, g),
-            "tensor_sketch": lambda: tensor_sketch(m, d["dims"], seed, g),
-            "tensor_srht": lambda: tensor_srht(m, d["dims"], seed, g),
-            "dct": lambda: dct(m, n, seed, d["columns"] or None, g),
-        }[kind]
-        parts.append(make() * (math.sqrt(m / d["n_out"]) if d["appended"] else 1.0))
-    return np.vstack(parts)
+    if len(sizes) == 1:
+        return one_generation(d, sizes[0], 0)
+    return np.vstack([one_generation(d, m, g) * math.sqrt(m / d["n_out"]) for g, m in enumerate(sizes)])
 
 
 def tree_sum(blocks):

@@ -9,8 +9,8 @@ constexpr int kWarp = 32;
 constexpr int kSketchWarps = 8;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-/* Calls visit(row, sign is negative) for every code that names output row `target`, in order: a warp reads 32 codes at a
- * time and votes. */
+/* Calls visit(row, sign is negative) for every code that names output row `target`, in order: a warp reads 32 codes at
+ * a time and votes. */
 template <class Visit>
 __device__ void for_each_hit(int64_t target, int64_t rows, int64_t nnz, const int32_t* codes, Visit visit) {
   const int lane = threadIdx.x;

@@ -1,5 +1,5 @@
-// The sums that sketches are made of, over the fixed tree: blocks of kSketchBlock rows counted from row 0, inside a block
-// in index order, then pairwise over blocks. Results are the same bits for every thread count.
+// The sums that sketches are made of, over the fixed tree: blocks of kSketchBlock rows counted from row 0, inside a
+// block in index order, then pairwise over blocks. Results are the same bits for every thread count.
 //
 // "A node" is an aligned power-of-two number of whole blocks. Matrices but RowsView are in the memory of the Exec's
 // device. Rows that are read where they lie are not looked at for NaN and infinity: they come out in the result, and

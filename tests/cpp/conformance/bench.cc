@@ -580,8 +580,8 @@ void bench_sparse_sketch_csr(Bench& b, int t) {
   void *values = b.random(t, rows * per_row), *out = b.random(t, m * cols);
   b.time("sparse_sketch_csr", t, text("%s, %lld a row", block_size(rows, cols).c_str(), ll(per_row)),
          flops(2.0 * real_of(nnz * rows * per_row)), [&] {
-           return b.table().sparse_sketch_csr(b.ctx(), t, t, GRAMIAN_I64, rows, nnz, codes, starts, columns, values, out,
-                                              cols);
+           return b.table().sparse_sketch_csr(b.ctx(), t, t, GRAMIAN_I64, rows, nnz, codes, starts, columns, values,
+                                              out, cols);
          });
 }
 

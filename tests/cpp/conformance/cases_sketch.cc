@@ -45,7 +45,8 @@ void row_hash_case(Harness& harness, const gramian_stream& stream, int64_t j0, i
               [&](Case& c) {
                 std::vector<int32_t> want;
                 for (int64_t r = 0; r < rows; ++r) {
-                  for (int64_t k = 0; k < nnz; ++k) want.push_back(code_of(stream, static_cast<uint64_t>(j0 + r), k, nnz, m));
+                  const auto j = static_cast<uint64_t>(j0 + r);
+                  for (int64_t k = 0; k < nnz; ++k) want.push_back(code_of(stream, j, k, nnz, m));
                 }
                 Buffer& out = c.array(std::vector<int32_t>(want.size(), -7), false);
                 c.expect_status(c.table().fill_row_hash(c.ctx(), stream, j0, rows, nnz, m,
@@ -162,11 +163,12 @@ void gather_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_
               });
 }
 
-/* Three transforms of length p err by at most about 4 log2(p) u each relative to the 2-norms; the sum as it is written by
- * n u of its magnitudes. Then one rounding to dtype. */
+/* Three transforms of length p err by at most about 4 log2(p) u each relative to the 2-norms; the sum as it is written
+ * by n u of its magnitudes. Then one rounding to dtype. */
 void convolve_case(Harness& harness, int dtype, int64_t rows, int64_t n) {
   harness.run(text("%s rows %lld n %lld", dtype_name(dtype), ll(rows), ll(n)), [&](Case& c) {
-    const Matrix a = random_matrix(harness.random(), dtype, rows, n), b = random_matrix(harness.random(), dtype, rows, n);
+    const Matrix a = random_matrix(harness.random(), dtype, rows, n);
+    const Matrix b = random_matrix(harness.random(), dtype, rows, n);
     Estimate want(rows, n);
     int64_t padded = 2;
     while (padded < 2 * n) padded *= 2;
