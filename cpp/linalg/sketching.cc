@@ -143,7 +143,7 @@ void tree_of_blocks(const Exec& exec, std::int64_t leaves, std::int64_t at_once,
   axpby<T, T>(exec, 1.0, stack.sum(), 0.0, out);
 }
 
-// --- sparse, dense rows, on the host: panels that fit the first-level cache, strips that fit the second ------------
+// --- sparse, dense rows, on the host: panels that are packed, strips that fit the second-level cache ------------
 
 // How the columns of an m x d sum are cut, in columns. Shape alone decides.
 struct Strips {
@@ -153,9 +153,9 @@ struct Strips {
 template <class T>
 Strips strips_of(std::int64_t m, std::int64_t d) {
   constexpr std::int64_t kLineColumns = 64 / static_cast<std::int64_t>(sizeof(T));
-  constexpr std::int64_t kPanelBytes = std::int64_t{24} << 10, kStripBytes = std::int64_t{256} << 10;
+  constexpr std::int64_t kPanelBytes = std::int64_t{128} << 10, kStripBytes = std::int64_t{256} << 10;
   const std::int64_t column_bytes = m * static_cast<std::int64_t>(sizeof(T));
-  std::int64_t panel = kLineColumns;
+  std::int64_t panel = 2 * kLineColumns;
   while (panel < 8 * kLineColumns && panel < d && 2 * panel * column_bytes <= kPanelBytes) panel *= 2;
   std::int64_t strip = std::max<std::int64_t>(1, kStripBytes / (panel * column_bytes)) * panel;
   strip = std::min(strip, ceil_div(d, panel) * panel);
@@ -683,6 +683,11 @@ void check_finite(const Exec& exec, const RowsView& x) {
     Array<double> wide(host, count, x.cols);
     load_rows<double>(host, x.slice(begin, count), nullptr, nullptr, wide.view(), kName);
   }
+}
+
+void finish(const Exec& exec) {
+  const int status = exec.table().sync(exec.context());
+  if (status < 0) throw_status(exec, status, "sync");
 }
 
 template <class T>

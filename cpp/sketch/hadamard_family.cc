@@ -14,8 +14,12 @@ namespace {
 constexpr std::uint32_t kSignTag = 1, kSecondSignTag = 2, kPermutationTag = 4, kSampleTag = 5, kReplacedTag = 6;
 
 int parity(std::uint64_t bits) {
+#if defined(__GNUC__)
+  return __builtin_parityll(bits);
+#else
   for (int shift = 32; shift >= 1; shift /= 2) bits ^= bits >> shift;
   return static_cast<int>(bits & 1);
+#endif
 }
 
 // Everything of length n or N, made when it is first needed.

@@ -109,6 +109,7 @@ void SketchSum<T>::update(const Exec& exec, const RowsView& x, std::int64_t star
   if (pending_.count > 0 && !whole.empty()) flush(steady);
   for (auto& [place, node] : whole) insert(steady, place, std::move(node));
   add_part(steady, tail, start + end, weight);
+  finish(steady);
 }
 
 template <class T>
@@ -268,6 +269,7 @@ void SketchSum<T>::merge(const Exec& exec, const SketchSum& other) {
     sum.rows += node.rows;
     insert(steady, place, std::move(sum));
   }
+  finish(steady);
 }
 
 // A copy of the nodes in which nothing waits.

@@ -102,6 +102,8 @@ GRAMIAN_EXPORT void gather_rows(const Exec& exec, const RowsView& x, const std::
                                 MatrixView<T> out);
 // Error{non_finite} naming the first bad row of x, if there is one.
 GRAMIAN_EXPORT void check_finite(const Exec& exec, const RowsView& x);
+// Waits until the device has done what exec asked of it: before another Exec reads the memory.
+GRAMIAN_EXPORT void finish(const Exec& exec);
 // Is every element finite? (Overflow of the squares counts as not.)
 template <class T>
 GRAMIAN_EXPORT bool is_finite(const Exec& exec, MatrixView<const T> x);

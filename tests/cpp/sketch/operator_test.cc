@@ -86,9 +86,9 @@ template <class T>
 void check_kind(SketchKind kind, double tolerance) {
   SCOPED_TRACE(name_of(kind));
   const std::int64_t n = kBlock + 104, m = 24, d = 5;
-  const SketchOp op(dist_of(kind, m, n).with_rows(6));
-  const Matrix<T> s = whole<T>(op), x = numbers<T>(n, d), y = numbers<T>(m + 6, d);
-  Matrix<T> sx(m + 6, d), back(n, d), part(100, d), added = y;
+  const SketchOp op(dist_of(kind, m, n).with_rows(8));
+  const Matrix<T> s = whole<T>(op), x = numbers<T>(n, d), y = numbers<T>(m + 8, d);
+  Matrix<T> sx(m + 8, d), back(n, d), part(100, d), added = y;
   op.apply<T>(cpu(), x.all(), sx.view());
   EXPECT_LE(distance(sx, product(s, false, x)), tolerance);
   op.apply_adjoint<T>(cpu(), y.view(), 0, back.view());
@@ -100,16 +100,16 @@ void check_kind(SketchKind kind, double tolerance) {
   for (std::size_t k = 0; k < added.v.size(); ++k) added.v[k] -= y.v[k];
   EXPECT_LE(distance(added, product(s, false, x)), 4 * tolerance);
   const Matrix<T> features = numbers<T>(33, n);
-  Matrix<T> projected(33, m + 6);
+  Matrix<T> projected(33, m + 8);
   op.project<T>(cpu(), features.all(), projected.view());
-  Matrix<T> turned(m + 6, n);
+  Matrix<T> turned(m + 8, n);
   turned.v = s.v;
   std::vector<double> expected(projected.v.size());
   for (std::int64_t r = 0; r < 33; ++r) {
-    for (std::int64_t i = 0; i < m + 6; ++i) {
+    for (std::int64_t i = 0; i < m + 8; ++i) {
       double sum = 0;
       for (std::int64_t j = 0; j < n; ++j) sum += static_cast<double>(features.view()(r, j)) * turned.view()(i, j);
-      expected[static_cast<std::size_t>(r * (m + 6) + i)] = sum;
+      expected[static_cast<std::size_t>(r * (m + 8) + i)] = sum;
     }
   }
   EXPECT_LE(distance(projected, expected), tolerance);
@@ -201,10 +201,10 @@ TEST(SketchSum, AStopLeavesTheSumAsItWas) {
 
 TEST(SketchDist, JsonKeepsEverything) {
   for (const SketchKind kind : kKinds) {
-    const SketchDist dist = dist_of(kind, 8, 64).with_rows(4).with_rows(2);
+    const SketchDist dist = dist_of(kind, 8, 64).with_rows(8).with_rows(9);
     const SketchDist copy = SketchDist::from_json(gramian::Json::parse(dist.to_json().dump()));
     EXPECT_EQ(copy.to_json().dump(), dist.to_json().dump());
-    EXPECT_EQ(copy.n_out, 14);
+    EXPECT_EQ(copy.n_out, 25);
   }
   testkit::expect_error(ErrorCode::file_format, "kind", [] {
     gramian::Json json = dist_of(SketchKind::gaussian, 8, 64).to_json();

@@ -14,20 +14,16 @@ constexpr int64_t kLine = 64;
 /* How many rows ahead of the first panel the lines of the whole row are asked for. */
 constexpr int64_t kAhead = 8;
 
-/* All bits zero, or the sign bit alone. */
 template <class T>
-inline Integer<T> sign_mask(int32_t code) {
-  using Lane = decltype(Integer<T>{}[0] + 0);
-  const uint64_t bit = static_cast<uint64_t>(code & 1) << (8 * sizeof(T) - 1);
-  return Integer<T>{} + static_cast<Lane>(bit);
-}
+constexpr T kSigns[2] = {1, -1};
 
 template <class T>
 inline T signed_value(T value, int32_t code) {
   return (code & 1) != 0 ? -value : value;
 }
 
-/* One row times its nnz signs into kVectors vectors of a panel. */
+/* One row times its nnz signs into kVectors vectors of a panel. The product with a sign is exact, so one multiply-add
+ * does what a change of sign and an addition would. */
 template <class T, int kVectors>
 inline void add_row(const T* x, int64_t nnz, const int32_t* codes, int64_t panel, T* out) {
   Vector<T> v[kVectors];
@@ -35,11 +31,11 @@ inline void add_row(const T* x, int64_t nnz, const int32_t* codes, int64_t panel
   for (int p = 0; p < kVectors; ++p) v[p] = load<Vector<T>>(x + p * kLanes<T>);
   for (int64_t k = 0; k < nnz; ++k) {
     T* const at = out + static_cast<int64_t>(codes[k] >> 1) * panel;
-    const Integer<T> flip = sign_mask<T>(codes[k]);
+    const Vector<T> sign = splat(kSigns<T>[codes[k] & 1]);
 #pragma GCC unroll 8
     for (int p = 0; p < kVectors; ++p) {
       T* const to = at + p * kLanes<T>;
-      store(to, load<Vector<T>>(to) + bit_copy<Vector<T>>(bit_copy<Integer<T>>(v[p]) ^ flip));
+      store(to, load<Vector<T>>(to) + v[p] * sign);
     }
   }
 }
