@@ -528,35 +528,38 @@ namespace {
 
 // rows(begin, count, buffer) gives rows of the input as a matrix of T.
 template <class T, class Rows>
-void hadamard_pieces(const Exec& exec, const HadamardPlan& plan, MatrixView<T> out, bool times, const Rows& source) {
-  if (out.empty()) return;
+bool hadamard_pieces(const Exec& exec, const HadamardPlan& plan, MatrixView<T> out, bool times, const Rows& source) {
+  if (out.empty()) return true;
   const DevicePlan<T> device(exec, plan);
   const std::int64_t padded = device.index.size(), edge = vectors_at_once(exec, out.rows, padded, 1);
   ScratchPool<T> scratch(exec, edge * padded);
+  std::atomic<bool> finite{true};
   exec.parallel_for(ceil_div(out.rows, edge), [&](std::int64_t task) {
     const Range rows = part_of(out.rows, edge, task);
     const auto lease = scratch.lease();
+    const MatrixView<T> target = out.block(rows.begin, 0, rows.size(), out.cols);
     Array<T> loaded;
     transform_rows<T>(exec, source(rows.begin, rows.size(), loaded), device, {lease.data(), rows.size(), padded},
-                      times ? 1 : 0, out.block(rows.begin, 0, rows.size(), out.cols));
+                      times ? 1 : 0, target);
+    if (!is_finite<T>(exec, target)) finite.store(false);
   });
+  return finite.load();
 }
 
 }  // namespace
 
 template <class T>
-void hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out, bool times) {
-  hadamard_pieces<T>(exec, plan, out, times, [&](std::int64_t begin, std::int64_t count, Array<T>& buffer) {
+bool hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out, bool times) {
+  return hadamard_pieces<T>(exec, plan, out, times, [&](std::int64_t begin, std::int64_t count, Array<T>& buffer) {
     return rows_of<T>(exec, x.slice(begin, count), buffer);
   });
 }
 
 template <class T>
-void hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out, bool times) {
-  hadamard_pieces<T>(exec, plan, out, times,
-                     [&](std::int64_t begin, std::int64_t count, Array<T>&) {
-                       return x.block(begin, 0, count, x.cols);
-                     });
+bool hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out, bool times) {
+  return hadamard_pieces<T>(exec, plan, out, times, [&](std::int64_t begin, std::int64_t count, Array<T>&) {
+    return x.block(begin, 0, count, x.cols);
+  });
 }
 
 template <class T>
@@ -715,9 +718,9 @@ bool is_finite(const Exec& exec, MatrixView<const T> x) {
                                                        MatrixView<T>);                                                 \
   template GRAMIAN_EXPORT void sparse_sketch_project<T>(const Exec&, const RowsView&, double, std::int64_t,            \
                                                         const RowCodes&, MatrixView<T>);                               \
-  template GRAMIAN_EXPORT void hadamard_rows<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>,      \
+  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>,      \
                                                 bool);                                                                 \
-  template GRAMIAN_EXPORT void hadamard_rows<T>(const Exec&, MatrixView<const T>, const HadamardPlan&, MatrixView<T>,  \
+  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, MatrixView<const T>, const HadamardPlan&, MatrixView<T>,  \
                                                 bool);                                                                 \
   template GRAMIAN_EXPORT void fill_random_tile<T>(const Exec&, Distribution, const RngStream&, double, std::int64_t,  \
                                                    std::int64_t, MatrixView<T>);                                       \

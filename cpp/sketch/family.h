@@ -29,8 +29,8 @@ class Family {
   // out = factor S[:, start .. start + out.rows)' y.
   virtual void adjoint(const Exec& exec, MatrixView<const T> y, std::int64_t start, double factor,
                        MatrixView<T> out) const = 0;
-  // out = factor x S'.
-  virtual void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const = 0;
+  // out = factor x S'. Returns whether out is finite.
+  virtual bool project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const = 0;
   // out[j, i] = factor S[first + i, start + j].
   virtual void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
                     MatrixView<T> out) const = 0;
@@ -86,8 +86,9 @@ class TileFamily : public Family<T> {
                MatrixView<T> out) const override {
     dense_sketch_adjoint<T>(exec, y, start, factor, tiles(), out);
   }
-  void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
+  bool project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
     dense_sketch_project<T>(exec, x, factor, tiles(), out);
+    return is_finite<T>(exec, out);
   }
 
  protected:

@@ -138,8 +138,8 @@ class HadamardFamily final : public TileFamily<T> {
     return true;
   }
 
-  void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
-    hadamard_rows<T>(exec, x, plan(exec, 0, layout_->n(), factor), out);
+  bool project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
+    return hadamard_rows<T>(exec, x, plan(exec, 0, layout_->n(), factor), out);
   }
 
   void adjoint(const Exec& exec, MatrixView<const T> y, std::int64_t start, double factor,

@@ -166,10 +166,11 @@ void SketchOp::project(const Exec& exec, const RowsView& x, MatrixView<T> out) c
   require_shape(out.rows == x.rows && out.cols == dist().n_out, "the output", out.rows, out.cols,
                 shape_text(x.rows, dist().n_out) + " is needed");
   if (out.empty()) return;
+  bool finite = true;
   for (const Plan::Part& part : plan_->parts) {
-    part.of<T>().project(exec, x, part.factor, out.block(0, part.first, out.rows, part.rows));
+    finite = part.of<T>().project(exec, x, part.factor, out.block(0, part.first, out.rows, part.rows)) && finite;
   }
-  if (!is_finite<T>(exec, out)) check_finite(exec, x);
+  if (!finite) check_finite(exec, x);
 }
 
 template <class T>

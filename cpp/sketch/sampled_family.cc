@@ -177,7 +177,7 @@ class SampledFamily final : public Family<T> {
     }
   }
 
-  void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
+  bool project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
     Csr<T> csr(entries_->n());
     for (std::int64_t i = 0; i < entries_->m(); ++i) {
       const Entry* row = entries_->row(i);
@@ -197,6 +197,7 @@ class SampledFamily final : public Family<T> {
       transpose<T>(exec, sums.view().block(0, 0, out.cols, count), target);
       if (factor != 1.0) axpby<T, T>(exec, factor, target, 0.0, target);
     }
+    return true;  // loading looks at every value
   }
 
   void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,

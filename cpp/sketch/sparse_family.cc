@@ -139,8 +139,9 @@ class SparseFamily final : public Family<T> {
       if (factor != 1.0) axpby<T, T>(exec, factor, part, 0.0, part);
     }
   }
-  void project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
+  bool project(const Exec& exec, const RowsView& x, double factor, MatrixView<T> out) const override {
     sparse_sketch_project<T>(exec, x, factor, places_->nnz(), places_->codes(), out);
+    return is_finite<T>(exec, out);
   }
   void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
             MatrixView<T> out) const override {

@@ -79,11 +79,12 @@ struct HadamardPlan {
   std::vector<double> choice_scale;  // one factor per chosen place
 };
 // Rows of x through the plan: 2 to 4 passes over x.rows x N values in cache-sized pieces. times: out *= instead.
+// Returns whether out is finite, which is asked while it is in cache.
 template <class T>
-GRAMIAN_EXPORT void hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out,
+GRAMIAN_EXPORT bool hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out,
                                   bool times = false);
 template <class T>
-GRAMIAN_EXPORT void hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out,
+GRAMIAN_EXPORT bool hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out,
                                   bool times = false);
 // Columns of x through the plan: out (choice x x.cols). x.rows must exceed every index.
 template <class T>
