@@ -25,6 +25,8 @@ constexpr std::int64_t kAddColumns = 64;
 // Rows of S in one tile of a dense sketch: with kSketchPanel columns it stays in the second-level cache.
 constexpr std::int64_t kTileRows = 128;
 constexpr std::int64_t kDeviceTileRows = 4096;
+// Elements of rows that are widened before a product reads them; more only where one panel is larger.
+constexpr std::int64_t kLoadedElements = std::int64_t{1} << 25;
 // Rows of x per task of a projection.
 constexpr std::int64_t kProjectRows = 2048;
 constexpr const char* kName = "A";
@@ -155,7 +157,8 @@ Strips strips_of(std::int64_t m, std::int64_t d) {
   constexpr std::int64_t kLineColumns = 64 / static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kPanelBytes = std::int64_t{128} << 10, kStripBytes = std::int64_t{256} << 10;
   const std::int64_t column_bytes = m * static_cast<std::int64_t>(sizeof(T));
-  std::int64_t panel = 2 * kLineColumns;
+  // A code is decoded once for a panel, so panels are wide; two lines even where they just fit the cache.
+  std::int64_t panel = 2 * kLineColumns * column_bytes <= 4 * kPanelBytes ? 2 * kLineColumns : kLineColumns;
   while (panel < 8 * kLineColumns && panel < d && 2 * panel * column_bytes <= kPanelBytes) panel *= 2;
   std::int64_t strip = std::max<std::int64_t>(1, kStripBytes / (panel * column_bytes)) * panel;
   strip = std::min(strip, ceil_div(d, panel) * panel);
@@ -342,8 +345,14 @@ template <class T>
 void dense_sketch_add(const Exec& exec, const RowsView& x, std::int64_t start, const SketchTile<T>& tile,
                       MatrixView<T> out) {
   if (x.rows == 0 || out.empty()) return;
+  const std::int64_t panels = std::max<std::int64_t>(1, kLoadedElements / (kSketchPanel * x.cols));
+  const std::int64_t edge = is_direct<T>(exec, x) ? kSketchBlock : panels * kSketchPanel;
   Array<T> loaded;
-  add_dense_blocks<T>(exec, {rows_of<T>(exec, x, loaded)}, start, tile, {out});
+  for (std::int64_t begin = 0; begin < x.rows;) {
+    const std::int64_t count = std::min(edge - (start + begin) % kSketchPanel, x.rows - begin);
+    add_dense_blocks<T>(exec, {rows_of<T>(exec, x.slice(begin, count), loaded)}, start + begin, tile, {out});
+    begin += count;
+  }
 }
 
 template <class T>
@@ -351,10 +360,16 @@ void dense_sketch_node(const Exec& exec, const RowsView& x, std::int64_t start, 
                        MatrixView<T> out) {
   if (out.empty()) return;
   const std::int64_t tiles = ceil_div(out.rows, tile_rows(exec, out.rows));
-  const std::int64_t at_once = ceil_div(2 * exec.threads(), tiles);
+  const std::int64_t room =
+      is_direct<T>(exec, x) ? ceil_div(2 * exec.threads(), tiles) : kLoadedElements / (kSketchBlock * x.cols);
+  const std::int64_t at_once = std::max<std::int64_t>(1, std::min(ceil_div(2 * exec.threads(), tiles), room));
   Array<T> loaded;
   tree_of_blocks<T>(exec, x.rows / kSketchBlock, at_once, out, [&](std::int64_t first, std::vector<Array<T>>& sums) {
     const std::int64_t row = first * kSketchBlock;
+    if (sums.size() == 1) {
+      dense_sketch_add<T>(exec, x.slice(row, kSketchBlock), start + row, tile, sums.front().view());
+      return;
+    }
     const RowsView wave = x.slice(row, static_cast<std::int64_t>(sums.size()) * kSketchBlock);
     const MatrixView<const T> rows = rows_of<T>(exec, wave, loaded);
     std::vector<MatrixView<const T>> blocks;
