@@ -70,10 +70,10 @@ void check_columns(const SketchDist& dist) {
                         " for kind='dct': frequencies are drawn without replacement");
     return;
   }
+  GRAMIAN_REQUIRE(dist.appended.empty(), invalid_argument, "chosen columns cannot be appended to");
   GRAMIAN_REQUIRE(static_cast<std::int64_t>(dist.columns.size()) == dist.n_out, invalid_argument,
                   "columns must have n_out = " + number(dist.n_out) + " entries, got " +
                       number(static_cast<std::int64_t>(dist.columns.size())));
-  GRAMIAN_REQUIRE(dist.appended.empty(), invalid_argument, "chosen columns cannot be appended to");
   for (const std::int64_t column : dist.columns) {
     GRAMIAN_REQUIRE(column >= 0 && column < dist.n_in, invalid_argument,
                     "columns must lie in [0, " + number(dist.n_in) + "), got " + number(column));

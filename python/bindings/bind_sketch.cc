@@ -204,7 +204,8 @@ py::tuple sketch_sum_header(const py::bytes& data) {
   GRAMIAN_REQUIRE(reader.model() == "sketch_sum", file_format,
                   "the file holds a '" + reader.model() + "', not a sketch");
   const bool single = reader.config().at("dtype").string() == "float32";
-  return py::make_tuple(reader.config().at("sketch").dump(), reader.config().at("cols").integer(), single);
+  const SketchDist dist = SketchDist::from_json(reader.config().at("sketch"));
+  return py::make_tuple(dist.to_json().dump(), reader.config().at("cols").integer(), single);
 }
 
 }  // namespace
