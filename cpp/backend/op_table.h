@@ -223,6 +223,31 @@ typedef struct gramian_op_table {
    * In place allowed. */
   int (*exp_write)(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,
                    const void* x, int64_t ldx, const double* sums, void* out, int64_t ldout);
+
+  /* --- sketches ---------------------------------------------------------------------------------------------- */
+  /* codes[r * nnz + k] = 2 * row + bit for nonzero k of column j0 + r of a sparse sign matrix with m rows: draw block
+   * k / 2 at index j0 + r, w = word pair k mod 2, row = a + floor(w (b - a) / 2^64) with a = floor(k m / nnz) and
+   * b = floor((k + 1) m / nnz), bit = w mod 2, set means -1. 1 <= nnz <= m < 2^30. */
+  int (*fill_row_hash)(gramian_context*, gramian_stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
+                       int32_t* codes);
+  /* out[row, c] += +-x[r, c] for every code (row, bit) of row r, rows in order: the sparse sketch of `rows` rows of x.
+   * out (m x cols) lies in panels of `panel` columns, each packed: column c of row i at
+   * out[(c / panel) * m * panel + i * panel + c % panel]. 2 nnz rows cols flops; x is read once. */
+  int (*sparse_sketch)(gramian_context*, int dtype, int64_t rows, int64_t cols, int64_t nnz, const int32_t* codes,
+                       const void* x, int64_t ldx, int64_t m, int64_t panel, void* out);
+  /* The same for CSR rows and a row-major out: the entries of a row in their order, each to its nnz places. Values of
+   * value_dtype (F32 or F64), rounded to dtype before they are added. 2 nnz flops a stored entry. */
+  int (*sparse_sketch_csr)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t nnz,
+                           const int32_t* codes, const void* indptr, const void* indices, const void* values,
+                           void* out, int64_t ld_out);
+  /* v[r, c] = scale[c] * x[r, index[c]], and 0 where index[c] < 0; scale of dtype, or NULL for ones. out = v, or with
+   * `times` out[r, c] *= v[r, c]. */
+  int (*gather_columns)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
+                        const int64_t* index, const void* scale, int times, void* out, int64_t ld_out);
+  /* out[r, k] = sum_t a[r, t] b[r, (k - t) mod n]: rows of circular convolutions of length n, computed in double. work:
+   * 5 p doubles, p the smallest power of two >= 2 n. About 10 p log2(p) flops a row on CPU tables. */
+  int (*circular_convolve)(gramian_context*, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda,
+                           const void* b, int64_t ldb, double* work, void* out, int64_t ld_out);
 } gramian_op_table;
 
 #ifdef __cplusplus

@@ -34,7 +34,9 @@ enum gramian_family {
   GRAMIAN_FAMILY_LEVERAGE = 6,
   GRAMIAN_FAMILY_TENSOR_SKETCH = 7,
   GRAMIAN_FAMILY_TENSOR_SRHT = 8,
-  GRAMIAN_FAMILY_NOISE = 9
+  GRAMIAN_FAMILY_NOISE = 9,
+  GRAMIAN_FAMILY_FEATURES = 10,
+  GRAMIAN_FAMILY_DCT = 11
 };
 
 /* What a stream draws; part of the counter. */
@@ -265,6 +267,21 @@ GRAMIAN_PORTABLE static inline uint64_t gramian_permute(const gramian_stream* st
     x = left << right_bits | right;
   } while (x >= n);
   return x;
+}
+
+/* cos(2 pi a / (4 n)), 0 <= a < 4 n: by symmetry an angle of at most pi / 4, then the Taylor series. */
+GRAMIAN_PORTABLE static inline double gramian_cosine_of_quarters(uint64_t a, uint64_t n) {
+  if (a > 2 * n) a = 4 * n - a;
+  const int negative = a > n;
+  if (negative) a = 2 * n - a;
+  const int by_sine = a > n - a;
+  const double half_pi = 0x1.921fb54442d18p+0;
+  const double t = half_pi * ((double)(int64_t)(by_sine ? n - a : a) / (double)(int64_t)n);
+  const double z = t * t;
+  double sum = 1.0;
+  for (int k = by_sine ? 19 : 18; k >= 2; k -= 2) sum = 1.0 - z / (double)(k * (k - 1)) * sum;
+  if (by_sine) sum = t * sum;
+  return negative ? -sum : sum;
 }
 
 #endif

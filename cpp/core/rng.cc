@@ -26,6 +26,11 @@ std::array<std::uint32_t, 4> philox4x32(const std::array<std::uint32_t, 4>& coun
   return out;
 }
 
+double cosine_of_quarters(std::uint64_t a, std::uint64_t n) {
+  GRAMIAN_REQUIRE(n > 0 && a / 4 < n, invalid_argument, "cosine_of_quarters: the angle is not inside one turn");
+  return gramian_cosine_of_quarters(a, n);
+}
+
 RngStream::RngStream(std::uint64_t seed, RngFamily family, std::uint32_t tag, std::uint32_t factor,
                      std::uint32_t generation)
     : key_(gramian_stream_key(seed, static_cast<std::uint32_t>(family))),
@@ -35,6 +40,13 @@ RngStream::RngStream(std::uint64_t seed, RngFamily family, std::uint32_t tag, st
   // The three share one counter word: 8, 8 and 16 bits.
   GRAMIAN_REQUIRE(tag < 256 && factor < 256 && generation < 65536, invalid_argument,
                   "random stream: tag and factor are below 256, generation below 65536");
+}
+
+std::uint64_t RngStream::word(std::uint64_t j, std::uint32_t block, int which) const {
+  const gramian_stream stream = plain(*this);
+  uint32_t out[4];
+  gramian_stream_block(&stream, j, block, out);
+  return gramian_block_word(out, which);
 }
 
 double RngStream::gaussian(std::uint64_t i, std::uint64_t j) const {

@@ -17,6 +17,7 @@ from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
     from . import codes, federated, presets, second_order
+    from . import codes, federated, presets, sketch
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -77,6 +78,7 @@ _HOMES = {
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
     "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
+    "sketch": ("sketch",),
     "softmax_regression": ("SoftmaxRegression",),
     "transforms": ("fwht", "log_softmax", "logsumexp", "softmax"),
     "truncated": ("TruncatedRidgeClassifier",),
@@ -174,6 +176,7 @@ __all__ = [
     "ridge_solve",
     "second_order",
     "set_num_threads",
+    "sketch",
     "softmax",
     "unlearn",
 ]

@@ -8,7 +8,19 @@ import numpy as np
 _LOW = np.uint64(0xFFFFFFFF)
 _MASK64 = (1 << 64) - 1
 
-FAMILY = {"gaussian": 1, "rademacher": 2, "srht": 3, "sparse_sign": 4, "features": 10}
+FAMILY = {
+    "gaussian": 1,
+    "rademacher": 2,
+    "srht": 3,
+    "sparse_sign": 4,
+    "long_axis": 5,
+    "leverage": 6,
+    "tensor_sketch": 7,
+    "tensor_srht": 8,
+    "noise": 9,
+    "features": 10,
+    "dct": 11,
+}
 
 
 def mix64(z):
@@ -54,6 +66,10 @@ class Stream:
         low = np.where(which == 0, blocks[..., 0], blocks[..., 2])
         high = np.where(which == 0, blocks[..., 1], blocks[..., 3])
         return low | high << np.uint64(32)
+
+    def pair(self, j, b=0, which=0):
+        """Word pair `which` of draw block b at index j, as a 64-bit word."""
+        return self._pairs(np.asarray(j, dtype=np.uint64), np.asarray(b, dtype=np.uint64), np.asarray(which))
 
     def gaussian(self, i, j):
         """Standard normal entries (i, j)."""

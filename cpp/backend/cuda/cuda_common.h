@@ -215,5 +215,16 @@ int exp_sums(gramian_context*, int dtype, int64_t rows, int64_t cols, double sca
 int exp_write(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale, const void* x,
               int64_t ldx, const double* sums, void* out, int64_t ldout);
 
+int fill_row_hash(gramian_context*, gramian_stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m, int32_t* codes);
+int sparse_sketch(gramian_context*, int dtype, int64_t rows, int64_t cols, int64_t nnz, const int32_t* codes,
+                  const void* x, int64_t ldx, int64_t m, int64_t panel, void* out);
+int sparse_sketch_csr(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t nnz,
+                      const int32_t* codes, const void* indptr, const void* indices, const void* values, void* out,
+                      int64_t ld_out);
+int gather_columns(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
+                   const int64_t* index, const void* scale, int times, void* out, int64_t ld_out);
+int circular_convolve(gramian_context*, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda, const void* b,
+                      int64_t ldb, double* work, void* out, int64_t ld_out);
+
 }  // namespace gramian_cuda
 #endif

@@ -128,7 +128,12 @@ const gramian_op_table table = {GRAMIAN_OP_API_VERSION,
                                 softmax,
                                 softmax_columns,
                                 exp_sums,
-                                exp_write};
+                                exp_write,
+                                fill_row_hash,
+                                sparse_sketch,
+                                sparse_sketch_csr,
+                                gather_columns,
+                                circular_convolve};
 
 }  // namespace
 

@@ -35,7 +35,33 @@ __global__ void fill_uniform_kernel(gramian_stream stream, int64_t i0, int64_t c
   }
 }
 
+__global__ void fill_row_hash_kernel(gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
+                                     int32_t* codes) {
+  for (int64_t t = first_x(); t < rows * nnz; t += step_x()) {
+    const int64_t r = t / nnz, k = t % nnz;
+    uint32_t block[4];
+    gramian_stream_block(&stream, static_cast<uint64_t>(j0 + r), static_cast<uint32_t>(k / 2), block);
+    const uint64_t word = gramian_block_word(block, static_cast<int>(k % 2));
+    const int64_t begin = k * m / nnz, end = (k + 1) * m / nnz;
+    const int64_t row = begin + static_cast<int64_t>(__umul64hi(word, static_cast<uint64_t>(end - begin)));
+    codes[t] = static_cast<int32_t>(2 * row + static_cast<int64_t>(word & 1));
+  }
+}
+
 }  // namespace
+
+int fill_row_hash(gramian_context* context, gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
+                  int32_t* codes) {
+  return guarded(context, [&](State& state) {
+    if (rows < 0 || j0 < 0 || nnz < 1 || nnz > m || m >= int64_t(1) << 30) {
+      return invalid("fill_row_hash: a size out of range");
+    }
+    if (rows == 0) return kOk;
+    fill_row_hash_kernel<<<grid_size(rows * nnz, kBlockThreads), kBlockThreads, 0, state.stream>>>(stream, j0, rows,
+                                                                                                   nnz, m, codes);
+    return launched("fill_row_hash");
+  });
+}
 
 int fill_random(gramian_context* context, int dtype, int distribution, gramian_stream stream, int64_t j0, int64_t rows,
                 int64_t i0, int64_t cols, double scale, void* out, int64_t ld_out) {

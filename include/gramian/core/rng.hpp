@@ -13,7 +13,22 @@ namespace gramian {
 GRAMIAN_EXPORT std::array<std::uint32_t, 4> philox4x32(const std::array<std::uint32_t, 4>& counter, std::uint64_t key);
 
 // Families keep the draws of different users of one seed apart. The numbers are part of the law.
-enum class RngFamily : std::uint32_t { gaussian = 1, rademacher = 2, srht = 3, sparse_sign = 4, features = 10 };
+enum class RngFamily : std::uint32_t {
+  gaussian = 1,
+  rademacher = 2,
+  srht = 3,
+  sparse_sign = 4,  // CountSketch too
+  long_axis = 5,
+  leverage = 6,
+  tensor_sketch = 7,
+  tensor_srht = 8,
+  noise = 9,
+  features = 10,
+  dct = 11
+};
+
+// cos(2 pi a / (4 n)) in one fixed order of IEEE operations: the same bits everywhere, error about 1e-16. 0 <= a < 4 n.
+GRAMIAN_EXPORT double cosine_of_quarters(std::uint64_t a, std::uint64_t n);
 
 // One named stream of draws; a plain value.
 class GRAMIAN_EXPORT RngStream {
@@ -26,6 +41,8 @@ class GRAMIAN_EXPORT RngStream {
   std::uint32_t factor() const { return factor_; }
   std::uint32_t generation() const { return generation_; }
 
+  // Word pair `which` (0 or 1) of draw block `block` at index j.
+  std::uint64_t word(std::uint64_t j, std::uint32_t block, int which) const;
   // Entry (i, j) of the standard normal matrix of this stream.
   double gaussian(std::uint64_t i, std::uint64_t j) const;
   // Entry (i, j) of the +-1 matrix of this stream.

@@ -587,6 +587,72 @@ void bench_exp_write(Bench& b, int t) {
   });
 }
 
+std::vector<int32_t> hashed(int64_t rows, int64_t nnz, int64_t m) {
+  std::vector<int32_t> codes;
+  for (int64_t t = 0; t < rows * nnz; ++t) codes.push_back(static_cast<int32_t>((t * 2654435761) % (2 * m)));
+  return codes;
+}
+
+void bench_fill_row_hash(Bench& b, int t) {
+  if (t != GRAMIAN_F64) return;  // codes have one type
+  const int64_t rows = 65536, nnz = 8, m = 512;
+  auto* codes = static_cast<int32_t*>(b.random(GRAMIAN_F32, rows * nnz));
+  b.time("fill_row_hash", t, text("%lld x %lld", ll(rows), ll(nnz)), bytes(4.0 * real_of(rows * nnz)),
+         [&] { return b.table().fill_row_hash(b.ctx(), kStream, 0, rows, nnz, m, codes); });
+}
+
+void bench_sparse_sketch(Bench& b, int t) {
+  const int64_t rows = 65536, cols = 64;
+  for (int64_t nnz : {1, 8}) {
+    for (int64_t m : {512, 4096}) {
+      const std::vector<int32_t> host = hashed(rows, nnz, m);
+      auto* codes = static_cast<const int32_t*>(b.put(host.data(), host.size() * sizeof(int32_t)));
+      void *x = b.random(t, rows * cols), *out = b.random(t, m * cols);
+      b.time("sparse_sketch", t, text("%s, %lld to %lld", block_size(rows, cols).c_str(), ll(nnz), ll(m)),
+             bytes(real_of(rows * cols) * element_bytes(t)), [&] {
+               return b.table().sparse_sketch(b.ctx(), t, rows, cols, nnz, codes, x, cols, m, 8, out);
+             });
+    }
+  }
+}
+
+void bench_sparse_sketch_csr(Bench& b, int t) {
+  const int64_t rows = 4096, cols = 1000, per_row = 50, nnz = 8, m = 512;
+  std::vector<int64_t> indptr = {0}, indices;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t p = 0; p < per_row; ++p) indices.push_back((r * 37 + p * 101) % cols);
+    indptr.push_back(static_cast<int64_t>(indices.size()));
+  }
+  const std::vector<int32_t> host = hashed(rows, nnz, m);
+  auto* codes = static_cast<const int32_t*>(b.put(host.data(), host.size() * sizeof(int32_t)));
+  void* starts = b.put(indptr.data(), indptr.size() * sizeof(int64_t));
+  void* columns = b.put(indices.data(), indices.size() * sizeof(int64_t));
+  void *values = b.random(t, rows * per_row), *out = b.random(t, m * cols);
+  b.time("sparse_sketch_csr", t, text("%s, %lld a row", block_size(rows, cols).c_str(), ll(per_row)),
+         flops(2.0 * real_of(nnz * rows * per_row)), [&] {
+           return b.table().sparse_sketch_csr(b.ctx(), t, t, GRAMIAN_I64, rows, nnz, codes, starts, columns, values,
+                                              out, cols);
+         });
+}
+
+void bench_gather_columns(Bench& b, int t) {
+  const int64_t rows = 256, cols = 1024;
+  std::vector<int64_t> index;
+  for (int64_t c = 0; c < cols; ++c) index.push_back((c * 389) % cols);
+  auto* places = static_cast<const int64_t*>(b.put(index.data(), index.size() * sizeof(int64_t)));
+  void *x = b.random(t, rows * cols), *scale = b.random(t, cols), *out = b.random(t, rows * cols);
+  b.time("gather_columns", t, block_size(rows, cols), bytes(2.0 * real_of(rows * cols) * element_bytes(t)),
+         [&] { return b.table().gather_columns(b.ctx(), t, rows, cols, x, cols, places, scale, 0, out, cols); });
+}
+
+void bench_circular_convolve(Bench& b, int t) {
+  const int64_t rows = 64, n = 1024;
+  void *x = b.random(t, rows * n), *y = b.random(t, rows * n), *out = b.random(t, rows * n);
+  auto* work = static_cast<double*>(b.random(GRAMIAN_F64, 10 * n));
+  b.time("circular_convolve", t, block_size(rows, n), flops(10.0 * real_of(2 * n * rows) * std::log2(2.0 * real_of(n))),
+         [&] { return b.table().circular_convolve(b.ctx(), t, rows, n, x, n, y, n, work, out, n); });
+}
+
 struct Entry {
   const char* op;
   void (*run)(Bench&, int dtype);
@@ -621,6 +687,11 @@ const Entry kEntries[] = {
     {"softmax_columns", bench_softmax_columns},
     {"exp_sums", bench_exp_sums},
     {"exp_write", bench_exp_write},
+    {"fill_row_hash", bench_fill_row_hash},
+    {"sparse_sketch", bench_sparse_sketch},
+    {"sparse_sketch_csr", bench_sparse_sketch_csr},
+    {"gather_columns", bench_gather_columns},
+    {"circular_convolve", bench_circular_convolve},
 };
 
 int ops_without_size() {

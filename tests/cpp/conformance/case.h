@@ -68,7 +68,12 @@
   X(softmax)                       \
   X(softmax_columns)               \
   X(exp_sums)                      \
-  X(exp_write)
+  X(exp_write)                \
+  X(fill_row_hash)                 \
+  X(sparse_sketch)                 \
+  X(sparse_sketch_csr)             \
+  X(gather_columns)                \
+  X(circular_convolve)
 
 namespace conformance {
 

@@ -395,6 +395,60 @@ int exp_write_wrong(gramian_context* x, int dtype, int kind, int flags, int64_t 
   return status;
 }
 
+/* --- sketches ------------------------------------------------------------------------------------------------ */
+
+template <int kKind>
+int fill_row_hash_wrong(gramian_context* x, gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
+                        int32_t* codes) {
+  if (kKind == 0) stream.factor = 0;
+  const int status = real.fill_row_hash(x, stream, kKind == 1 ? j0 + 1 : j0, rows, nnz, m, codes);
+  if (kKind == 2 && status == 0) flip_last_bit(x, GRAMIAN_F32, codes, rows * nnz - 1);
+  if (kKind == 3 && status == 0) flip_last_bit(x, GRAMIAN_F32, codes, rows * nnz);
+  return status;
+}
+
+template <int kKind>
+int sparse_sketch_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, int64_t nnz, const int32_t* codes,
+                        const void* a, int64_t lda, int64_t m, int64_t panel, void* out) {
+  const int64_t used = kKind == 0 && rows > 0 ? rows - 1 : rows;
+  const int status = real.sparse_sketch(x, dtype, used, cols, nnz, codes, a, lda, m, panel, out);
+  if (kKind == 1 && cols > 0) flip_last_bit(x, dtype, out, 0);
+  if (kKind == 2 && cols > 0) flip_last_bit(x, dtype, out, (cols + panel - 1) / panel * panel * m);
+  return status;
+}
+
+template <int kKind>
+int sparse_sketch_csr_wrong(gramian_context* x, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t nnz,
+                            const int32_t* codes, const void* indptr, const void* indices, const void* values,
+                            void* out, int64_t ld) {
+  const int64_t used = kKind == 0 && rows > 0 ? rows - 1 : rows;
+  const int status = real.sparse_sketch_csr(x, dtype, value_dtype, index_dtype, used, nnz, codes, indptr, indices,
+                                            values, out, ld);
+  if (kKind == 1) flip_last_bit(x, dtype, out, 0);
+  if (kKind == 2) flip_last_bit(x, dtype, out, -1);
+  return status;
+}
+
+template <int kKind>
+int gather_columns_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda,
+                         const int64_t* index, const void* scale, int times, void* out, int64_t ld) {
+  const int status = real.gather_columns(x, dtype, rows, cols, a, lda, index, kKind == 0 ? nullptr : scale,
+                                         kKind == 1 ? 0 : times, out, ld);
+  if (kKind == 2 && rows > 0 && cols > 0) nudge(x, dtype, out, cols - 1);
+  if (kKind == 3 && rows > 0) nudge(x, dtype, out, cols);
+  return status;
+}
+
+template <int kKind>
+int circular_convolve_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda,
+                            const void* b, int64_t ldb, double* work, void* out, int64_t ld) {
+  const int status = kKind == 0 ? real.circular_convolve(x, dtype, rows, n, a, lda, a, lda, work, out, ld)
+                                : real.circular_convolve(x, dtype, rows, n, a, lda, b, ldb, work, out, ld);
+  if (kKind == 1 && rows > 0 && n > 0) disturb(x, dtype, out, n - 1);
+  if (kKind == 2 && rows > 0) disturb(x, dtype, out, n);
+  return status;
+}
+
 #define GRAMIAN_FAULT(entry, wrong, what)                            \
   {                                                                  \
 #entry, what, [](Table & table) { table.entry = &wrong; }, false \
@@ -523,6 +577,23 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(exp_write, exp_write_wrong<2>, "writes one element past a row"),
       GRAMIAN_FAULT(exp_write, exp_write_wrong<3>, "ignores the kind"),
       GRAMIAN_FAULT(exp_write, exp_write_wrong<4>, "always flushes"),
+      GRAMIAN_FAULT(fill_row_hash, fill_row_hash_wrong<0>, "ignores the factor"),
+      GRAMIAN_FAULT(fill_row_hash, fill_row_hash_wrong<1>, "begins one index late"),
+      GRAMIAN_FAULT(fill_row_hash, fill_row_hash_wrong<2>, "one sign wrong"),
+      GRAMIAN_FAULT(fill_row_hash, fill_row_hash_wrong<3>, "writes one element past the end"),
+      GRAMIAN_FAULT(sparse_sketch, sparse_sketch_wrong<0>, "leaves out the last row"),
+      GRAMIAN_FAULT(sparse_sketch, sparse_sketch_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(sparse_sketch, sparse_sketch_wrong<2>, "writes one element past the end"),
+      GRAMIAN_FAULT(sparse_sketch_csr, sparse_sketch_csr_wrong<0>, "leaves out the last row"),
+      GRAMIAN_FAULT(sparse_sketch_csr, sparse_sketch_csr_wrong<1>, "one ulp off in one element"),
+      GRAMIAN_FAULT(sparse_sketch_csr, sparse_sketch_csr_wrong<2>, "writes one element before the beginning"),
+      GRAMIAN_FAULT(gather_columns, gather_columns_wrong<0>, "ignores scale"),
+      GRAMIAN_FAULT(gather_columns, gather_columns_wrong<1>, "ignores times"),
+      GRAMIAN_FAULT(gather_columns, gather_columns_wrong<2>, "1000 ulp off in one element"),
+      GRAMIAN_FAULT(gather_columns, gather_columns_wrong<3>, "writes one element past a row"),
+      GRAMIAN_FAULT(circular_convolve, circular_convolve_wrong<0>, "takes one operand twice"),
+      GRAMIAN_FAULT(circular_convolve, circular_convolve_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(circular_convolve, circular_convolve_wrong<2>, "writes one element past a row"),
   };
   return faults;
 }

@@ -29,6 +29,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_hadamard_##isa(gramian_op_table* table);    \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_softmax_##isa(gramian_op_table* table);     \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_sparse_##isa(gramian_op_table* table);      \
+  GRAMIAN_KERNEL_HIDDEN void gramian_fill_sketch_##isa(gramian_op_table* table);      \
   static inline void gramian_fill_kernels_##isa(gramian_op_table* table) {            \
     gramian_fill_dense_##isa(table);                                                  \
     gramian_fill_factor_##isa(table);                                                 \
@@ -38,6 +39,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
     gramian_fill_hadamard_##isa(table);                                               \
     gramian_fill_softmax_##isa(table);                                                \
     gramian_fill_sparse_##isa(table);                                                 \
+    gramian_fill_sketch_##isa(table);                                                 \
   }
 
 #ifdef GRAMIAN_HAVE_ISA_NEON

@@ -265,9 +265,42 @@ int fill_uniform(gramian_context*, int dtype, gramian_stream stream, int64_t i0,
   return GRAMIAN_STATUS_INVALID;
 }
 
+/* High 64 bits of w * factor, factor < 2^32. */
+inline Word scaled_words(Word w, uint32_t factor) {
+  return (multiply_low(w >> 32, factor) + (multiply_low(w, factor) >> 32)) >> 32;
+}
+
+/* Nonzero k of kWords columns from index `first` on, of which `count` are wanted. */
+inline void store_codes(Word words, int64_t k, int64_t nnz, int64_t m, int64_t count, int32_t* codes) {
+  const int64_t begin = k * m / nnz, end = (k + 1) * m / nnz;
+  const Word row = scaled_words(words, static_cast<uint32_t>(end - begin)) + static_cast<uint64_t>(begin);
+  const Word code = row << 1 | (words & uint64_t{1});
+  for (int64_t lane = 0; lane < count; ++lane) codes[lane * nnz + k] = static_cast<int32_t>(code[lane]);
+}
+
+int fill_row_hash(gramian_context*, gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
+                  int32_t* codes) {
+  if (nnz < 1 || nnz > m || m >= int64_t{1} << 30) return GRAMIAN_STATUS_INVALID;
+  const Word lanes = lane_numbers();
+  for (int64_t r = 0; r < rows; r += kWords) {
+    const int64_t count = rows - r < kWords ? rows - r : kWords;
+    const Word index = lanes + static_cast<uint64_t>(j0 + r);
+    for (int64_t k = 0; k < nnz; k += 2) {
+      Word counter[4] = {index, index >> 32, Word{} + uint64_t{gramian_stream_word(&stream)},
+                         Word{} + static_cast<uint64_t>(k / 2)};
+      Word words[2];
+      philox_lanes(counter, stream.key, words);
+      store_codes(words[0], k, nnz, m, count, codes + r * nnz);
+      if (k + 1 < nnz) store_codes(words[1], k + 1, nnz, m, count, codes + r * nnz);
+    }
+  }
+  return GRAMIAN_STATUS_OK;
+}
+
 }  // namespace
 
 GRAMIAN_FILL_FUNCTION(random) {
+  table->fill_row_hash = fill_row_hash;
   table->fill_random = fill_random;
   table->fill_signs = fill_signs;
   table->fill_uniform = fill_uniform;
