@@ -528,8 +528,9 @@ std::int64_t vectors_at_once(const Exec& exec, std::int64_t count, std::int64_t 
 }  // namespace
 
 template <class T>
-void transpose(const Exec& exec, MatrixView<const T> src, MatrixView<T> dst) {
-  GRAMIAN_REQUIRE(src.rows == dst.cols && src.cols == dst.rows, shape_mismatch, "transpose: the shapes do not fit");
+void copy_transposed(const Exec& exec, MatrixView<const T> src, MatrixView<T> dst) {
+  GRAMIAN_REQUIRE(src.rows == dst.cols && src.cols == dst.rows, shape_mismatch,
+                  "copy_transposed: the shapes do not fit");
   if (dst.empty()) return;
   const std::int64_t edge = whole_operations(exec) ? dst.rows : 64;
   exec.parallel_for(ceil_div(dst.rows, edge), [&](std::int64_t task) {
@@ -740,7 +741,7 @@ bool is_finite(const Exec& exec, MatrixView<const T> x) {
   template GRAMIAN_EXPORT void fill_random_tile<T>(const Exec&, Distribution, const RngStream&, double, std::int64_t,  \
                                                    std::int64_t, MatrixView<T>);                                       \
   template GRAMIAN_EXPORT void hadamard_columns<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>);  \
-  template GRAMIAN_EXPORT void transpose<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                          \
+  template GRAMIAN_EXPORT void copy_transposed<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                    \
   template GRAMIAN_EXPORT void circular_convolve<T>(const Exec&, MatrixView<const T>, MatrixView<const T>,             \
                                                     MatrixView<T>);                                                    \
   template GRAMIAN_EXPORT void gather_rows<T>(const Exec&, const RowsView&, const std::vector<std::int64_t>&,          \

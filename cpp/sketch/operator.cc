@@ -209,7 +209,7 @@ void SketchOp::materialise(const Exec& exec, std::int64_t i0, std::int64_t j0, M
       exec.poll();
       const Array<T> columns(exec, std::min(kMaterialised, out.cols - j), end - begin);
       part.of<T>().tile(exec, begin - part.first, j0 + j, part.factor, columns.view());
-      transpose<T>(exec, columns.view(), out.block(begin - i0, j, end - begin, columns.rows()));
+      copy_transposed<T>(exec, columns.view(), out.block(begin - i0, j, end - begin, columns.rows()));
     }
   }
 }

@@ -190,11 +190,11 @@ class SampledFamily final : public Family<T> {
       const std::int64_t count = std::min(edge, x.rows - begin);
       const MatrixView<T> part = rows.view().block(0, 0, count, x.cols);
       load_rows<T>(exec, x.slice(begin, count), nullptr, nullptr, part, "A");
-      transpose<T>(exec, part, turned.view().block(0, 0, x.cols, count));
+      copy_transposed<T>(exec, part, turned.view().block(0, 0, x.cols, count));
       sparse_multiply<T>(exec, csr.view(), turned.view().block(0, 0, x.cols, count),
                          sums.view().block(0, 0, out.cols, count));
       const MatrixView<T> target = out.block(begin, 0, count, out.cols);
-      transpose<T>(exec, sums.view().block(0, 0, out.cols, count), target);
+      copy_transposed<T>(exec, sums.view().block(0, 0, out.cols, count), target);
       if (factor != 1.0) axpby<T, T>(exec, factor, target, 0.0, target);
     }
     return true;  // loading looks at every value

@@ -238,12 +238,12 @@ def test_count_sketch_breaks_on_a_coherent_design():
     """The negative control: with as many rows a CountSketch of [I; 0] is often singular."""
     n, d = 1024, 64
     basis = np.eye(n)[:, :d]
-    count = sum(distortion("count_sketch", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(50))
-    permuted = sum(distortion("srht", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(50))
-    natural = sum(distortion("srht_plain", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(50))
-    assert count >= 45
+    count = sum(distortion("count_sketch", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(20))
+    permuted = sum(distortion("srht", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(20))
+    natural = sum(distortion("srht_plain", 4 * d, basis, seed)[-1] < 1e-12 for seed in range(20))
+    assert count >= 18
     assert permuted == 0
-    assert natural >= 15
+    assert natural >= 5
 
 
 # --- exactness and the tree

@@ -92,7 +92,7 @@ GRAMIAN_EXPORT void hadamard_columns(const Exec& exec, const RowsView& x, const 
 
 // dst = src'.
 template <class T>
-GRAMIAN_EXPORT void transpose(const Exec& exec, MatrixView<const T> src, MatrixView<T> dst);
+GRAMIAN_EXPORT void copy_transposed(const Exec& exec, MatrixView<const T> src, MatrixView<T> dst);
 // out[r, :] = a[r, :] circularly convolved with b[r, :]; in double, by transforms.
 template <class T>
 GRAMIAN_EXPORT void circular_convolve(const Exec& exec, MatrixView<const T> a, MatrixView<const T> b,
