@@ -44,8 +44,7 @@ def main():
     if not args.ours_only:
         theirs = RidgeClassifierCV(alphas=ridges)
         jobs["RidgeClassifierCV"] = lambda: theirs.fit(X, y)
-    with common.peer_threads(threads):
-        seconds = common.alternate(jobs, args.repeats, warmup=0 if args.repeats == 1 else 1)
+    seconds = common.alternate(jobs, args.repeats, warmup=0 if args.repeats == 1 else 1, threads=threads)
     for name, value in seconds.items():
         print(f"threads={threads}  {name:32s} {value:7.3f} s  {flops / value * 1e-9:6.1f} GFLOP/s of needed work")
     targets = np.eye(args.classes, dtype=np.float32)[y]

@@ -72,8 +72,8 @@ def main():
         "sums, coarse to fine": lambda: found.update(fine=train.holdout(held, RIDGES)),
         "sums, full grid": lambda: found.update(full=train.holdout(held, RIDGES, full=True)),
     }
-    with common.peer_threads(threads):
-        seconds = common.alternate(jobs, args.repeats, warmup=0)  # a run takes a minute and more: nothing to warm up
+    # A run takes a minute and more: nothing to warm up.
+    seconds = common.alternate(jobs, args.repeats, warmup=0, threads=threads)
     peer = seconds["17 LU solves, float32"]
     # Exact scores of both choices, in float64 from the rows.
     G64, Q64 = Z[:kept].astype(np.float64).T @ Z[:kept], Z[:kept].astype(np.float64).T @ Y[:kept]

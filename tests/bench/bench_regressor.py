@@ -39,8 +39,7 @@ def main():
             ),
             "AnalyticRegressor float64": lambda n=threads: gm.AnalyticRegressor(n_jobs=n).fit(X, Y).coef_,
         }
-        with common.peer_threads(threads):
-            seconds = common.alternate(jobs, args.repeats)
+        seconds = common.alternate(jobs, args.repeats, threads=threads)
         peer = seconds["Ridge(solver='cholesky')"]
         for name, value in seconds.items():
             print(

@@ -7,12 +7,12 @@ import time
 
 
 def clean_environment():
-    """Starts this script again without variables that force a core type on OpenBLAS.
+    """Starts this script again without variables that force a core type or threads on OpenBLAS.
 
     A forced type slows peers and us by different factors, and a ratio measured under it means nothing. The variables
     are read when the libraries load, so unsetting them here would be too late.
     """
-    forced = [name for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
+    forced = [name for name in os.environ if name.startswith("OPENBLAS_")]
     if forced:
         environment = {key: value for key, value in os.environ.items() if key not in forced}
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
@@ -47,21 +47,26 @@ def describe_machine():
         print("peer BLAS: unknown (threadpoolctl is missing)")
 
 
-def alternate(jobs, repeats=5, warmup=1):
+def alternate(jobs, repeats=5, warmup=1, threads=None):
     """Runs the jobs in turn, A B C A B C ..., and returns the median seconds of each.
 
     Parameters
     ----------
     jobs : dict of str to callable
+    threads : int, default=None
+        BLAS threads of the peers; None for as many as gramian takes by itself.
     """
+    import gramian
+
     times = {name: [] for name in jobs}
-    for run in range(warmup + repeats):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            elapsed = time.perf_counter() - start
-            if run >= warmup:
-                times[name].append(elapsed)
+    with peer_threads(threads or gramian.build_info()["threads"]):
+        for run in range(warmup + repeats):
+            for name, job in jobs.items():
+                start = time.perf_counter()
+                job()
+                elapsed = time.perf_counter() - start
+                if run >= warmup:
+                    times[name].append(elapsed)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

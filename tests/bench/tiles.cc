@@ -12,11 +12,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gramian/gramian.hpp"
+#include "support/peak_loop.h"
 
 #define GRAMIAN_JOIN_(a, b) a##b
 #define GRAMIAN_JOIN(a, b) GRAMIAN_JOIN_(a, b)
@@ -168,20 +170,17 @@ void bench_size(int n, int threads, int repeats, const std::string& only) {
               [&] { c = b; }, [&] { potrf(n, c.data()); }));
 }
 
-// Seconds of a fixed number of multiply-adds in registers on each of `threads` threads.
-double register_loop(int threads) {
-  const auto body = [] {
-    double s[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    for (long long step = 0; step < 60000000; ++step) {
-      for (double& value : s) value = value * 0.999 + 0.001;
-      __asm__ volatile("" : "+m"(s));
-    }
-  };
-  return seconds([&] {
-    std::vector<std::thread> workers;
-    for (int k = 0; k < threads; ++k) workers.emplace_back(body);
-    for (std::thread& worker : workers) worker.join();
-  });
+// GFLOP/s of multiply-adds in registers on `threads` threads at once, about as long as a tall Gram takes.
+double register_rate(int threads) {
+  std::vector<double> rates(static_cast<std::size_t>(threads), 0.0);
+  std::vector<std::thread> workers;
+  constexpr int kTurns = 100;
+  for (double& rate : rates)
+    workers.emplace_back([&rate] {
+      for (int turn = 0; turn < kTurns; ++turn) rate += peak::peak_once(peak::best_level(), false) / kTurns;
+    });
+  for (std::thread& worker : workers) worker.join();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 template <class T>
@@ -194,14 +193,14 @@ void bench_tall(std::int64_t rows, std::int64_t cols, int threads, int repeats) 
   std::vector<double> gram_one, gram_all, loop_one, loop_all;
   for (int run = 0; run <= repeats; ++run) {
     const double t1 = seconds([&] { gramian::gram_update<T>(one, 1.0, x.view(), g); });
-    const double l1 = register_loop(1);
+    const double l1 = register_rate(1);
     const double t2 = seconds([&] { gramian::gram_update<T>(all, 1.0, x.view(), g); });
-    const double l2 = register_loop(threads);
+    const double l2 = register_rate(threads);
     if (run == 0) continue;
     gram_one.push_back(t1), gram_all.push_back(t2), loop_one.push_back(l1), loop_all.push_back(l2);
   }
   const double gram_scaling = median(gram_one) / median(gram_all);
-  const double loop_scaling = threads * median(loop_one) / median(loop_all);
+  const double loop_scaling = median(loop_all) / median(loop_one);
   const double flops = static_cast<double>(rows) * static_cast<double>(cols) * static_cast<double>(cols);
   std::printf(
       "tall Gram %lld x %lld %s: 1 thread %.0f ms %.1f GFLOP/s, %d threads %.0f ms %.1f GFLOP/s; scaling %.2f, "
@@ -236,8 +235,10 @@ int main(int argc, char** argv) {
   }
   const int all = gramian::default_threads();
   const gramian::BuildInfo info = gramian::build_info();
-  std::printf("kernels %s, BLAS %s core %s, threads %d\n", info.kernel_isa.c_str(), info.blas_provider.c_str(),
-              BLAS(openblas_get_corename)(), all);
+  double load = 0;
+  getloadavg(&load, 1);
+  std::printf("kernels %s, BLAS %s core %s, threads %d, load %.1f\n", info.kernel_isa.c_str(),
+              info.blas_provider.c_str(), BLAS(openblas_get_corename)(), all, load);
   for (const int threads : {1, all}) {
     if (only_threads != 0 && threads != only_threads) continue;
     for (const int n : sizes) {

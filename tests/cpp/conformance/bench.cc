@@ -1,4 +1,4 @@
-/* Compiled with contraction (see CMakeLists.txt): the peak loops are written as multiply and add. */
+/* Compiled with contraction (see CMakeLists.txt), as peak_loop.h asks. */
 #include "bench.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "backend/registry.h"
+#include "support/peak_loop.h"
 
 namespace conformance {
 
@@ -27,92 +28,18 @@ double median(std::vector<double> values) {
 
 /* --- what the machine reaches -------------------------------------------------------------------------------- */
 
-/* Ten independent accumulators: no fewer than latency times issue width of current cores, and room in 16 registers. */
-constexpr int kChains = 10;
-constexpr int64_t kPeakSteps = 2000000;
-
-/* Multiply-add on registers only. The barrier tells the compiler that each accumulator is used in every step, so the
- * loop cannot be folded. Named variables, because an array would live in memory. One body per vector width: a
- * function's target cannot be a template parameter. */
-#define GRAMIAN_PEAK_STEP(sum) \
-  sum = sum * factor + term;   \
-  GRAMIAN_KEEP(sum)
-#define GRAMIAN_PEAK_LOOP(name, target, scalar, bytes)                                                                 \
-  target double name() {                                                                                               \
-    typedef scalar Wide __attribute__((vector_size(bytes)));                                                           \
-    const Wide factor = Wide{} + scalar(0.999), term = Wide{} + scalar(1e-3);                                          \
-    Wide s0 = term, s1 = term, s2 = term, s3 = term, s4 = term, s5 = term, s6 = term, s7 = term, s8 = term, s9 = term; \
-    const Clock::time_point start = Clock::now();                                                                      \
-    for (int64_t step = 0; step < kPeakSteps; ++step) {                                                                \
-      GRAMIAN_PEAK_STEP(s0);                                                                                           \
-      GRAMIAN_PEAK_STEP(s1);                                                                                           \
-      GRAMIAN_PEAK_STEP(s2);                                                                                           \
-      GRAMIAN_PEAK_STEP(s3);                                                                                           \
-      GRAMIAN_PEAK_STEP(s4);                                                                                           \
-      GRAMIAN_PEAK_STEP(s5);                                                                                           \
-      GRAMIAN_PEAK_STEP(s6);                                                                                           \
-      GRAMIAN_PEAK_STEP(s7);                                                                                           \
-      GRAMIAN_PEAK_STEP(s8);                                                                                           \
-      GRAMIAN_PEAK_STEP(s9);                                                                                           \
-    }                                                                                                                  \
-    const double seconds = seconds_since(start);                                                                       \
-    const double lanes = static_cast<double>((bytes) / sizeof(scalar));                                                \
-    return 2.0 * lanes * kChains * static_cast<double>(kPeakSteps) / seconds / 1e9;                                    \
-  }
-
-#if defined(__x86_64__)
-#define GRAMIAN_KEEP(value) __asm__ volatile("" : "+x"(value))
-#define GRAMIAN_AVX2 __attribute__((target("avx2,fma")))
-#define GRAMIAN_AVX512 __attribute__((target("avx512f")))
-GRAMIAN_PEAK_LOOP(peak_avx2_f32, GRAMIAN_AVX2, float, 32)
-GRAMIAN_PEAK_LOOP(peak_avx2_f64, GRAMIAN_AVX2, double, 32)
-#undef GRAMIAN_KEEP
-#define GRAMIAN_KEEP(value) __asm__ volatile("" : "+v"(value))
-GRAMIAN_PEAK_LOOP(peak_avx512_f32, GRAMIAN_AVX512, float, 64)
-GRAMIAN_PEAK_LOOP(peak_avx512_f64, GRAMIAN_AVX512, double, 64)
-#undef GRAMIAN_KEEP
-#define GRAMIAN_KEEP(value) __asm__ volatile("" : "+x"(value))
-#elif defined(__aarch64__)
-#define GRAMIAN_KEEP(value) __asm__ volatile("" : "+w"(value))
-#else
-#define GRAMIAN_KEEP(value) __asm__ volatile("" : "+m"(value))
-#endif
-#define GRAMIAN_BASELINE
-GRAMIAN_PEAK_LOOP(peak_base_f32, GRAMIAN_BASELINE, float, 16)
-GRAMIAN_PEAK_LOOP(peak_base_f64, GRAMIAN_BASELINE, double, 16)
-
-enum Level { kBase, kAvx2, kAvx512 };
-
-Level best_level() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return kAvx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
-#endif
-  return kBase;
-}
-
 /* The instruction set a table may use: its name, and for a BLAS the best this processor has. */
-Level level_of(const Table& table) {
+peak::Level level_of(const Table& table) {
   const std::string name = table.name;
-  if (name == "avx512") return kAvx512;
-  if (name == "avx2") return kAvx2;
-  return name == "base" || name == "neon" ? kBase : best_level();
-}
-
-double peak_once(Level level, int dtype) {
-  const bool f32 = dtype == GRAMIAN_F32;
-#if defined(__x86_64__)
-  if (level == kAvx512) return f32 ? peak_avx512_f32() : peak_avx512_f64();
-  if (level == kAvx2) return f32 ? peak_avx2_f32() : peak_avx2_f64();
-#endif
-  (void)level;
-  return f32 ? peak_base_f32() : peak_base_f64();
+  if (name == "avx512") return peak::kAvx512;
+  if (name == "avx2") return peak::kAvx2;
+  return name == "base" || name == "neon" ? peak::kBase : peak::best_level();
 }
 
 /* GFLOP/s of one core. A ceiling is the best of several turns: other work on the machine can only lower it. */
-double host_peak(Level level, int dtype) {
+double host_peak(peak::Level level, int dtype) {
   double best = 0.0;
-  for (int t = 0; t < 7; ++t) best = std::max(best, peak_once(level, dtype));
+  for (int t = 0; t < 7; ++t) best = std::max(best, peak::peak_once(level, dtype == GRAMIAN_F32));
   return best;
 }
 
