@@ -501,6 +501,63 @@ std::int64_t cholesky_append(const Exec& exec, SymmetricMatrix<double>& l, Matri
   return 0;
 }
 
+bool cholesky_replace(const Exec& exec, SymmetricMatrix<double>& l, std::int64_t index, MatrixView<const double> row,
+                      double least_left) {
+  const std::int64_t d = l.size();
+  GRAMIAN_REQUIRE(row.rows == 1 && row.cols == d, shape_mismatch, "cholesky_replace: the row must be as long as L");
+  GRAMIAN_REQUIRE(index >= 0 && index < d, invalid_argument, "cholesky_replace: no such row");
+  SymmetricMatrix<double> next(exec, d);
+  next.axpby(exec, 1.0, l, 0.0);
+  // The rows of L behind `index`, piece by piece: body(first row, the piece with all its columns).
+  const auto over_rows_behind = [&](const auto& body) {
+    for (std::int64_t begin = index + 1; begin < d;) {
+      const std::int64_t i = begin / next.tile_edge(), end = std::min(d, (i + 1) * next.tile_edge());
+      body(begin, rows_of(next, i, begin, end));
+      begin = end;
+    }
+  };
+  // Column `index` goes back to the rows behind it.
+  std::vector<double> column(static_cast<std::size_t>(d), 0.0);
+  over_rows_behind([&](std::int64_t begin, MatrixView<double> part) {
+    download<double>(exec, part.block(0, index, part.rows, 1), {column.data() + begin, part.rows, 1});
+  });
+  cholesky_update(exec, next, copy_of_host(exec, column, 1, d).view());
+  // Its new content: y = L11^-1 k1, sqrt(k2 - y'y), (k3 - L31 y) / the root.
+  std::vector<double> wanted;
+  copy_to_host(exec, row, wanted);
+  std::vector<double> head(wanted);
+  std::fill(head.begin() + index, head.end(), 0.0);
+  Array<double> y = copy_of_host(exec, head, 1, d);
+  cholesky_solve_rows<double>(exec, next, y.view());
+  copy_to_host(exec, y.view(), head);
+  double pivot = wanted[static_cast<std::size_t>(index)];
+  for (std::int64_t k = 0; k < index; ++k) pivot -= head[static_cast<std::size_t>(k)] * head[static_cast<std::size_t>(k)];
+  if (!(pivot > 0) || !std::isfinite(pivot)) return false;
+  const double root = std::sqrt(pivot);
+  std::fill(column.begin(), column.end(), 0.0);
+  over_rows_behind([&](std::int64_t begin, MatrixView<double> part) {
+    std::vector<double> known(static_cast<std::size_t>(part.rows), 0.0);
+    if (index > 0) {
+      Array<double> product(exec, part.rows, 1);
+      multiply_block<double>(exec, Trans::no, Trans::yes, 1.0, part.block(0, 0, part.rows, index),
+                             y.view().block(0, 0, 1, index), 0.0, product.view());
+      copy_to_host(exec, product.view(), known);
+    }
+    for (std::int64_t r = 0; r < part.rows; ++r)
+      column[static_cast<std::size_t>(begin + r)] =
+          (wanted[static_cast<std::size_t>(begin + r)] - known[static_cast<std::size_t>(r)]) / root;
+  });
+  if (cholesky_downdate(exec, next, copy_of_host(exec, column, 1, d).view(), {}, least_left) != 0) return false;
+  over_rows_behind([&](std::int64_t begin, MatrixView<double> part) {
+    upload<double>(exec, {column.data() + begin, part.rows, 1}, part.block(0, index, part.rows, 1));
+  });
+  head[static_cast<std::size_t>(index)] = root;
+  upload<double>(exec, {head.data(), 1, index + 1},
+                 rows_of(next, index / next.tile_edge(), index, index + 1).block(0, 0, 1, index + 1));
+  l = std::move(next);
+  return true;
+}
+
 void cholesky_delete(const Exec& exec, SymmetricMatrix<double>& l, const std::vector<std::int64_t>& features) {
   const std::int64_t d = l.size(), k = static_cast<std::int64_t>(features.size());
   for (std::size_t n = 0; n < features.size(); ++n)

@@ -351,6 +351,43 @@ TEST(Update, DeletesFeatures) {
   EXPECT_EQ(l.size(), 0);
 }
 
+TEST(Update, ReplacesARow) {
+  const Exec exec = cpu();
+  for (const std::int64_t d : kSizes) {
+    Square a = ridge(d, 1.0);
+    add_gram(a, normal(2 * d * d, 12), 2 * d);
+    for (const std::int64_t index : {std::int64_t{0}, d / 2, d - 1}) {
+      // The new row belongs to the matrix in which that feature was drawn again.
+      Square b = ridge(d, 1.0);
+      std::vector<double> x = normal(2 * d * d, 12);
+      const std::vector<double> fresh = normal(2 * d, 13);
+      for (std::int64_t r = 0; r < 2 * d; ++r)
+        x[static_cast<std::size_t>(r * d + index)] = fresh[static_cast<std::size_t>(r)];
+      add_gram(b, x, 2 * d);
+      SymmetricMatrix<double> l = factor_of(exec, a);
+      const std::vector<double> row(b.a.begin() + index * d, b.a.begin() + (index + 1) * d);
+      ASSERT_TRUE(gramian::cholesky_replace(exec, l, index, rows_of(row, 1, d))) << d << ", row " << index;
+      EXPECT_LE(distance(product_of(exec, l), b), 10 * bound(d, 1)) << d << ", row " << index;
+    }
+  }
+}
+
+TEST(Update, ReplacementRefusesWhatIsNotPositive) {
+  const Exec exec = cpu();
+  Square a = ridge(5, 1.0);
+  SymmetricMatrix<double> l = factor_of(exec, a);
+  const Square before = lower_of(exec, l);
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, -1, 0, 0}, 1, 5)));    // the diagonal
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 2, 1, 0, 0}, 1, 5)));     // against rows before it
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 2}, 1, 5)));     // against rows behind it
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, NAN, 0, 0}, 1, 5)));
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 0.9}, 1, 5), 0.5));
+  EXPECT_EQ(lower_of(exec, l).a, before.a) << "a refusal left traces";
+  EXPECT_TRUE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 0.9}, 1, 5)));
+  EXPECT_THROW(gramian::cholesky_replace(exec, l, 5, rows_of({0, 0, 1, 0, 0}, 1, 5)), Error);
+  EXPECT_THROW(gramian::cholesky_replace(exec, l, 0, rows_of({0, 0, 1, 0}, 1, 4)), Error);
+}
+
 TEST(Update, RefusesWrongShapes) {
   const Exec exec = cpu();
   SymmetricMatrix<double> l = factor_of(exec, ridge(3, 1.0));
