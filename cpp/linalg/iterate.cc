@@ -1,0 +1,377 @@
+#include "gramian/linalg/iterate.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "gramian/core/error.hpp"
+#include "gramian/core/rng.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/symmetric.hpp"
+
+namespace gramian {
+namespace {
+
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+// A unit vector of which less is left when the old directions are out has nothing new in it but rounding.
+constexpr double kNothingNew = 1e-10;
+// Steps between residuals made from scratch: the recursion drifts by about eps a step.
+constexpr std::int64_t kAnchor = 50;
+constexpr int kMostEnds = 5;
+
+using View = MatrixView<double>;
+using ConstView = MatrixView<const double>;
+
+View row(const Array<double>& x, std::int64_t r) {
+  return x.view().block(r, 0, 1, x.cols());
+}
+
+void add(const Exec& exec, double alpha, ConstView x, double beta, View y) {
+  axpby<double, double>(exec, alpha, x, beta, y);
+}
+
+// Sums over long vectors run in the fixed order of one product.
+double dot(const Exec& exec, ConstView x, ConstView y) {
+  Array<double> out(exec, 1, 1);
+  gemm<double>(exec, Trans::no, Trans::yes, 1.0, x, y, 0.0, out.view());
+  double value = 0;
+  download<double>(exec, out.view(), {&value, 1, 1});
+  return value;
+}
+
+void zero(const Exec& exec, View x) {
+  axpby<double, double>(exec, 0.0, {}, 0.0, x);
+}
+
+// A direction and its product, scaled to d'A d = 1.
+struct Direction {
+  Array<double> d, ad;
+};
+
+// One right-hand side.
+struct Column {
+  std::deque<Direction> old;
+  double target = 0, norm = 0;  // of the residual
+  bool active = true;
+  double gained = 0;  // in this window
+  std::int64_t steps = 0;
+};
+
+class Solver {
+ public:
+  Solver(const Exec& exec, const BlockMap& a, ConstView b, View x, const BlockMap& precondition,
+         const FlexibleCgOptions& options)
+      : exec_(exec),
+        a_(a),
+        b_(b),
+        x_(x),
+        ask_(precondition),
+        options_(options),
+        r_(exec, b.rows, b.cols),
+        z_(exec, b.rows, b.cols),
+        q_(exec, b.rows, b.cols),
+        unit_(exec, b.rows, b.cols),
+        columns_(static_cast<std::size_t>(b.rows)) {}
+
+  FlexibleCgReport run() {
+    const std::int64_t most = options_.max_iterations > 0 ? options_.max_iterations : 10 * b_.cols;
+    report_.decrease.resize(columns_.size());
+    for (std::int64_t j = 0; j < b_.rows; ++j) {
+      const double size = std::sqrt(dot(exec_, b_.block(j, 0, 1, b_.cols), b_.block(j, 0, 1, b_.cols)));
+      GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "b contains NaN or infinity, or its square overflows");
+      column(j).target = std::max(options_.rtol * size, options_.atol);
+    }
+    anchor();
+    // Each time that the recursion ends and the true residual does not, the limit of rounding is nearer.
+    int ends = 0;
+    while (report_.iterations < most && any_active() && ends < kMostEnds) {
+      exec_.poll();
+      step();
+      report_.iterations += 1;
+      ends += any_active() ? 0 : 1;
+      if (report_.iterations % kAnchor == 0 || !any_active()) anchor();
+      watch();
+    }
+    if (report_.iterations % kAnchor != 0) anchor();
+    report_.converged = !any_active();
+    for (const Column& c : columns_) report_.residual.push_back(c.norm);
+    return std::move(report_);
+  }
+
+ private:
+  Column& column(std::int64_t j) { return columns_[static_cast<std::size_t>(j)]; }
+  bool any_active() const {
+    return std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.active; });
+  }
+
+  void apply(ConstView in, View out) {
+    a_(in, out);
+    report_.products += in.rows;
+  }
+
+  // Residuals from x, and who is done.
+  void anchor() {
+    apply(x_, r_.view());
+    add(exec_, 1.0, b_, -1.0, r_.view());
+    for (std::int64_t j = 0; j < b_.rows; ++j) measure(j);
+  }
+  void measure(std::int64_t j) {
+    Column& c = column(j);
+    c.norm = std::sqrt(dot(exec_, row(r_, j), row(r_, j)));
+    GRAMIAN_REQUIRE(std::isfinite(c.norm), non_finite, "a product with A contains NaN or infinity");
+    c.active = c.norm > c.target;
+  }
+
+  // z = the unit residual, made conjugate. False where nothing new is in z.
+  bool take_residual(std::int64_t j) {
+    add(exec_, 1.0, row(unit_, j), 0.0, row(z_, j));
+    return conjugate(j);
+  }
+  bool conjugate(std::int64_t j) {
+    const View z = row(z_, j);
+    // Twice: what the first pass leaves of the old directions is what it took away times eps.
+    for (int pass = 0; pass < 2; ++pass)
+      for (const Direction& old : column(j).old) add(exec_, -dot(exec_, z, old.ad.view()), old.d.view(), 1.0, z);
+    return std::sqrt(dot(exec_, z, z)) > kNothingNew;
+  }
+
+  void step() {
+    for (std::int64_t j = 0; j < b_.rows; ++j) {
+      if (column(j).active) {
+        add(exec_, 1 / column(j).norm, row(r_, j), 0.0, row(unit_, j));
+      } else {
+        zero(exec_, row(unit_, j));
+      }
+    }
+    if (ask_) {
+      ask_(unit_.view(), z_.view());
+    } else {
+      add(exec_, 1.0, unit_.view(), 0.0, z_.view());
+    }
+    for (std::int64_t j = 0; j < b_.rows; ++j) {
+      if (!column(j).active) {
+        zero(exec_, row(z_, j));
+        continue;
+      }
+      const double size = std::sqrt(dot(exec_, row(z_, j), row(z_, j)));
+      bool usable = std::isfinite(size) && size > 0;
+      if (usable) {
+        add(exec_, 1 / size, row(z_, j), 0.0, row(z_, j));
+        usable = conjugate(j);
+      }
+      if (!usable) replace(j);
+    }
+    apply(z_.view(), q_.view());
+    for (std::int64_t j = 0; j < b_.rows; ++j)
+      if (column(j).active) advance(j);
+  }
+
+  // The residual in the place of a direction that is of no use.
+  void replace(std::int64_t j) {
+    report_.fallbacks += ask_ ? 1 : 0;
+    if (take_residual(j)) return;
+    column(j).old.clear();
+    report_.restarts += 1;
+    take_residual(j);
+  }
+
+  void advance(std::int64_t j) {
+    Column& c = column(j);
+    const View z = row(z_, j), q = row(q_, j), r = row(r_, j);
+    double curvature = dot(exec_, z, q);
+    if (!positive(curvature, z, q)) {
+      // Either A or the direction is to blame: the residual tells.
+      c.old.clear();
+      replace(j);
+      apply(z, q);
+      curvature = dot(exec_, z, q);
+      GRAMIAN_REQUIRE(positive(curvature, z, q), not_positive_definite,
+                      "A is not positive definite: r'A r / r'r = " + std::to_string(curvature) + " for a residual r");
+    }
+    const double slope = dot(exec_, r, z), alpha = slope / curvature;
+    add(exec_, alpha, z, 1.0, x_.block(j, 0, 1, b_.cols));
+    add(exec_, -alpha, q, 1.0, r);
+    report_.decrease[static_cast<std::size_t>(j)].push_back(alpha * slope);
+    c.gained += alpha * slope;
+    c.steps += 1;
+    keep(c, z, q, 1 / std::sqrt(curvature));
+    measure(j);
+  }
+  bool positive(double curvature, ConstView z, ConstView q) const {
+    return curvature > kEps * std::sqrt(dot(exec_, z, z)) * std::sqrt(dot(exec_, q, q));
+  }
+
+  void keep(Column& c, ConstView z, ConstView q, double scale) {
+    const bool all = options_.directions == 0;
+    if (all && static_cast<std::int64_t>(c.old.size()) >= options_.restart) {
+      c.old.clear();
+      report_.restarts += 1;
+    }
+    Direction next;
+    if (!all && static_cast<std::int64_t>(c.old.size()) >= options_.directions) {
+      next = std::move(c.old.front());
+      c.old.pop_front();
+    } else {
+      next = {Array<double>(exec_, 1, z.cols), Array<double>(exec_, 1, z.cols)};
+    }
+    add(exec_, scale, z, 0.0, next.d.view());
+    add(exec_, scale, q, 0.0, next.ad.view());
+    c.old.push_back(std::move(next));
+  }
+
+  // A callback whose steps gain less, on average over a window, than a plain gradient step would gain now does not earn
+  // its place. One product with A a window tells.
+  void watch() {
+    if (!ask_ || switched_ || options_.stall_window == 0 || report_.iterations % options_.stall_window != 0) return;
+    apply(r_.view(), q_.view());
+    double gained = 0, plain = 0;
+    for (std::int64_t j = 0; j < b_.rows; ++j) {
+      Column& c = column(j);
+      if (c.active && c.steps > 0) {
+        gained += c.gained / static_cast<double>(c.steps);
+        plain += std::pow(c.norm, 4) / dot(exec_, row(r_, j), row(q_, j));
+      }
+      c.gained = 0;
+      c.steps = 0;
+    }
+    if (gained >= plain) return;
+    switched_ = true;
+    report_.switched_at = report_.iterations;
+    report_.then = "residual";
+    ask_ = nullptr;
+    const std::int64_t rank =
+        options_.fallback_rank >= 0 ? options_.fallback_rank : std::min<std::int64_t>(b_.cols / 4, 50);
+    if (rank < 1) return;
+    const BlockMap counted = [this](ConstView in, View out) { apply(in, out); };
+    nystrom_ = std::make_unique<NystromPreconditioner>(exec_, counted, b_.cols, rank, 0.0, options_.seed);
+    if (!nystrom_->worthwhile()) return;
+    report_.then = "nystrom";
+    ask_ = [this](ConstView in, View out) { nystrom_->apply(in, out); };
+    for (Column& c : columns_) c.old.clear();
+  }
+
+  const Exec& exec_;
+  const BlockMap& a_;
+  ConstView b_;
+  View x_;
+  BlockMap ask_;
+  const FlexibleCgOptions& options_;
+  Array<double> r_, z_, q_, unit_;
+  std::vector<Column> columns_;
+  std::unique_ptr<NystromPreconditioner> nystrom_;
+  bool switched_ = false;
+  FlexibleCgReport report_;
+};
+
+}  // namespace
+
+BlockMap dense_map(const Exec& exec, MatrixView<const double> a) {
+  GRAMIAN_REQUIRE(a.rows == a.cols, shape_mismatch, "A must be square");
+  // A = A', so rows times A are the products.
+  return [&exec, a](ConstView in, View out) {
+    if (in.rows == 1) {
+      gemm<double>(exec, Trans::no, Trans::no, 1.0, a, ConstView(in.data, in.cols, 1), 0.0, {out.data, out.cols, 1});
+    } else {
+      gemm<double>(exec, Trans::no, Trans::no, 1.0, in, a, 0.0, out);
+    }
+  };
+}
+
+BlockMap sparse_map(const Exec& exec, const RowsView& a) {
+  GRAMIAN_REQUIRE(a.rows == a.cols, shape_mismatch, "A must be square");
+  return [&exec, a](ConstView in, View out) {
+    for (std::int64_t r = 0; r < in.rows; ++r)
+      sparse_multiply<double>(exec, a, ConstView(in.row(r), in.cols, 1), {out.row(r), out.cols, 1});
+  };
+}
+
+NystromPreconditioner::NystromPreconditioner(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank,
+                                             double mu, std::uint64_t seed)
+    : exec_(exec), mu_(mu) {
+  GRAMIAN_REQUIRE(rank >= 1 && rank <= n, invalid_argument, "the rank must lie in 1 .. n");
+  GRAMIAN_REQUIRE(std::isfinite(mu) && mu >= 0, invalid_argument, "mu must be finite and not negative");
+  // Rows are vectors: an orthonormal test matrix by Cholesky, which Gaussian rows are conditioned well enough for.
+  Array<double> omega(exec, rank, n), y(exec, rank, n);
+  fill_random<double>(exec, Distribution::gaussian, RngStream(seed, RngFamily::gaussian, 3), 1.0, omega.view());
+  for (int pass = 0; pass < 2; ++pass) {
+    SymmetricMatrix<double> l(exec, rank);
+    outer_gram_update(exec, 1.0, omega.view(), l);
+    GRAMIAN_REQUIRE(cholesky(exec, l) == 0, internal, "the random test matrix has dependent rows");
+    cholesky_solve_half<double>(exec, Trans::no, l, omega.view());
+  }
+  a(omega.view(), y.view());
+  const double shift = kEps * std::sqrt(static_cast<double>(n)) * [&] {
+    Array<double> sums(exec, rank);
+    row_sumsq<double>(exec, y.view(), sums.data());
+    std::vector<double> host(static_cast<std::size_t>(rank));
+    download<double>(exec, sums.view(), {host.data(), 1, rank});
+    double total = 0;
+    for (const double value : host) total += value;
+    return std::sqrt(total);
+  }();
+  add(exec, shift, omega.view(), 1.0, y.view());
+  // Omega Y' = L L', B = L^-1 Y: B'B is the approximation, and its eigenpairs are those of the small B B'.
+  Array<double> core(exec, rank, rank);
+  gemm<double>(exec, Trans::no, Trans::yes, 1.0, omega.view(), y.view(), 0.0, core.view());
+  SymmetricMatrix<double> l(exec, rank);
+  std::vector<double> host(static_cast<std::size_t>(rank * rank)), lower;
+  download<double>(exec, core.view(), {host.data(), rank, rank});
+  for (std::int64_t i = 0; i < rank; ++i)
+    for (std::int64_t j = 0; j <= i; ++j)
+      lower.push_back((host[static_cast<std::size_t>(i * rank + j)] + host[static_cast<std::size_t>(j * rank + i)]) / 2);
+  l.unpack(exec, lower.data());
+  GRAMIAN_REQUIRE(cholesky(exec, l) == 0, not_positive_definite,
+                  "A is not positive definite on a random subspace, so it has no Nystrom approximation");
+  cholesky_solve_half<double>(exec, Trans::no, l, y.view());
+  SymmetricMatrix<double> small(exec, rank);
+  outer_gram_update(exec, 1.0, y.view(), small);
+  std::vector<double> w;
+  Array<double> v;
+  symmetric_eigen(exec, small, w, v);
+  u_ = Array<double>(exec, rank, n);
+  gemm<double>(exec, Trans::no, Trans::no, 1.0, v.view(), y.view(), 0.0, u_.view());
+  // Eigenvalues at the level of rounding have no direction of their own: their rows are not used.
+  std::vector<double> unit, gain;
+  const double floor = 1e2 * kEps * static_cast<double>(n) * w.back();
+  double least = 0;
+  for (const double value : w)
+    if (value > floor && least == 0) least = std::max(value - shift, 0.0) + mu;
+  for (const double value : w) {
+    const double own = std::max(value - shift, 0.0) + mu;
+    unit.push_back(value > floor ? 1 / std::sqrt(value) : 0.0);
+    gain.push_back(value > floor && own > 0 ? least / own - 1 : 0.0);
+    eigenvalues_.push_back(std::max(value - shift, 0.0));
+  }
+  std::reverse(eigenvalues_.begin(), eigenvalues_.end());
+  scale_rows<double>(exec, unit, u_.view());
+  gains_ = Array<double>(exec, rank);
+  upload<double>(exec, {gain.data(), 1, rank}, gains_.view());
+}
+
+void NystromPreconditioner::apply(MatrixView<const double> in, MatrixView<double> out) const {
+  Array<double> t(exec_, in.rows, u_.rows());
+  gemm<double>(exec_, Trans::no, Trans::yes, 1.0, in, u_.view(), 0.0, t.view());
+  scale_columns<double>(exec_, gains_.data(), t.view());
+  add(exec_, 1.0, in, 0.0, out);
+  gemm<double>(exec_, Trans::no, Trans::no, 1.0, t.view(), u_.view(), 1.0, out);
+}
+
+bool NystromPreconditioner::worthwhile() const {
+  return eigenvalues_.back() + mu_ <= 0.1 * (eigenvalues_.front() + mu_);
+}
+
+FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<const double> b, MatrixView<double> x,
+                             const BlockMap& precondition, const FlexibleCgOptions& options) {
+  GRAMIAN_REQUIRE(x.rows == b.rows && x.cols == b.cols, shape_mismatch, "x and b differ in shape");
+  GRAMIAN_REQUIRE(options.directions >= 0 && options.restart >= 1, invalid_argument,
+                  "directions must not be negative, restart at least 1");
+  GRAMIAN_REQUIRE(options.rtol >= 0 && options.atol >= 0, invalid_argument, "tolerances must not be negative");
+  GRAMIAN_REQUIRE(options.fallback_rank <= b.cols, invalid_argument, "the rank of the fallback must not exceed n");
+  return Solver(exec, a, b, x, precondition, options).run();
+}
+
+}  // namespace gramian

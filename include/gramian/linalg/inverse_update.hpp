@@ -1,0 +1,72 @@
+// The inverse itself, where a caller needs it: P = H^-1 that follows H <- g H + beta X'X, one triangle, any number of
+// rows at a time. Where weights or solves are wanted, the Cholesky factor of update.hpp is the better record: it stays
+// exact to rounding, while an inverse keeps what its first rows lost. Hence the two ways back to an exact inverse below,
+// both from the matrix H, which is kept on request.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/exec.hpp"
+#include "gramian/core/export.hpp"
+#include "gramian/core/view.hpp"
+#include "gramian/linalg/symmetric.hpp"
+#include "gramian/linalg/update.hpp"
+
+namespace gramian {
+
+// out (n x n) = A, both triangles.
+GRAMIAN_EXPORT void symmetric_to_dense(const Exec& exec, const SymmetricMatrix<double>& a, MatrixView<double> out);
+
+struct RunningInverseOptions {
+  // Ageing stops for an update after which the trace of P would be above this: directions that no row looks into would
+  // grow by 1 / g a step without end.
+  double max_trace = std::numeric_limits<double>::infinity();
+  bool keep_matrix = false;       // H beside P: 4 d^2 bytes more, and P can be checked and renewed
+  std::int64_t check_every = 0;   // updates between checks of the residual; 0: when asked. Needs keep_matrix
+  double refresh_above = 1e-10;   // residual from which a check renews P
+  double least_left = kLeastLeft; // of a row that is taken out, as in cholesky_downdate
+};
+
+class GRAMIAN_EXPORT RunningInverse {
+ public:
+  // H = diagonal I, diagonal > 0. 4 d^2 bytes, 8 with keep_matrix.
+  RunningInverse(const Exec& exec, std::int64_t d, double diagonal, RunningInverseOptions options = {});
+
+  std::int64_t size() const { return p_.size(); }
+  const SymmetricMatrix<double>& inverse() const { return p_; }
+  std::int64_t updates() const { return updates_; }
+  std::int64_t held_back() const { return held_back_; }  // updates without ageing, for max_trace
+  std::int64_t refreshes() const { return refreshes_; }
+  double trace() const { return trace_; }
+  double largest_entry() const;  // the largest of the diagonal, and so of all: P is positive definite
+
+  // H becomes g H + beta X'X, X k x d (device), g in (0, 1], beta != 0. With beta < 0 rows go: where less than
+  // least_left of one would be left it is Error{not_positive_definite} naming it. On errors nothing has changed.
+  // 4 k d^2 flops; for any k reads P three times (a product takes each tile from both sides) and writes it once.
+  void update(double g, double beta, MatrixView<const double> x);
+  // P = keep P + add I, without H: what published rules of thumb do.
+  void blend(double keep, double add);
+  // out = X P, k x d. 2 k d^2 flops.
+  void multiply(MatrixView<const double> x, MatrixView<double> out) const;
+
+  // |I - P H|_F / sqrt(d), estimated from `probes` vectors of signs; 4 d^2 flops each. Needs keep_matrix.
+  double residual(int probes = 4) const;
+  // One Newton-Schulz step P <- 2 P - P H P, which squares the residual (below 1): 4 d^3 flops. Needs keep_matrix.
+  void refine();
+  // P from a Cholesky factor of H: d^3 flops. Needs keep_matrix.
+  void rebuild();
+
+ private:
+  void set_from_dense(MatrixView<const double> p);
+  void require_matrix() const;
+  void measure_trace();
+  Exec exec_;
+  RunningInverseOptions options_;
+  SymmetricMatrix<double> p_, h_;
+  double trace_ = 0;
+  std::int64_t updates_ = 0, held_back_ = 0, refreshes_ = 0;
+};
+
+}  // namespace gramian

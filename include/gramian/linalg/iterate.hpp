@@ -1,0 +1,79 @@
+// Conjugate directions for symmetric positive definite systems that accept any source of directions: a preconditioner
+// that changes from step to step, a network, a callback that misbehaves.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/exec.hpp"
+#include "gramian/core/export.hpp"
+#include "gramian/core/rows_view.hpp"
+#include "gramian/core/view.hpp"
+
+namespace gramian {
+
+// out = f(in) for k vectors of length n, one a row, in the memory of the device; out is not read.
+using BlockMap = std::function<void(MatrixView<const double> in, MatrixView<double> out)>;
+
+// Products with a symmetric matrix: dense (n x n, device) or CSR (host). The matrix must outlive the map.
+GRAMIAN_EXPORT BlockMap dense_map(const Exec& exec, MatrixView<const double> a);
+GRAMIAN_EXPORT BlockMap sparse_map(const Exec& exec, const RowsView& a);
+
+// P^-1 = I + U' diag((lambda_l + mu) / (lambda + mu) - 1) U with the leading eigenpairs of a randomized Nystrom
+// approximation of A: a preconditioner for A + mu I ("Randomized Nystrom Preconditioning"). Takes `rank` products with
+// A and 4 n rank^2 flops; n rank values.
+class GRAMIAN_EXPORT NystromPreconditioner {
+ public:
+  NystromPreconditioner(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank, double mu,
+                        std::uint64_t seed);
+  void apply(MatrixView<const double> in, MatrixView<double> out) const;
+  const std::vector<double>& eigenvalues() const { return eigenvalues_; }  // descending
+  // Whether the approximation reaches down far enough to help: (lambda_l + mu) <= (lambda_1 + mu) / 10. Of a flat
+  // spectrum it takes too few directions away.
+  bool worthwhile() const;
+
+ private:
+  Exec exec_;
+  double mu_;
+  std::vector<double> eigenvalues_;
+  Array<double> u_, gains_;  // rank x n rows; rank
+};
+
+struct FlexibleCgOptions {
+  std::int64_t directions = 2;       // earlier directions that a new one is made conjugate to; 0: all since the restart
+  std::int64_t restart = 50;         // with directions = 0: how many are kept before all are dropped
+  std::int64_t max_iterations = 0;   // 0: 10 n
+  double rtol = 1e-8, atol = 0;      // stop at |r| <= max(rtol |b|, atol)
+  std::int64_t stall_window = 20;    // steps after which the callback must have gained what gradient steps would; 0: off
+  std::int64_t fallback_rank = -1;   // of the Nystrom preconditioner that follows a callback that did not; 0: residuals
+                                     // alone, -1: min(n / 4, 50)
+  std::uint64_t seed = 0;
+};
+
+struct FlexibleCgReport {
+  std::int64_t iterations = 0, products = 0;  // products: vectors that A was applied to
+  std::int64_t fallbacks = 0;                 // directions of the callback that could not be used
+  std::int64_t restarts = 0;
+  std::int64_t switched_at = -1;              // step from which the callback was not asked any more
+  std::string then;                           // what took its place: "nystrom" or "residual"
+  bool converged = false;
+  std::vector<double> residual;               // |b - A x|, one per right-hand side, computed at the end
+  std::vector<std::vector<double>> decrease;  // per right-hand side and step: how far |x - x*|_A^2 fell
+};
+
+// Solves A x = b for k right-hand sides at once (k x n, device; x holds the start and becomes the answer).
+//
+// The callback receives residuals of unit length and returns any vector; its length does not matter. It is made
+// conjugate to the directions before it and the exact minimum along it is taken, so |x - x*|_A never rises, whatever
+// comes: the squared norm falls by (r'd)^2 / (d'A d) in each step. What cannot be used (zero, not finite, no curvature,
+// inside the span of the last directions) is replaced by the residual. With the residual itself this is the method of
+// conjugate gradients, with a fixed positive definite matrix its preconditioned form. Memory: 2 directions + 6 vectors.
+// Error{not_positive_definite} where a direction of negative curvature shows up.
+GRAMIAN_EXPORT FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<const double> b,
+                                            MatrixView<double> x, const BlockMap& precondition,
+                                            const FlexibleCgOptions& options);
+
+}  // namespace gramian
