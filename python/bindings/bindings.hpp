@@ -25,6 +25,7 @@ void bind_features(py::module_& module);
 void bind_fixed_point(py::module_& module);
 void bind_flow(py::module_& module);
 void bind_gram(py::module_& module);
+void bind_iterate(py::module_& module);
 void bind_kernels(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_analytic(py::module_& module);
@@ -34,6 +35,7 @@ void bind_leave_one_out(py::module_& module);
 void bind_influence(py::module_& module);
 void bind_quantiles(py::module_& module);
 void bind_heads(py::module_& module);
+void bind_second_order(py::module_& module);
 void bind_targets(py::module_& module);
 
 // An Exec whose cancel hook lets Python handle signals, at most ten times a second.

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_fixed_point(module);
   gramian::python::bind_gram(module);
   gramian::python::bind_flow(module);
+  gramian::python::bind_iterate(module);
   gramian::python::bind_kernels(module);
   gramian::python::bind_risk(module);
   gramian::python::bind_analytic(module);
@@ -21,5 +22,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_quantiles(module);
   gramian::python::bind_broad(module);
   gramian::python::bind_heads(module);
+  gramian::python::bind_second_order(module);
   gramian::python::bind_targets(module);
 }

@@ -16,7 +16,7 @@ from .model_files import load
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
-    from . import codes, federated, presets
+    from . import codes, federated, presets, second_order
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .frechet import FrechetPredictor, as_probabilities, embedding_metric, graph_metric, hierarchy_metric
     from .heads import AlignedClassifier, GaussianClassifier, LayerCombination, TranslatedClassifier, combine_layers
     from .influence import HarmfulRows, HeldOut, RidgeInfluence
+    from .iterate import FlexibleCgResult, flexible_cg
     from .kernels import (
         DeepKernel,
         DeepKernelClassifier,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from .quantiles import QuantileAggregator, pinball_loss
     from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
+    from .second_order import MFAC, MKOR, LogisticHead
+    from .softmax_regression import SoftmaxRegression
     from .truncated import TruncatedRidgeClassifier
     from .unlearning import DeletionRecord, unlearn
 
@@ -56,6 +59,7 @@ _HOMES = {
     "frechet": ("FrechetPredictor", "as_probabilities", "embedding_metric", "graph_metric", "hierarchy_metric"),
     "heads": ("AlignedClassifier", "GaussianClassifier", "LayerCombination", "TranslatedClassifier", "combine_layers"),
     "influence": ("HarmfulRows", "HeldOut", "RidgeInfluence"),
+    "iterate": ("FlexibleCgResult", "flexible_cg"),
     "kernels": (
         "DeepKernel",
         "DeepKernelClassifier",
@@ -71,6 +75,8 @@ _HOMES = {
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
+    "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
+    "softmax_regression": ("SoftmaxRegression",),
     "truncated": ("TruncatedRidgeClassifier",),
     "unlearning": ("DeletionRecord", "unlearn"),
 }
@@ -106,6 +112,7 @@ __all__ = [
     "DeletionRecord",
     "DualStreamClassifier",
     "FeatureChain",
+    "FlexibleCgResult",
     "FormatError",
     "FrechetPredictor",
     "FusedFeatures",
@@ -119,7 +126,10 @@ __all__ = [
     "InfiniteWidthEnsemble",
     "JackknifePlus",
     "LayerCombination",
+    "LogisticHead",
     "LooCurve",
+    "MFAC",
+    "MKOR",
     "NestedCurve",
     "QuantileAggregator",
     "RBFFeatures",
@@ -128,6 +138,7 @@ __all__ = [
     "RidgeInfluence",
     "RiskCurve",
     "SingularKernelClassifier",
+    "SoftmaxRegression",
     "Solution",
     "SolveReport",
     "TranslatedClassifier",
@@ -141,6 +152,7 @@ __all__ = [
     "cuda_available",
     "embedding_metric",
     "federated",
+    "flexible_cg",
     "graph_metric",
     "hermite_coefficients",
     "hierarchy_metric",
@@ -155,6 +167,7 @@ __all__ = [
     "plan_width",
     "presets",
     "ridge_solve",
+    "second_order",
     "set_num_threads",
     "unlearn",
 ]

@@ -1,6 +1,6 @@
 """The compiled module. Arguments arrive checked; the public face is the package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -604,3 +604,160 @@ class LabelScan:
     def labels(self) -> _Int64: ...
     @property
     def costs(self) -> _Float64: ...
+
+class RunningInverse:
+    def __init__(
+        self,
+        d: int,
+        diagonal: float,
+        max_trace: float,
+        keep_matrix: bool,
+        check_every: int,
+        refresh_above: float,
+        device: str,
+        threads: int,
+    ) -> None: ...
+    @property
+    def trace(self) -> float: ...
+    @property
+    def updates(self) -> int: ...
+    @property
+    def held_back(self) -> int: ...
+    @property
+    def refreshes(self) -> int: ...
+    def update(self, X: _Rows, forgetting: float, weight: float, one_by_one: bool) -> None: ...
+    def multiply(self, X: _Rows) -> _Float64: ...
+    def matrix(self) -> _Float64: ...
+    def residual(self) -> float: ...
+    def refine(self) -> None: ...
+    def rebuild(self) -> None: ...
+
+class KroneckerInverse:
+    def __init__(
+        self,
+        n_out: int,
+        n_in: int,
+        paper: bool,
+        decay: float,
+        limit: float,
+        stabilisation: float,
+        max_trace: float,
+        device: str,
+        threads: int,
+    ) -> None: ...
+    @property
+    def resets(self) -> int: ...
+    @property
+    def held_back(self) -> int: ...
+    def update(self, l: _Rows, r: _Rows) -> None: ...
+    def precondition(self, gradient: _Rows) -> _Float64: ...
+    def factor(self, left: bool) -> _Float64: ...
+
+class Mfac:
+    def __init__(
+        self, capacity: int, n_params: int, ridge: float, narrow: bool, dynamic: bool, device: str, threads: int
+    ) -> None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def refreshes(self) -> int: ...
+    def push(self, gradients: _Rows) -> None: ...
+    def replace(self, age: int, gradient: _Rows) -> None: ...
+    def refresh(self) -> None: ...
+    def solve(self, v: _Float64) -> _Float64: ...
+    def diagonal(self) -> _Float64: ...
+    def block(self, indices: Sequence[int]) -> _Float64: ...
+    def effective_dimension(self) -> float: ...
+
+def hutchinson_diagonal(
+    product: Callable[[_Float64], Any], n: int, samples: int, seed: int
+) -> tuple[_Float64, _Float64]: ...
+
+class StepState:
+    def __init__(self) -> None: ...
+    @property
+    def steps(self) -> int: ...
+    def adahessian(
+        self,
+        params: _Float64,
+        gradient: _Float64,
+        diagonal: _Float64 | None,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        power: float,
+        average: int,
+    ) -> tuple[_Float64, float]: ...
+    def sophia(
+        self,
+        params: _Float64,
+        gradient: _Float64,
+        diagonal: _Float64 | None,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        scale: float,
+        eps: float,
+    ) -> tuple[_Float64, float]: ...
+
+class LogisticObjective:
+    def __init__(
+        self,
+        X: _Rows,
+        codes: Any,
+        weight: _Float64 | None,
+        n_classes: int,
+        ridge: float,
+        intercept: bool,
+        device: str,
+        threads: int,
+    ) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    def evaluate(self, weights: _Float64) -> tuple[float, _Float64]: ...
+    def product(self, v: _Float64) -> _Float64: ...
+
+def fit_logistic(
+    X: _Rows,
+    codes: Any,
+    weight: _Float64 | None,
+    n_classes: int,
+    solver: str,
+    ridge: float,
+    intercept: bool,
+    max_iterations: int,
+    tol: float,
+    rate: float,
+    every: int,
+    seed: int,
+    device: str,
+    threads: int,
+) -> tuple[_Float64, dict[str, Any]]: ...
+def linear_scores(X: _Rows, weights: _Float64, intercept: bool, device: str, threads: int) -> _Float64: ...
+
+class SoftmaxObjective:
+    def __init__(self, A: _Rows, b: _Float64, ridge: float, device: str, threads: int) -> None: ...
+    def evaluate(self, x: _Float64, curvature: bool) -> tuple[float, _Float64, _Float64, _Float64, _Float64]: ...
+    def start(self) -> tuple[_Float64, int]: ...
+    def fit(self, x0: _Float64, max_iterations: int, tol: float) -> tuple[_Float64, dict[str, Any]]: ...
+
+def flexible_cg(
+    A: Any,
+    b: _Float64,
+    x0: _Float64,
+    precondition: Any,
+    flat: bool,
+    directions: int,
+    restart: int,
+    max_iterations: int,
+    rtol: float,
+    atol: float,
+    stall_window: int,
+    fallback_rank: int,
+    seed: int,
+    device: str,
+    threads: int,
+) -> tuple[_Float64, dict[str, Any]]: ...

@@ -34,6 +34,15 @@ def warn_data_conversion(message):
     warnings.warn(message, category, stacklevel=4)
 
 
+def warn_not_converged(message):
+    """Warns with scikit-learn's ConvergenceWarning where it is installed, else with UserWarning."""
+    try:
+        from sklearn.exceptions import ConvergenceWarning as category
+    except ImportError:
+        category = UserWarning
+    warnings.warn(message, category, stacklevel=3)
+
+
 # The compiled library counts threads in 32 bits; how many run is also bounded by the work there is.
 _MOST_THREADS = 2**31 - 1
 # Longer lists are shown by their first and last three entries.

@@ -1,0 +1,891 @@
+"""Second-order engines: running inverses, inverse Fisher products, diagonal estimates and steps, a logistic head."""
+
+import numpy as np
+
+from . import _core, _labels, _validate
+from .base import Estimator, draw_seed, thread_count, warn_not_converged
+
+_RULES = {"newton": (100, 1e-10), "adahessian": (2000, 1e-6), "sophia": (2000, 1e-6)}
+
+
+def _vector(values, name, length=None):
+    """A finite float64 vector."""
+    out = np.ascontiguousarray(_validate.readable(np.asarray(values), name), dtype=np.float64)
+    if out.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, got an array of shape {out.shape}")
+    if length is not None and len(out) != length:
+        raise ValueError(f"{name} has {len(out)} entries, expected {length}")
+    _validate.check_finite(out[:, np.newaxis], name)
+    return out
+
+
+def _rows(values, name, width=None):
+    """Rows (or one vector as a row) in a dtype that the compiled module reads."""
+    array = values if _validate.is_sparse(values) else np.asarray(values)
+    if array.ndim == 1:
+        array = array[np.newaxis, :]
+    rows = _validate.check_rows(array, "this", name=name)
+    if width is not None and rows.shape[1] != width:
+        raise ValueError(f"{name} has {rows.shape[1]} columns, expected {width}")
+    return rows
+
+
+def _fraction(value, name):
+    number = _validate.check_number(value, name, strict=True)
+    if number >= 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return number
+
+
+class RunningInverse:
+    """The inverse P of a matrix H that ages and takes rows: ``H <- forgetting H + weight X'X``.
+
+    For where the inverse itself is wanted: gains, leverages, preconditioners. For weights, `AnalyticRegressor` with
+    ``low_latency=True`` and ``forgetting`` is recursive least squares with a Cholesky factor, which stays exact.
+
+    Parameters
+    ----------
+    n_features : int
+    ridge : float, default=1.0
+        H begins as ``ridge * I``; > 0.
+    forgetting : float, default=1.0
+        Of each update, in (0, 1].
+    max_trace : float, default=None
+        An update after which the trace of P would be above this does not age: without it, directions that no row looks
+        into grow by 1 / forgetting a step until they overflow. `held_back_` counts.
+    keep_matrix : bool, default=False
+        Keep H beside P, so that P can be checked and renewed.
+    check_every : int, default=None
+        Updates between checks of the residual; P is renewed where it is above ``refresh_above``. Needs ``keep_matrix``.
+    refresh_above : float, default=1e-10
+    device : str, default="cpu"
+    n_jobs : int, default=None
+
+    Notes
+    -----
+    An update by k rows costs 4 k d^2 flops and, for any k, reads P three times and writes it once; P is one triangle,
+    4 d^2 bytes (as many again for H). A check costs 16 d^2 flops, a Newton-Schulz step 4 d^3, a rebuild d^3.
+
+    Examples
+    --------
+    >>> from gramian.second_order import RunningInverse
+    >>> inverse = RunningInverse(2, ridge=1.0).update([[1.0, 0.0]])
+    >>> inverse.matrix()
+    array([[0.5, 0. ],
+           [0. , 1. ]])
+    """
+
+    def __init__(
+        self,
+        n_features,
+        ridge=1.0,
+        forgetting=1.0,
+        max_trace=None,
+        keep_matrix=False,
+        check_every=None,
+        refresh_above=1e-10,
+        device="cpu",
+        n_jobs=None,
+    ):
+        self.n_features = _validate.check_count(n_features, "n_features")
+        self.forgetting = _validate.check_number(forgetting, "forgetting", strict=True)
+        if self.forgetting > 1:
+            raise ValueError(f"forgetting must be above 0 and at most 1, got {forgetting!r}")
+        if check_every is not None and not keep_matrix:
+            raise ValueError("check_every needs keep_matrix=True: a check compares the inverse with the matrix")
+        self._core = _core.RunningInverse(
+            self.n_features,
+            _validate.check_number(ridge, "ridge", strict=True),
+            np.inf if max_trace is None else _validate.check_number(max_trace, "max_trace", strict=True),
+            bool(keep_matrix),
+            0 if check_every is None else _validate.check_count(check_every, "check_every"),
+            _validate.check_number(refresh_above, "refresh_above"),
+            _validate.device_name(device),
+            thread_count(n_jobs),
+        )
+
+    def update(self, X, weight=1.0, together=True):
+        """Ages H and adds rows; a negative weight takes rows out.
+
+        Parameters
+        ----------
+        X : array-like of shape (k, n_features) or (n_features,)
+        weight : float, default=1.0
+            Not 0.
+        together : bool, default=True
+            All rows in one update, which ages once; False makes k updates, as if the rows came one by one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            Where the matrix would be singular without a row; nothing has changed then (with ``together=False`` the rows
+            before it are in).
+        """
+        weight = _validate.check_number(weight, "weight", low=-np.inf)
+        if weight == 0:
+            raise ValueError("weight must not be 0")
+        self._core.update(_rows(X, "X", self.n_features), self.forgetting, weight, not together)
+        return self
+
+    def multiply(self, X):
+        """``X P`` for rows X, (k, n_features)."""
+        return self._core.multiply(_rows(X, "X", self.n_features))
+
+    def matrix(self):
+        """P, (n_features, n_features)."""
+        return self._core.matrix()
+
+    def residual(self):
+        """``|I - P H|_F / sqrt(n_features)`` estimated from four vectors of signs. Needs ``keep_matrix``."""
+        return self._core.residual()
+
+    def refine(self):
+        """One Newton-Schulz step ``P <- 2 P - P H P``: squares a residual below 1. Needs ``keep_matrix``."""
+        self._core.refine()
+        return self
+
+    def rebuild(self):
+        """P from a Cholesky factor of H. Needs ``keep_matrix``."""
+        self._core.rebuild()
+        return self
+
+    @property
+    def trace_(self):
+        """Trace of P."""
+        return self._core.trace
+
+    @property
+    def held_back_(self):
+        """Updates that did not age because of ``max_trace``."""
+        return self._core.held_back
+
+    @property
+    def refreshes_(self):
+        """How often P was renewed from H."""
+        return self._core.refreshes
+
+    @property
+    def n_updates_(self):
+        """Updates made."""
+        return self._core.updates
+
+
+class MKOR:
+    """Kronecker-factored curvature of a layer with running inverses: ``W <- W - rate L^-1 dW R^-1``.
+
+    Parameters
+    ----------
+    n_out, n_in : int
+        Shape of the weights.
+    learning_rate : float, default=0.1
+    decay : float, default=0.95
+        In (0, 1).
+    mode : {"exact", "paper"}, default="exact"
+        "exact": L and R begin as identities and are averages, ``L <- decay L + (1 - decay) l l'``; what is applied is
+        their inverse. "paper": the rule of the published program, ``P <- decay P + (1 - decay) I`` followed by the
+        Sherman-Morrison formula for ``+ l l'``. That is the inverse of no average of ``l l'``; it is bounded by the
+        blend, not by what the gradients were. The two do not agree, and neither is a limit of the other.
+    rescale : bool, default=True
+        Give the step the Frobenius norm of the gradient, as published.
+    limit : float, default=2.0
+        "paper" only: an entry of either inverse above it resets both at the next update, whose vectors are not used.
+    stabilisation : float, default=0.1
+        "paper" only: the share of the identity that a reset mixes in; 1 starts again from the identity.
+    max_trace : float, default=1e8
+        "exact" only: mean diagonal entry of an inverse above which it does not age (see `RunningInverse`).
+    device : str, default="cpu"
+    n_jobs : int, default=None
+
+    Notes
+    -----
+    6 (n_out^2 + n_in^2) flops an update, 2 n_out n_in (n_out + n_in) a step, 4 (n_out^2 + n_in^2) bytes.
+    Source: "MKOR: Momentum-Enabled Kronecker-Factor-Based Optimizer Using Rank-1 Updates".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import MKOR
+    >>> layer = MKOR(2, 3, decay=0.5, learning_rate=1.0, rescale=False)
+    >>> layer.update([1.0, 0.0], [0.0, 0.0, 1.0]).step(np.zeros((2, 3)), np.ones((2, 3))).round(2)
+    array([[-2., -2., -1.],
+           [-4., -4., -2.]])
+    """
+
+    def __init__(
+        self,
+        n_out,
+        n_in,
+        learning_rate=0.1,
+        decay=0.95,
+        mode="exact",
+        rescale=True,
+        limit=2.0,
+        stabilisation=0.1,
+        max_trace=1e8,
+        device="cpu",
+        n_jobs=None,
+    ):
+        if mode not in ("exact", "paper"):
+            raise ValueError(f"mode must be 'exact' or 'paper', got {mode!r}")
+        self.n_out = _validate.check_count(n_out, "n_out")
+        self.n_in = _validate.check_count(n_in, "n_in")
+        self.learning_rate = _validate.check_number(learning_rate, "learning_rate")
+        self.mode = mode
+        self.rescale = bool(rescale)
+        self._core = _core.KroneckerInverse(
+            self.n_out,
+            self.n_in,
+            mode == "paper",
+            _fraction(decay, "decay"),
+            _validate.check_number(limit, "limit", strict=True),
+            _validate.check_number(stabilisation, "stabilisation", strict=True),
+            _validate.check_number(max_trace, "max_trace", strict=True),
+            _validate.device_name(device),
+            thread_count(n_jobs),
+        )
+
+    def update(self, output_gradient, activation):
+        """Takes one pair of vectors in: the gradient at the layer's output and its input.
+
+        Parameters
+        ----------
+        output_gradient : array-like of shape (n_out,) or (n, n_out)
+            Of a batch the mean counts, as published.
+        activation : array-like of shape (n_in,) or (n, n_in)
+
+        Returns
+        -------
+        self
+        """
+        left, right = (np.asarray(value, dtype=np.float64) for value in (output_gradient, activation))
+        left, right = (value.mean(axis=0) if value.ndim == 2 and len(value) else value for value in (left, right))
+        self._core.update(
+            _vector(left, "output_gradient", self.n_out)[np.newaxis, :],
+            _vector(right, "activation", self.n_in)[np.newaxis, :],
+        )
+        return self
+
+    def precondition(self, gradient):
+        """``L^-1 gradient R^-1``, (n_out, n_in)."""
+        rows = _rows(gradient, "gradient", self.n_in)
+        return self._core.precondition(rows)
+
+    def step(self, W, dW):
+        """The weights after one step; W is not changed.
+
+        Parameters
+        ----------
+        W, dW : array-like of shape (n_out, n_in)
+            Weights and the gradient of the loss.
+
+        Returns
+        -------
+        ndarray of shape (n_out, n_in)
+        """
+        W = np.asarray(W, dtype=np.float64)
+        if W.shape != (self.n_out, self.n_in):
+            raise ValueError(f"W has the shape {W.shape}, expected {(self.n_out, self.n_in)}")
+        move = self.precondition(dW)
+        if self.rescale:
+            size = np.linalg.norm(move)
+            move *= np.linalg.norm(dW) / size if size > 0 else 0.0
+        return W - self.learning_rate * move
+
+    @property
+    def left_inverse_(self):
+        """L^-1, (n_out, n_out)."""
+        return self._core.factor(True)
+
+    @property
+    def right_inverse_(self):
+        """R^-1, (n_in, n_in)."""
+        return self._core.factor(False)
+
+    @property
+    def resets_(self):
+        """Resets of both factors ("paper")."""
+        return self._core.resets
+
+    @property
+    def held_back_(self):
+        """Updates of a factor that did not age because of ``max_trace`` ("exact")."""
+        return self._core.held_back
+
+
+class MFAC:
+    """Products with the inverse of an empirical Fisher matrix ``F = ridge I + G'G / n_gradients``, matrix-free.
+
+    Parameters
+    ----------
+    n_gradients : int
+        Gradients that the window holds (m). While it holds fewer, those that are missing count as zeros.
+    ridge : float, default=1e-5
+        > 0.
+    dynamic : bool, default=True
+        The window moves: each gradient beyond ``n_gradients`` takes the place of the oldest. False takes all gradients
+        in one call and keeps ``L^-1 G`` in their place, so that an element of the inverse costs O(m).
+    dtype : {"float64", "float32"}, default="float64"
+        How gradients are kept. All sums are float64 in either case: the answers are those of the gradients as stored
+        (with ``dynamic=False`` of ``L^-1 G`` as stored).
+    device : str, default="cpu"
+    n_jobs : int, default=None
+
+    Notes
+    -----
+    For d parameters: memory d m values and 12 m^2 bytes. A gradient costs 2 d m + 8 m^2 flops: the Cholesky factor of
+    ``m ridge I + G G'`` is kept in the order of age, so that a replacement is an update by one row (for the gradient
+    that leaves) and a bordered row (for the one that comes), both free of cancellation. `ivp` costs 4 d m, two passes
+    over the gradients; `diag` 3 d m^2 (2 d m where static).
+    Source: "M-FAC: Efficient Matrix-Free Approximations of Second-Order Information"; pruning as in "Second Order
+    Derivatives for Network Pruning: Optimal Brain Surgeon".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import MFAC
+    >>> fisher = MFAC(n_gradients=1, ridge=1.0).push([1.0, 1.0])
+    >>> fisher.ivp([1.0, 0.0]).round(4)
+    array([ 0.6667, -0.3333])
+    """
+
+    def __init__(self, n_gradients, ridge=1e-5, dynamic=True, dtype="float64", device="cpu", n_jobs=None):
+        self.n_gradients = _validate.check_count(n_gradients, "n_gradients")
+        self.ridge = _validate.check_number(ridge, "ridge", strict=True)
+        self.dynamic = bool(dynamic)
+        self.dtype = _validate.product_dtype(dtype)
+        self.device = _validate.device_name(device)
+        self.n_jobs = n_jobs
+        self._threads = thread_count(n_jobs)
+        self._core = None
+        self.n_params_ = None
+
+    def push(self, gradients):
+        """Takes gradients in, the oldest first.
+
+        Parameters
+        ----------
+        gradients : array-like of shape (n_params,) or (k, n_params)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity, naming the row, and a second call of a static window.
+        numpy.linalg.LinAlgError
+            Where ``m ridge I + G G'`` is singular to rounding. Nothing has changed after an error.
+        """
+        rows = _rows(gradients, "gradients", self.n_params_)
+        core = self._core
+        if core is None:
+            core = _core.Mfac(
+                self.n_gradients,
+                rows.shape[1],
+                self.ridge,
+                self.dtype == "float32",
+                self.dynamic,
+                self.device,
+                self._threads,
+            )
+        core.push(rows)
+        self._core, self.n_params_ = core, rows.shape[1]
+        return self
+
+    def replace(self, age, gradient):
+        """Puts a gradient in the place of the one of this age (0: the oldest), and gives it that age. Returns self."""
+        core = self._ready()
+        age = _validate.check_count(age, "age", low=0)
+        core.replace(age, _rows(gradient, "gradients", self.n_params_))
+        return self
+
+    def refresh(self):
+        """Factors ``m ridge I + G G'`` anew: m^3 / 3 flops. Done by itself every ``n_gradients`` gradients."""
+        self._ready().refresh()
+        return self
+
+    def ivp(self, v):
+        """``F^-1 v``.
+
+        Parameters
+        ----------
+        v : array-like of shape (n_params,) or (k, n_params)
+
+        Returns
+        -------
+        ndarray of the same shape
+            To about eps ``|v| / ridge``: of a v within the span of the gradients little is left, so with a ridge far
+            below their squares its digits go.
+        """
+        core = self._ready()
+        array = np.asarray(v)
+        rows = np.ascontiguousarray(_rows(array, "v", self.n_params_), dtype=np.float64)
+        _validate.check_finite(rows, "v")
+        out = core.solve(rows)
+        return out[0] if array.ndim == 1 else out
+
+    def diag(self):
+        """The diagonal of ``F^-1``, (n_params,). Relative error about eps / (ridge times the entry)."""
+        return self._ready().diagonal()
+
+    def inverse_block(self, indices):
+        """``F^-1`` at these parameters, (q, q) for q indices: q^2 m flops, and q m^2 where the window moves."""
+        return self._ready().block(self._indices(indices))
+
+    def obs_scores(self, weights):
+        """How much the loss grows, to second order, when each weight is set to 0: ``w^2 / (2 diag F^-1)``."""
+        core = self._ready()
+        weights = _vector(weights, "weights", self.n_params_)
+        return weights**2 / (2 * core.diagonal())
+
+    def obs_update(self, weights, indices):
+        """Weights after setting some to 0 and moving the others to where the loss grows least.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_params,)
+        indices : int or sequence of int
+            Removed together, which costs less loss than one after the other without looking at the rest.
+
+        Returns
+        -------
+        ndarray of shape (n_params,)
+        """
+        core = self._ready()
+        weights = _vector(weights, "weights", self.n_params_)
+        indices = self._indices(np.atleast_1d(indices))
+        if len(set(indices)) != len(indices):
+            raise ValueError("indices must be different from each other")
+        units = np.zeros((len(indices), self.n_params_))
+        units[np.arange(len(indices)), indices] = 1
+        out = weights - np.linalg.solve(core.block(indices), weights[indices]) @ core.solve(units)
+        out[indices] = 0
+        return out
+
+    @property
+    def n_held_(self):
+        """Gradients in the window."""
+        return 0 if self._core is None else self._core.size
+
+    @property
+    def effective_dimension_(self):
+        """How many directions the window tells from the ridge: ``trace (m ridge I + G G')^-1 G G'``."""
+        return self._ready().effective_dimension()
+
+    @property
+    def refreshes_(self):
+        """Factors made anew."""
+        return self._ready().refreshes
+
+    def _indices(self, indices):
+        array = np.asarray(indices)
+        if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+            raise ValueError(f"indices must be a sequence of integers, got {indices!r}")
+        if array.min() < 0 or array.max() >= self.n_params_:
+            raise ValueError(
+                f"indices must lie in 0 .. {self.n_params_ - 1}, got {int(array.min())} .. {int(array.max())}"
+            )
+        return array.tolist()
+
+    def _ready(self):
+        if self._core is None:
+            raise ValueError("the window holds no gradient yet; push one first")
+        return self._core
+
+    def __repr__(self):
+        return f"MFAC(n_gradients={self.n_gradients}, ridge={self.ridge:g}, dynamic={self.dynamic})"
+
+
+def hutchinson_diagonal(hessian_product, n_params, n_samples=1, random_state=0):
+    """Hutchinson's estimate of the diagonal of a symmetric matrix from products with random signs.
+
+    Parameters
+    ----------
+    hessian_product : callable
+        Receives z of shape (n_params,), returns ``H z``.
+    n_params : int
+    n_samples : int, default=1
+        Products. The variance of entry i is the sum of the squares of the rest of its row over ``n_samples``.
+    random_state : int, Generator or None, default=0
+
+    Returns
+    -------
+    diagonal, error : ndarray of shape (n_params,)
+        The estimate, which is unbiased and exact for a diagonal matrix, and its standard error (zeros for one sample).
+    """
+    if not callable(hessian_product):
+        raise TypeError(f"hessian_product must be a function of a vector, got {hessian_product!r}")
+    return _core.hutchinson_diagonal(
+        hessian_product,
+        _validate.check_count(n_params, "n_params"),
+        _validate.check_count(n_samples, "n_samples"),
+        draw_seed(random_state),
+    )
+
+
+def _step(state, params, gradient, diagonal):
+    if state is None:
+        state = _core.StepState()
+    params = _vector(params, "params")
+    gradient = _vector(gradient, "gradient", len(params))
+    diagonal = None if diagonal is None else _vector(diagonal, "diagonal", len(params))
+    return state, params, gradient, diagonal
+
+
+def adahessian_step(
+    params,
+    gradient,
+    diagonal,
+    state=None,
+    learning_rate=0.15,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+    power=1.0,
+    average=1,
+):
+    """One AdaHessian step: Adam with the diagonal of the Hessian in the place of the gradient's size.
+
+    Parameters
+    ----------
+    params, gradient, diagonal : array-like of shape (n_params,)
+        ``diagonal`` from `hutchinson_diagonal`, one sample being enough.
+    state : StepState, default=None
+        What the step before returned; None begins a run.
+    learning_rate, beta1, beta2, eps : float
+    power : float, default=1.0
+        Of the averaged diagonal: 1 is Newton's scaling, 0 none.
+    average : int, default=1
+        Neighbours whose diagonals are averaged (the paper's spatial averaging, for filters of that size).
+
+    Returns
+    -------
+    params : ndarray of shape (n_params,)
+        The next parameters; the arguments are not changed.
+    state : StepState
+
+    Notes
+    -----
+    O(n_params). Source: "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning".
+    """
+    state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
+    out, _ = state.adahessian(
+        params,
+        gradient,
+        diagonal,
+        _validate.check_number(learning_rate, "learning_rate"),
+        _fraction(beta1, "beta1"),
+        _fraction(beta2, "beta2"),
+        _validate.check_number(eps, "eps"),
+        _validate.check_number(power, "power"),
+        _validate.check_count(average, "average"),
+    )
+    return out, state
+
+
+def sophia_step(
+    params, gradient, diagonal=None, state=None, learning_rate=0.05, beta1=0.9, beta2=0.99, scale=1.0, eps=1e-12
+):
+    """One Sophia step: averaged gradients over averaged diagonals, no entry moving by more than the learning rate.
+
+    Parameters
+    ----------
+    params, gradient : array-like of shape (n_params,)
+    diagonal : array-like of shape (n_params,), default=None
+        None between estimates; the first step needs one.
+    state : StepState, default=None
+        What the step before returned; None begins a run.
+    learning_rate, beta1, beta2, eps : float
+    scale : float, default=1.0
+        The paper's gamma: diagonals count this much, so a smaller one clips more.
+
+    Returns
+    -------
+    params : ndarray of shape (n_params,)
+    state : StepState
+    clipped : float
+        Share of the entries that moved by the whole learning rate.
+
+    Notes
+    -----
+    O(n_params). Source: "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training".
+    """
+    state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
+    out, clipped = state.sophia(
+        params,
+        gradient,
+        diagonal,
+        _validate.check_number(learning_rate, "learning_rate"),
+        _fraction(beta1, "beta1"),
+        _fraction(beta2, "beta2"),
+        _validate.check_number(scale, "scale", strict=True),
+        _validate.check_number(eps, "eps"),
+    )
+    return out, state, clipped
+
+
+class LogisticLoss:
+    """The loss that `LogisticHead` minimises, with its gradient and products with its Hessian, for loops of one's own.
+
+    ``sum_i w_i loss_i / sum w + ridge / (2 sum w) |W|^2`` on fixed features, intercepts unpenalised.
+
+    Parameters
+    ----------
+    X : array-like or CSR matrix of shape (n, d)
+    y : array-like of shape (n,)
+    ridge : float, default=1.0
+    fit_intercept : bool, default=True
+    sample_weight : array-like of shape (n,), default=None
+    device : str, default="cpu"
+    n_jobs : int, default=None
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    shape_ : (int, int)
+        Of the weights: a row per feature and one of intercepts; a column per class, one for two classes.
+
+    Notes
+    -----
+    An evaluation and a product cost 4 n d c flops and one pass over the rows.
+    """
+
+    def __init__(self, X, y, ridge=1.0, fit_intercept=True, sample_weight=None, device="cpu", n_jobs=None):
+        rows, labels, weight = _labelled(X, y, sample_weight, type(self).__name__)
+        self.classes_ = labels.values
+        self._core = _core.LogisticObjective(
+            rows,
+            labels.codes,
+            weight,
+            len(labels.values),
+            _validate.check_number(ridge, "ridge"),
+            bool(fit_intercept),
+            _validate.device_name(device),
+            thread_count(n_jobs),
+        )
+        self.shape_ = self._core.rows, self._core.columns
+
+    def _shaped(self, values, name):
+        values = np.asarray(values, dtype=np.float64)
+        if values.size != self.shape_[0] * self.shape_[1]:
+            raise ValueError(f"{name} has the shape {values.shape}, expected {self.shape_} or a vector of as many")
+        return np.ascontiguousarray(values.reshape(self.shape_))
+
+    def value_gradient(self, weights):
+        """(value, gradient in the shape of the argument) at weights of `shape_` or of the same size flat."""
+        value, gradient = self._core.evaluate(self._shaped(weights, "weights"))
+        return value, gradient.reshape(np.shape(weights))
+
+    def hessian_product(self, v):
+        """``H v`` at the weights of the last `value_gradient`."""
+        return self._core.product(self._shaped(v, "v")).reshape(np.shape(v))
+
+
+def _labelled(X, y, sample_weight, who):
+    """Rows, labels of two classes or more, and weights."""
+    y = _labels.as_array(y, who)
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead.")
+    rows = _validate.check_rows(X, who)
+    _validate.check_length(rows, y)
+    labels = _labels.encode(y)
+    if len(labels.values) < 2:
+        raise ValueError(
+            f"{who} needs samples of at least 2 classes in the data, but the data contains only one class: "
+            f"{labels.values[0]!r}"
+        )
+    return rows, labels, _validate.check_weight(sample_weight, rows.shape[0])
+
+
+class LogisticHead(Estimator):
+    """Logistic and softmax regression on fixed features, by second-order steps.
+
+    Minimises ``sum_i w_i loss_i + ridge / 2 |W|^2`` with unpenalised intercepts: scikit-learn's ``LogisticRegression``
+    with ``C = 1 / ridge``. Two classes have one column of weights, more have one each.
+
+    Parameters
+    ----------
+    ridge : float, default=1.0
+        >= 0. 0 has no minimum where the classes can be separated.
+    solver : {"newton", "adahessian", "sophia"}, default="newton"
+        "newton" solves with the Hessian, regularised by the square root of the gradient's norm, by preconditioned
+        conjugate gradients; it ends at the minimum to rounding. The other two take the rules of `adahessian_step` and
+        `sophia_step` on all rows with one random diagonal a step (every ten steps): they reach the minimum slowly, and
+        are there for comparison and as a test of the rules.
+    fit_intercept : bool, default=True
+    max_iter : int, default=None
+        None is 100 for "newton", else 2000.
+    tol : float, default=None
+        Largest entry of the gradient of the mean loss at which to stop; None is 1e-10 for "newton", else 1e-6.
+    learning_rate : float, default=None
+        Of "adahessian" and "sophia"; None is 1 and 0.3. Halved after 100 steps without a lower loss.
+    device : str, default="cpu"
+    n_jobs : int, default=None
+    random_state : int, RandomState, Generator or None, default=0
+        Of the random diagonals.
+    verbose : int, default=0
+        1 writes a line to stderr after each fit.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    n_iter_ : int
+    report_ : dict
+        "loss" and "gradient" (largest entry) of the mean loss, "iterations", "evaluations" of it, "products" with the
+        Hessian, "converged".
+    n_features_in_ : int
+    feature_names_in_ : ndarray, only where ``X`` has column names that are all strings.
+
+    Notes
+    -----
+    An iteration of "newton" costs 4 n d c flops an evaluation and a product, some ten products; its preconditioner
+    n d^2 once. Rows are kept as float64 up to 256 MiB and read anew in each pass beyond. Rows of weight 0 take no part,
+    but for naming classes.
+    Sources: "Regularized Newton Method with Global O(1/k^2) Convergence"; the preconditioner is the bound of
+    "Multinomial logistic regression algorithm".
+
+    Examples
+    --------
+    >>> from gramian import LogisticHead
+    >>> head = LogisticHead(ridge=0.1).fit([[0.0], [1.0], [3.0], [4.0]], ["no", "no", "yes", "yes"])
+    >>> head.predict([[0.5], [3.5]])
+    array(['no', 'yes'], dtype='<U3')
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self,
+        ridge=1.0,
+        solver="newton",
+        fit_intercept=True,
+        max_iter=None,
+        tol=None,
+        learning_rate=None,
+        device="cpu",
+        n_jobs=None,
+        random_state=0,
+        verbose=0,
+    ):
+        self.ridge = ridge
+        self.solver = solver
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.learning_rate = learning_rate
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None):
+        """Learns from these rows alone. The old model is kept until the new one is complete.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n, d)
+        y : array-like of shape (n,)
+            Labels of two classes or more: bool, int, float (whole numbers), str or bytes.
+        sample_weight : array-like of shape (n,), default=None
+            >= 0, not all zero.
+
+        Returns
+        -------
+        self
+        """
+        if self.solver not in _RULES:
+            raise ValueError(f"solver must be one of {', '.join(map(repr, _RULES))}, got {self.solver!r}")
+        most, tol = _RULES[self.solver]
+        who = type(self).__name__
+        rows, labels, weight = _labelled(X, y, sample_weight, who)
+        names = _validate.column_names(X)
+        weights, report = _core.fit_logistic(
+            rows,
+            labels.codes,
+            weight,
+            len(labels.values),
+            self.solver,
+            _validate.check_number(self.ridge, "ridge"),
+            bool(self.fit_intercept),
+            most if self.max_iter is None else _validate.check_count(self.max_iter, "max_iter"),
+            tol if self.tol is None else _validate.check_number(self.tol, "tol"),
+            0.0
+            if self.learning_rate is None
+            else _validate.check_number(self.learning_rate, "learning_rate", strict=True),
+            10,
+            draw_seed(self.random_state) if self.solver != "newton" else 0,
+            _validate.device_name(self.device),
+            thread_count(self.n_jobs),
+        )
+        width = rows.shape[1]
+        self.classes_ = labels.values
+        self.coef_ = np.ascontiguousarray(weights[:width].T)
+        self.intercept_ = weights[width].copy() if self.fit_intercept else np.zeros(weights.shape[1])
+        self.n_iter_ = max(1, report["iterations"])
+        self.report_ = report
+        self.n_features_in_ = width
+        self._set_feature_names(names)
+        if self.verbose:
+            import sys
+
+            print(f"[{who}] {report['iterations']} steps, gradient {report['gradient']:.1e}", file=sys.stderr)
+        if not report["converged"]:
+            warn_not_converged(
+                f"{who} stopped after {report['iterations']} steps with a gradient of {report['gradient']:.1e}; more "
+                "steps (max_iter), scaled features or a larger ridge help"
+            )
+        return self
+
+    def decision_function(self, X):
+        """Scores: (n,), positive for ``classes_[1]``, for two classes, else (n, n_classes)."""
+        scores = self._scores(X)
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _scores(self, X):
+        if not hasattr(self, "coef_"):
+            self._raise_not_fitted()
+        who = type(self).__name__
+        _validate.check_column_names(X, getattr(self, "feature_names_in_", None), who)
+        rows = _validate.check_rows(X, who)
+        _validate.check_width(rows, self.n_features_in_, who)
+        weights = np.vstack([self.coef_.T, self.intercept_])
+        return _core.linear_scores(rows, weights, True, _validate.device_name(self.device), thread_count(self.n_jobs))
+
+    def predict_log_proba(self, X):
+        """Logarithms of `predict_proba`."""
+        scores = self._scores(X)
+        if scores.shape[1] == 1:
+            return -np.logaddexp(0, np.hstack([scores, -scores]))
+        scores -= scores.max(axis=1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, (n, n_classes)."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X):
+        """The most probable class of each row, the first of equals."""
+        scores = self._scores(X)
+        return self.classes_[(scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)]
+
+    def score(self, X, y, sample_weight=None):
+        """Mean accuracy."""
+        y = _labels.as_array(y, type(self).__name__).reshape(-1)
+        predicted = self.predict(X)
+        if y.shape != predicted.shape:
+            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
+        return float(np.average(predicted == y, weights=_validate.check_weight_of_score(sample_weight, len(y))))
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags
+
+        tags = self._tags("classifier", target_required=True)
+        tags.classifier_tags = ClassifierTags()
+        return tags
