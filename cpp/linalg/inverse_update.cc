@@ -90,7 +90,8 @@ void symmetric_to_dense(const Exec& exec, const SymmetricMatrix<double>& a, Matr
     const MatrixView<double> rows = a.tiles_of_row(i, 0, i + 1);
     axpby<double, double>(exec, 1.0, rows, 0.0, out.block(i * edge, 0, rows.rows, rows.cols));
   }
-  if (a.size() > 0) GRAMIAN_CALL(exec, symmetrize, code_of<double>(), out.rows, static_cast<void*>(out.data), out.stride);
+  if (a.size() > 0)
+    GRAMIAN_CALL(exec, symmetrize, code_of<double>(), out.rows, static_cast<void*>(out.data), out.stride);
 }
 
 RunningInverse::RunningInverse(const Exec& exec, std::int64_t d, double diagonal, RunningInverseOptions options)
@@ -119,8 +120,8 @@ void RunningInverse::multiply(MatrixView<const double> x, MatrixView<double> out
 }
 
 void RunningInverse::update(double g, double beta, MatrixView<const double> x) {
-  GRAMIAN_REQUIRE(x.cols == size(), shape_mismatch, "the rows have " + std::to_string(x.cols) +
-                                                        " features, the inverse has " + std::to_string(size()));
+  GRAMIAN_REQUIRE(x.cols == size(), shape_mismatch,
+                  "the rows have " + std::to_string(x.cols) + " features, the inverse has " + std::to_string(size()));
   GRAMIAN_REQUIRE(g > 0 && g <= 1, invalid_argument, "forgetting must be above 0 and at most 1");
   GRAMIAN_REQUIRE(std::isfinite(beta) && beta != 0, invalid_argument, "the weight must be finite and not 0");
   const std::int64_t k = x.rows;

@@ -322,7 +322,8 @@ NystromPreconditioner::NystromPreconditioner(const Exec& exec, const BlockMap& a
   download<double>(exec, core.view(), {host.data(), rank, rank});
   for (std::int64_t i = 0; i < rank; ++i)
     for (std::int64_t j = 0; j <= i; ++j)
-      lower.push_back((host[static_cast<std::size_t>(i * rank + j)] + host[static_cast<std::size_t>(j * rank + i)]) / 2);
+      lower.push_back((host[static_cast<std::size_t>(i * rank + j)] + host[static_cast<std::size_t>(j * rank + i)]) /
+                      2);
   l.unpack(exec, lower.data());
   GRAMIAN_REQUIRE(cholesky(exec, l) == 0, not_positive_definite,
                   "A is not positive definite on a random subspace, so it has no Nystrom approximation");

@@ -31,9 +31,9 @@ KroneckerInverse::KroneckerInverse(const Exec& exec, std::int64_t n_out, std::in
 }
 
 void KroneckerInverse::update(MatrixView<const double> l, MatrixView<const double> r) {
-  GRAMIAN_REQUIRE(l.rows == 1 && l.cols == left_.size() && r.rows == 1 && r.cols == right_.size(), shape_mismatch,
-                  "the vectors must have " + std::to_string(left_.size()) + " and " + std::to_string(right_.size()) +
-                      " entries");
+  GRAMIAN_REQUIRE(
+      l.rows == 1 && l.cols == left_.size() && r.rows == 1 && r.cols == right_.size(), shape_mismatch,
+      "the vectors must have " + std::to_string(left_.size()) + " and " + std::to_string(right_.size()) + " entries");
   const double g = options_.decay;
   if (options_.mode == KroneckerInverseOptions::Mode::exact) {
     left_.update(g, 1 - g, l);
@@ -55,9 +55,9 @@ void KroneckerInverse::update(MatrixView<const double> l, MatrixView<const doubl
 }
 
 void KroneckerInverse::precondition(MatrixView<double> g) const {
-  GRAMIAN_REQUIRE(g.rows == left_.size() && g.cols == right_.size(), shape_mismatch,
-                  "the gradient must have the shape (" + std::to_string(left_.size()) + ", " +
-                      std::to_string(right_.size()) + ")");
+  GRAMIAN_REQUIRE(
+      g.rows == left_.size() && g.cols == right_.size(), shape_mismatch,
+      "the gradient must have the shape (" + std::to_string(left_.size()) + ", " + std::to_string(right_.size()) + ")");
   Array<double> product(exec_, g.rows, g.cols), square(exec_, g.cols, g.cols);
   symmetric_multiply(exec_, 1.0, left_.inverse(), g, 0.0, product.view());
   symmetric_to_dense(exec_, right_.inverse(), square.view());

@@ -18,8 +18,8 @@ namespace gramian {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr std::int64_t kTask = 512;            // rows of a task of the loops over scores
-constexpr std::int64_t kLargestBound = 4096;   // wider systems are solved without the bound
+constexpr std::int64_t kTask = 512;           // rows of a task of the loops over scores
+constexpr std::int64_t kLargestBound = 4096;  // wider systems are solved without the bound
 constexpr int kMostTrials = 30;
 constexpr double kArmijo = 1e-4;
 constexpr int kPatience = 100;  // steps without a lower loss, momentum swings through many, before the rate is halved
@@ -169,9 +169,9 @@ std::int64_t LogisticObjective::products() const {
 
 double LogisticObjective::evaluate(MatrixView<const double> w, MatrixView<double> gradient) {
   Impl& my = *impl_;
-  GRAMIAN_REQUIRE(w.rows == rows() && w.cols == columns() && gradient.rows == w.rows && gradient.cols == w.cols,
-                  shape_mismatch, "the weights must have the shape (" + std::to_string(rows()) + ", " +
-                                      std::to_string(columns()) + ")");
+  GRAMIAN_REQUIRE(
+      w.rows == rows() && w.cols == columns() && gradient.rows == w.rows && gradient.cols == w.cols, shape_mismatch,
+      "the weights must have the shape (" + std::to_string(rows()) + ", " + std::to_string(columns()) + ")");
   my.pass(w, gradient, [&](std::int64_t r, double* s) { my.one_row(r, s); });
   my.evaluations += 1;
   double sum = 0;
@@ -187,8 +187,9 @@ double LogisticObjective::evaluate(MatrixView<const double> w, MatrixView<double
 void LogisticObjective::hessian_times(MatrixView<const double> v, MatrixView<double> out) {
   Impl& my = *impl_;
   GRAMIAN_REQUIRE(my.evaluations > 0, invalid_argument, "the Hessian is that of a point: evaluate one first");
-  GRAMIAN_REQUIRE(v.rows == rows() && v.cols == columns() && out.rows == v.rows && out.cols == v.cols, shape_mismatch,
-                  "the vectors must have the shape (" + std::to_string(rows()) + ", " + std::to_string(columns()) + ")");
+  GRAMIAN_REQUIRE(
+      v.rows == rows() && v.cols == columns() && out.rows == v.rows && out.cols == v.cols, shape_mismatch,
+      "the vectors must have the shape (" + std::to_string(rows()) + ", " + std::to_string(columns()) + ")");
   my.pass(v, out, [&](std::int64_t r, double* s) { my.one_row_second(r, s); });
   my.products += 1;
 }
@@ -220,9 +221,8 @@ void LogisticObjective::make_bound() {
   my.bound = std::move(a);
 }
 
-void LogisticObjective::solve_bound(MatrixView<double> v) const {
-  cholesky_solve_half<double>(impl_->exec, Trans::no, impl_->bound, v);
-  cholesky_solve_half<double>(impl_->exec, Trans::yes, impl_->bound, v);
+void LogisticObjective::solve_bound_half(Trans trans, MatrixView<double> v) const {
+  cholesky_solve_half<double>(impl_->exec, trans, impl_->bound, v);
 }
 
 namespace {
@@ -250,60 +250,75 @@ class Walk {
     objective_.hessian_times(x_.view(), y_.view());
     take(out);
   }
-  // s of (H + mu I) s = -g.
-  std::vector<double> newton_step(const std::vector<double>& g, double mu, double accuracy, bool bound) {
-    const auto shaped = [&](auto view) {
-      return decltype(view)(view.data, objective_.rows(), objective_.columns());
-    };
+  // Vectors of the weights in coordinates in which the bound is the identity: t = L' s, and L^-1 g for gradients.
+  void use_bound() {
+    objective_.make_bound();
+    bound_ = true;
+  }
+  double size_of(const std::vector<double>& gradient) {
+    put(gradient.data());
+    half(Trans::no, x_.view());
+    double sum = 0;
+    std::vector<double> host(at(size_));
+    download<double>(exec_, {x_.data(), 1, size_}, {host.data(), 1, size_});
+    for (const double value : host) sum += value * value;
+    return std::sqrt(sum);
+  }
+  // s of (H + mu M) s = -g.
+  std::vector<double> newton_step(const std::vector<double>& g, double mu, double accuracy) {
+    const auto shaped = [&](auto view) { return decltype(view)(view.data, objective_.rows(), objective_.columns()); };
     const BlockMap product = [&](MatrixView<const double> in, MatrixView<double> out) {
-      objective_.hessian_times(shaped(in), shaped(out));
+      axpby<double, double>(exec_, 1.0, shaped(in), 0.0, x_.view());
+      half(Trans::yes, x_.view());
+      objective_.hessian_times(x_.view(), shaped(out));
+      half(Trans::no, shaped(out));
       axpby<double, double>(exec_, mu, in, 1.0, out);
-    };
-    const BlockMap solve = [&](MatrixView<const double> in, MatrixView<double> out) {
-      axpby<double, double>(exec_, 1.0, in, 0.0, out);
-      objective_.solve_bound(shaped(out));
     };
     Array<double> b(exec_, 1, size_), s(exec_, 1, size_);
     std::vector<double> out(at(size_));
     for (std::size_t k = 0; k < g.size(); ++k) out[k] = -g[k];
     upload<double>(exec_, {out.data(), 1, size_}, b.view());
+    half(Trans::no, shaped(b.view()));
     axpby<double, double>(exec_, 0.0, {}, 0.0, s.view());
     FlexibleCgOptions options;
     options.rtol = accuracy;
     options.stall_window = 0;
     options.max_iterations = std::min<std::int64_t>(200, 2 * size_);
-    flexible_cg(exec_, product, b.view(), s.view(), bound ? solve : BlockMap(), options);
+    flexible_cg(exec_, product, b.view(), s.view(), {}, options);
+    half(Trans::yes, shaped(s.view()));
     download<double>(exec_, s.view(), {out.data(), 1, size_});
     return out;
   }
 
  private:
+  void half(Trans trans, MatrixView<double> v) const {
+    if (bound_) objective_.solve_bound_half(trans, v);
+  }
   void put(const double* host) { upload<double>(exec_, {host, 1, size_}, {x_.data(), 1, size_}); }
   void take(double* host) const { download<double>(exec_, {y_.data(), 1, size_}, {host, 1, size_}); }
   const Exec& exec_;
   LogisticObjective& objective_;
   std::int64_t size_;
+  bool bound_ = false;
   Array<double> x_, y_;
 };
 
 void by_newton(LogisticObjective& objective, Walk& walk, const LogisticOptions& options, LogisticFit& fit) {
-  const bool bound = objective.rows() <= kLargestBound;
-  if (bound) objective.make_bound();
+  if (objective.rows() <= kLargestBound) walk.use_bound();
   std::vector<double> g;
   fit.loss = walk.evaluate(fit.weights, g);
   double h = 1e-3;
   for (; fit.iterations < options.max_iterations && !(largest(g) <= options.tol); ++fit.iterations) {
-    const double size = std::sqrt(dot(g, g));
+    const double size = walk.size_of(g);
     bool moved = false;
     for (int trial = 0; trial < kMostTrials && !moved; ++trial) {
-      const std::vector<double> s =
-          walk.newton_step(g, std::sqrt(h * size), std::min(1e-2, std::sqrt(size) * 1e-2), bound);
+      const std::vector<double> s = walk.newton_step(g, std::sqrt(h * size), std::min(1e-2, std::sqrt(size) * 1e-2));
       std::vector<double> next(fit.weights), next_g;
       for (std::size_t k = 0; k < s.size(); ++k) next[k] += s[k];
       const double loss = walk.evaluate(next, next_g);
       // Near the minimum the loss is all rounding; there the gradient tells.
       const bool descends = loss <= fit.loss + kArmijo * dot(g, s);
-      moved = descends || (loss <= fit.loss * (1 + 8 * kEps) && std::sqrt(dot(next_g, next_g)) <= 0.5 * size);
+      moved = descends || (loss <= fit.loss * (1 + 8 * kEps) && walk.size_of(next_g) <= 0.5 * size);
       if (!moved) {
         h *= 8;
         // Products with the Hessian are those of the last point evaluated.
@@ -347,11 +362,9 @@ void by_diagonal(Walk& walk, const LogisticOptions& options, const Exec& exec, L
       clip.rate /= 2;
       above = 0;
     }
-    const bool look = !sophia || fit.iterations % options.every == 0;
-    DiagonalEstimate d;
-    if (look) d = hutchinson_diagonal(exec, product, walk.size(), 1, options.seed, fit.iterations);
+    const DiagonalEstimate d = hutchinson_diagonal(exec, product, walk.size(), 1, options.seed, fit.iterations);
     if (sophia) {
-      sophia_step(clip, walk.size(), g.data(), look ? d.diagonal.data() : nullptr, state, w.data());
+      sophia_step(clip, walk.size(), g.data(), d.diagonal.data(), state, w.data());
     } else {
       adahessian_step(ada, walk.size(), g.data(), d.diagonal.data(), state, w.data());
     }
@@ -362,8 +375,7 @@ void by_diagonal(Walk& walk, const LogisticOptions& options, const Exec& exec, L
 
 LogisticFit fit_logistic(const Exec& exec, const RowsView& x, const std::int64_t* codes, const double* weight,
                          std::int64_t n_classes, const LogisticOptions& options) {
-  GRAMIAN_REQUIRE(options.max_iterations >= 1 && options.every >= 1, invalid_argument,
-                  "max_iter and the steps between diagonals must be at least 1");
+  GRAMIAN_REQUIRE(options.max_iterations >= 1, invalid_argument, "max_iter must be at least 1");
   GRAMIAN_REQUIRE(options.tol >= 0 && options.rate >= 0, invalid_argument, "tol and the rate must not be negative");
   LogisticObjective objective(exec, x, codes, weight, n_classes, options.ridge, options.intercept);
   Walk walk(exec, objective);

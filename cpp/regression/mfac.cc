@@ -77,8 +77,7 @@ MatrixView<const double> Mfac::columns(std::int64_t begin, std::int64_t width, A
 
 Array<double> Mfac::load(const RowsView& rows) const {
   GRAMIAN_REQUIRE(rows.cols == n_params_, shape_mismatch,
-                  "gradients have " + std::to_string(rows.cols) + " parameters, expected " +
-                      std::to_string(n_params_));
+                  "gradients have " + std::to_string(rows.cols) + " parameters, expected " + std::to_string(n_params_));
   const std::int64_t used = std::min(rows.rows, capacity_);
   Array<double> out(exec_, used, n_params_);
   load_rows<double>(exec_, rows.slice(rows.rows - used, used), nullptr, nullptr, out.view(), "gradients");

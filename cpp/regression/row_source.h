@@ -17,8 +17,8 @@ class RowSource {
   RowSource(const Exec& exec, const RowsView& x, bool ones, const char* name)
       : exec_(exec), x_(x), ones_(ones), name_(name) {
     // About 16 MiB a block.
-    edge_ = std::clamp<std::int64_t>((std::int64_t{1} << 21) / std::max<std::int64_t>(1, width()) / 256 * 256, 256,
-                                     8192);
+    edge_ =
+        std::clamp<std::int64_t>((std::int64_t{1} << 21) / std::max<std::int64_t>(1, width()) / 256 * 256, 256, 8192);
     if (x.rows * width() > kKept) return;
     kept_ = Array<double>(exec, x.rows, width());
     for (std::int64_t begin = 0; begin < x.rows; begin += edge_)

@@ -39,7 +39,8 @@ struct SoftmaxObjective::Impl {
     GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, invalid_argument, "A has no rows or no columns");
     GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument, "ridge must be finite and not negative");
     for (std::int64_t r = 0; r < a.rows; ++r)
-      GRAMIAN_REQUIRE(std::isfinite(b[at(r)]), non_finite, "b contains NaN or infinity, first in row " + std::to_string(r));
+      GRAMIAN_REQUIRE(std::isfinite(b[at(r)]), non_finite,
+                      "b contains NaN or infinity, first in row " + std::to_string(r));
     source.for_blocks([&](std::int64_t, MatrixView<const double> block) {
       Array<double> squares(exec, block.rows);
       row_sumsq<double>(exec, block, squares.data());

@@ -114,7 +114,8 @@ std::unique_ptr<KroneckerBox> make_kronecker(std::int64_t n_out, std::int64_t n_
 void kronecker_update(KroneckerBox& self, const py::object& l, const py::object& r) {
   const RowsIn left(l, "output_gradient"), right(r, "activation");
   self.model.write([&](KroneckerInverse& model) {
-    const Array<double> a = on_device(self.exec, left, "output_gradient"), b = on_device(self.exec, right, "activation");
+    const Array<double> a = on_device(self.exec, left, "output_gradient"),
+                        b = on_device(self.exec, right, "activation");
     model.update(a.view(), b.view());
   });
 }
@@ -227,15 +228,19 @@ py::tuple stepped(StepState& state, const Values& w, const Values& gradient, con
 py::tuple adahessian(StepState& state, const Values& w, const Values& gradient, const py::object& diagonal, double rate,
                      double beta1, double beta2, double eps, double power, std::int64_t average) {
   const AdaHessianRule rule{rate, beta1, beta2, eps, power, average};
-  return stepped(state, w, gradient, diagonal, [&](std::int64_t n, const double* g, const double* d, StepState& kept,
-                                                   double* to) { return adahessian_step(rule, n, g, d, kept, to); });
+  return stepped(state, w, gradient, diagonal,
+                 [&](std::int64_t n, const double* g, const double* d, StepState& kept, double* to) {
+                   return adahessian_step(rule, n, g, d, kept, to);
+                 });
 }
 
 py::tuple sophia(StepState& state, const Values& w, const Values& gradient, const py::object& diagonal, double rate,
                  double beta1, double beta2, double scale, double eps) {
   const SophiaRule rule{rate, beta1, beta2, scale, eps};
-  return stepped(state, w, gradient, diagonal, [&](std::int64_t n, const double* g, const double* d, StepState& kept,
-                                                   double* to) { return sophia_step(rule, n, g, d, kept, to); });
+  return stepped(state, w, gradient, diagonal,
+                 [&](std::int64_t n, const double* g, const double* d, StepState& kept, double* to) {
+                   return sophia_step(rule, n, g, d, kept, to);
+                 });
 }
 
 // --- heads ---------------------------------------------------------------------------------------------------------
@@ -293,7 +298,7 @@ class LogisticBox {
 
 py::tuple logistic_fit(const py::object& x, const py::object& codes, const py::object& weight, std::int64_t n_classes,
                        const std::string& solver, double ridge, bool intercept, std::int64_t max_iterations, double tol,
-                       double rate, std::int64_t every, std::uint64_t seed, const std::string& device, int threads) {
+                       double rate, std::uint64_t seed, const std::string& device, int threads) {
   const RowsIn rows(x, "X");
   const VectorIn<std::int64_t> labels(codes, rows.rows(), "y");
   const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
@@ -306,7 +311,6 @@ py::tuple logistic_fit(const py::object& x, const py::object& codes, const py::o
   options.max_iterations = max_iterations;
   options.tol = tol;
   options.rate = rate;
-  options.every = every;
   options.seed = seed;
   LogisticFit fit;
   without_gil([&] {
@@ -461,11 +465,10 @@ void bind_mfac(py::module_& module) {
            [](const MfacBox& self) {
              return value_of<double>(self, [](const Mfac& model) { return model.effective_dimension(); });
            })
-      .def_property_readonly(
-          "size",
-          [](const MfacBox& self) {
-            return value_of<std::int64_t>(self, [](const Mfac& model) { return model.size(); });
-          })
+      .def_property_readonly("size",
+                             [](const MfacBox& self) {
+                               return value_of<std::int64_t>(self, [](const Mfac& model) { return model.size(); });
+                             })
       .def_property_readonly("refreshes", [](const MfacBox& self) {
         return value_of<std::int64_t>(self, [](const Mfac& model) { return model.refreshes(); });
       });
@@ -484,12 +487,11 @@ void bind_second_order(py::module_& module) {
            py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("power"), py::arg("average"))
       .def("sophia", &sophia, py::arg("params"), py::arg("gradient"), py::arg("diagonal"), py::arg("rate"),
            py::arg("beta1"), py::arg("beta2"), py::arg("scale"), py::arg("eps"))
-      .def(py::pickle(
-          [](const StepState& self) { return py::make_tuple(self.m, self.v, self.steps, self.diagonals); },
-          [](const py::tuple& parts) {
-            return StepState{parts[0].cast<std::vector<double>>(), parts[1].cast<std::vector<double>>(),
-                             parts[2].cast<std::int64_t>(), parts[3].cast<std::int64_t>()};
-          }));
+      .def(py::pickle([](const StepState& self) { return py::make_tuple(self.m, self.v, self.steps, self.diagonals); },
+                      [](const py::tuple& parts) {
+                        return StepState{parts[0].cast<std::vector<double>>(), parts[1].cast<std::vector<double>>(),
+                                         parts[2].cast<std::int64_t>(), parts[3].cast<std::int64_t>()};
+                      }));
   py::class_<LogisticBox>(module, "LogisticObjective")
       .def(py::init<const py::object&, const py::object&, const py::object&, std::int64_t, double, bool,
                     const std::string&, int>(),
@@ -501,7 +503,7 @@ void bind_second_order(py::module_& module) {
       .def("product", &LogisticBox::product, py::arg("v"));
   module.def("fit_logistic", &logistic_fit, py::arg("X"), py::arg("codes"), py::arg("weight"), py::arg("n_classes"),
              py::arg("solver"), py::arg("ridge"), py::arg("intercept"), py::arg("max_iterations"), py::arg("tol"),
-             py::arg("rate"), py::arg("every"), py::arg("seed"), py::arg("device"), py::arg("threads"));
+             py::arg("rate"), py::arg("seed"), py::arg("device"), py::arg("threads"));
   module.def("linear_scores", &scores, py::arg("X"), py::arg("weights"), py::arg("intercept"), py::arg("device"),
              py::arg("threads"));
   py::class_<SoftmaxBox>(module, "SoftmaxObjective")

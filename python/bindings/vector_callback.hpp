@@ -59,8 +59,7 @@ class VectorCallback {
                                                  std::to_string(n) + (flat_ ? ",)" : ", " + std::to_string(k) + ")"));
     }
     for (std::int64_t r = 0; r < rows.rows; ++r)
-      for (std::int64_t c = 0; c < rows.cols; ++c)
-        rows(r, c) = answer.data()[flat_ ? c : c * rows.rows + r];
+      for (std::int64_t c = 0; c < rows.cols; ++c) rows(r, c) = answer.data()[flat_ ? c : c * rows.rows + r];
   }
 
   const Exec* exec_;

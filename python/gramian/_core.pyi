@@ -731,7 +731,6 @@ def fit_logistic(
     max_iterations: int,
     tol: float,
     rate: float,
-    every: int,
     seed: int,
     device: str,
     threads: int,

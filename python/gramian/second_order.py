@@ -1,5 +1,7 @@
 """Second-order engines: running inverses, inverse Fisher products, diagonal estimates and steps, a logistic head."""
 
+import sys
+
 import numpy as np
 
 from . import _core, _labels, _validate
@@ -24,7 +26,7 @@ def _rows(values, name, width=None):
     array = values if _validate.is_sparse(values) else np.asarray(values)
     if array.ndim == 1:
         array = array[np.newaxis, :]
-    rows = _validate.check_rows(array, "this", name=name)
+    rows = _validate.check_rows(array, "this method", name=name)
     if width is not None and rows.shape[1] != width:
         raise ValueError(f"{name} has {rows.shape[1]} columns, expected {width}")
     return rows
@@ -713,10 +715,10 @@ class LogisticHead(Estimator):
     ridge : float, default=1.0
         >= 0. 0 has no minimum where the classes can be separated.
     solver : {"newton", "adahessian", "sophia"}, default="newton"
-        "newton" solves with the Hessian, regularised by the square root of the gradient's norm, by preconditioned
-        conjugate gradients; it ends at the minimum to rounding. The other two take the rules of `adahessian_step` and
-        `sophia_step` on all rows with one random diagonal a step (every ten steps): they reach the minimum slowly, and
-        are there for comparison and as a test of the rules.
+        "newton" solves with the Hessian, regularised by the square root of the gradient's norm, by conjugate gradients
+        in coordinates that do not depend on the scale of the features; it ends at the minimum to rounding. The other
+        two take the rules of `adahessian_step` and `sophia_step` on all rows with one random diagonal a step: they
+        reach the minimum slowly, and are there for comparison and as a test of the rules.
     fit_intercept : bool, default=True
     max_iter : int, default=None
         None is 100 for "newton", else 2000.
@@ -745,10 +747,10 @@ class LogisticHead(Estimator):
 
     Notes
     -----
-    An iteration of "newton" costs 4 n d c flops an evaluation and a product, some ten products; its preconditioner
-    n d^2 once. Rows are kept as float64 up to 256 MiB and read anew in each pass beyond. Rows of weight 0 take no part,
-    but for naming classes.
-    Sources: "Regularized Newton Method with Global O(1/k^2) Convergence"; the preconditioner is the bound of
+    An iteration of "newton" costs 4 n d c flops an evaluation and a product, some ten products; its coordinates n d^2
+    once (not beyond 4096 features). Rows are kept as float64 up to 256 MiB and read anew in each pass beyond. Rows of
+    weight 0 take no part, but for naming classes.
+    Sources: "Regularized Newton Method with Global O(1/k^2) Convergence"; the coordinates come from the bound of
     "Multinomial logistic regression algorithm".
 
     Examples
@@ -819,7 +821,6 @@ class LogisticHead(Estimator):
             0.0
             if self.learning_rate is None
             else _validate.check_number(self.learning_rate, "learning_rate", strict=True),
-            10,
             draw_seed(self.random_state) if self.solver != "newton" else 0,
             _validate.device_name(self.device),
             thread_count(self.n_jobs),
@@ -833,8 +834,6 @@ class LogisticHead(Estimator):
         self.n_features_in_ = width
         self._set_feature_names(names)
         if self.verbose:
-            import sys
-
             print(f"[{who}] {report['iterations']} steps, gradient {report['gradient']:.1e}", file=sys.stderr)
         if not report["converged"]:
             warn_not_converged(

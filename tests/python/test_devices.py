@@ -48,6 +48,42 @@ def test_file_from_a_device_works_on_the_host(rng, tmp_path):
     np.testing.assert_allclose(found.predict(X), model.predict(X), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.gpu
+def test_second_order_engines_on_a_device(rng):
+    G, v = rng.normal(size=(90, 700)), rng.normal(size=(3, 700))
+    for dtype in ("float64", "float32"):
+        windows = [gramian.MFAC(40, ridge=1e-2, dtype=dtype, device=device) for device in ("cpu", "cuda")]
+        for window in windows:
+            window.push(G[:50])
+            for g in G[50:]:
+                window.push(g)
+            window.replace(7, G[0])
+        host, device = windows
+        np.testing.assert_allclose(device.ivp(v), host.ivp(v), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(device.diag(), host.diag(), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(device.inverse_block([3, 600]), host.inverse_block([3, 600]), rtol=0, atol=1e-8)
+    inverses = [gramian.second_order.RunningInverse(300, keep_matrix=True, device=device) for device in ("cpu", "cuda")]
+    for inverse in inverses:
+        inverse.update(G[:, :300]).update(G[0, :300], weight=-0.5)
+    np.testing.assert_allclose(inverses[1].matrix(), inverses[0].matrix(), rtol=0, atol=1e-10)
+    assert inverses[1].refine().residual() <= 1e-10
+
+
+@pytest.mark.gpu
+def test_iterations_on_a_device(rng):
+    X, y = rng.normal(size=(600, 8)), np.arange(600) % 3
+    A = X.T @ X + np.eye(8)
+    host, device = (
+        gramian.flexible_cg(A, X[0], precondition=lambda r: r / np.diag(A), device=device) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(device.x, host.x, rtol=0, atol=1e-7)
+    host, device = (gramian.LogisticHead(device=device).fit(X, y) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(device.coef_, host.coef_, rtol=0, atol=1e-7)
+    b = np.exp(X @ rng.normal(size=8))
+    host, device = (gramian.SoftmaxRegression(device=device).fit(X, b / b.sum()) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(device.x_, host.x_, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2, 3, -1, -1000])
 def test_threads_do_not_change_a_bit(rng, n_jobs):
     X, y = rng.normal(size=(3000, 20)), np.arange(3000) % 4

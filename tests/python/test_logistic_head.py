@@ -91,11 +91,11 @@ def test_steps_of_ones_own(rng):
 def test_features_of_very_different_sizes(rng):
     X, y = rows(rng, classes=3)
     scales = np.logspace(-4, 4, 6)
-    plain = LogisticHead(ridge=1e-6).fit(X, y)
-    ours = LogisticHead(ridge=0.0, max_iter=200).fit(X * scales, y)
+    plain = LogisticHead(ridge=0.0).fit(X, y)
+    ours = LogisticHead(ridge=0.0).fit(X * scales, y)
     # Without a penalty that sees the scale, the answer is the same.
     np.testing.assert_allclose(ours.predict_proba(X * scales), plain.predict_proba(X), rtol=0, atol=1e-5)
-    assert ours.report_["products"] < 2000
+    assert ours.n_iter_ <= plain.n_iter_ + 2
 
 
 def test_separable_classes_without_ridge_stay_finite():

@@ -1,7 +1,7 @@
 // The inverse itself, where a caller needs it: P = H^-1 that follows H <- g H + beta X'X, one triangle, any number of
 // rows at a time. Where weights or solves are wanted, the Cholesky factor of update.hpp is the better record: it stays
-// exact to rounding, while an inverse keeps what its first rows lost. Hence the two ways back to an exact inverse below,
-// both from the matrix H, which is kept on request.
+// exact to rounding, while an inverse keeps what its first rows lost. Hence the two ways back to an exact inverse
+// below, both from the matrix H, which is kept on request.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,10 @@ struct RunningInverseOptions {
   // Ageing stops for an update after which the trace of P would be above this: directions that no row looks into would
   // grow by 1 / g a step without end.
   double max_trace = std::numeric_limits<double>::infinity();
-  bool keep_matrix = false;       // H beside P: 4 d^2 bytes more, and P can be checked and renewed
-  std::int64_t check_every = 0;   // updates between checks of the residual; 0: when asked. Needs keep_matrix
-  double refresh_above = 1e-10;   // residual from which a check renews P
-  double least_left = kLeastLeft; // of a row that is taken out, as in cholesky_downdate
+  bool keep_matrix = false;        // H beside P: 4 d^2 bytes more, and P can be checked and renewed
+  std::int64_t check_every = 0;    // updates between checks of the residual; 0: when asked. Needs keep_matrix
+  double refresh_above = 1e-10;    // residual from which a check renews P
+  double least_left = kLeastLeft;  // of a row that is taken out, as in cholesky_downdate
 };
 
 class GRAMIAN_EXPORT RunningInverse {

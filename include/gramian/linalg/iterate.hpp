@@ -43,13 +43,13 @@ class GRAMIAN_EXPORT NystromPreconditioner {
 };
 
 struct FlexibleCgOptions {
-  std::int64_t directions = 2;       // earlier directions that a new one is made conjugate to; 0: all since the restart
-  std::int64_t restart = 50;         // with directions = 0: how many are kept before all are dropped
-  std::int64_t max_iterations = 0;   // 0: 10 n
-  double rtol = 1e-8, atol = 0;      // stop at |r| <= max(rtol |b|, atol)
-  std::int64_t stall_window = 20;    // steps after which the callback must have gained what gradient steps would; 0: off
-  std::int64_t fallback_rank = -1;   // of the Nystrom preconditioner that follows a callback that did not; 0: residuals
-                                     // alone, -1: min(n / 4, 50)
+  std::int64_t directions = 2;      // earlier directions that a new one is made conjugate to; 0: all since the restart
+  std::int64_t restart = 50;        // with directions = 0: how many are kept before all are dropped
+  std::int64_t max_iterations = 0;  // 0: 10 n
+  double rtol = 1e-8, atol = 0;     // stop at |r| <= max(rtol |b|, atol)
+  std::int64_t stall_window = 20;   // steps after which the callback must have gained what gradient steps would; 0: off
+  std::int64_t fallback_rank = -1;  // of the Nystrom preconditioner that follows a callback that did not; 0: residuals
+                                    // alone, -1: min(n / 4, 50)
   std::uint64_t seed = 0;
 };
 
@@ -57,8 +57,8 @@ struct FlexibleCgReport {
   std::int64_t iterations = 0, products = 0;  // products: vectors that A was applied to
   std::int64_t fallbacks = 0;                 // directions of the callback that could not be used
   std::int64_t restarts = 0;
-  std::int64_t switched_at = -1;              // step from which the callback was not asked any more
-  std::string then;                           // what took its place: "nystrom" or "residual"
+  std::int64_t switched_at = -1;  // step from which the callback was not asked any more
+  std::string then;               // what took its place: "nystrom" or "residual"
   bool converged = false;
   std::vector<double> residual;               // |b - A x|, one per right-hand side, computed at the end
   std::vector<std::vector<double>> decrease;  // per right-hand side and step: how far |x - x*|_A^2 fell

@@ -43,8 +43,8 @@ GRAMIAN_EXPORT void cholesky_scale(const Exec& exec, SymmetricMatrix<double>& l,
 GRAMIAN_EXPORT std::int64_t cholesky_append(const Exec& exec, SymmetricMatrix<double>& l,
                                             MatrixView<const double> rows);
 
-// L becomes the factor of the matrix whose row and column `index` are `row` (1 x d). False where the matrix would not be
-// positive definite, or would have less than `least_left` of the share of that feature left; L is then unchanged. What
+// L becomes the factor of the matrix whose row and column `index` are `row` (1 x d). False where that matrix is not
+// positive definite, or where less than `least_left` of that feature's share would be left; L is then unchanged. What
 // stood there is given back to the rows behind it as an update by one row, and what comes is taken out of them: in
 // place of the rank-2 change as a whole, whose two vectors are as large as the row itself and nearly cancel. 6 d^2
 // flops.

@@ -18,7 +18,8 @@ struct DiagonalEstimate {
   std::vector<double> error;     // its standard error; zeros for one sample. Exactly zero where H is diagonal
 };
 
-// Hutchinson's estimate with `samples` vectors, the first of them number `first` of the seed's stream. One product each.
+// Hutchinson's estimate with `samples` vectors, the first of them number `first` of the seed's stream. One product
+// each.
 GRAMIAN_EXPORT DiagonalEstimate hutchinson_diagonal(const Exec& exec, const HessianProduct& product, std::int64_t n,
                                                     std::int64_t samples, std::uint64_t seed, std::int64_t first = 0);
 
@@ -28,8 +29,8 @@ struct AdaHessianRule {
   double rate = 0.15, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, power = 1.0;
   std::int64_t average = 1;  // neighbours whose diagonal is averaged (the paper's spatial averaging); 1: none
 };
-// "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training": m an average of gradients, v of
-// diagonals, w -= rate clip(m / max(scale v, eps), 1): no entry moves by more than the rate.
+// "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training": m an average of gradients, v
+// of diagonals, w -= rate clip(m / max(scale v, eps), 1): no entry moves by more than the rate.
 struct SophiaRule {
   double rate = 0.05, beta1 = 0.9, beta2 = 0.99, scale = 1.0, eps = 1e-12;
 };

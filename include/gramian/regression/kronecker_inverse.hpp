@@ -19,9 +19,9 @@ struct KroneckerInverseOptions {
   // weight of old vectors fades through the blend alone.
   enum class Mode { exact, paper } mode = Mode::exact;
   double decay = 0.95;
-  double limit = 2.0;         // paper: an entry above it, of either factor, resets both at the next update
-  double stabilisation = 0.1; // paper: the share of the identity in a reset factor; 1 is the identity itself
-  double max_trace = 1e8;     // exact: of an inverse, per row; above it the factor does not age (RunningInverse)
+  double limit = 2.0;          // paper: an entry above it, of either factor, resets both at the next update
+  double stabilisation = 0.1;  // paper: the share of the identity in a reset factor; 1 is the identity itself
+  double max_trace = 1e8;      // exact: of an inverse, per row; above it the factor does not age (RunningInverse)
 };
 
 class GRAMIAN_EXPORT KroneckerInverse {

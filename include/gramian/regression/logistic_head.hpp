@@ -10,11 +10,12 @@
 #include "gramian/core/export.hpp"
 #include "gramian/core/rows_view.hpp"
 #include "gramian/core/view.hpp"
+#include "gramian/linalg/ops.hpp"
 
 namespace gramian {
 
-// f(W) = sum_i w_i loss_i / sum w + ridge / (2 sum w) |W|^2 without the intercepts. W has a row per feature, then one of
-// intercepts, and a column per class; of two classes one column, the scores of the second. One pass over the rows an
+// f(W) = sum_i w_i loss_i / sum w + ridge / (2 sum w) |W|^2 without the intercepts. W has a row per feature, then one
+// of intercepts, and a column per class; of two classes one column, the scores of the second. One pass over the rows an
 // evaluation: 4 n d c flops, and as many for a product with the Hessian at the same point.
 class GRAMIAN_EXPORT LogisticObjective {
  public:
@@ -33,11 +34,11 @@ class GRAMIAN_EXPORT LogisticObjective {
   double evaluate(MatrixView<const double> w, MatrixView<double> gradient);
   // out = H v at the last point, device. Error{invalid_argument} before the first.
   void hessian_times(MatrixView<const double> v, MatrixView<double> out);
-  // Makes the preconditioner M = c sum_i w_i x_i x_i' / sum w + ridge / sum w, c = 1/4 (two classes) or 1/2, which is
-  // an upper bound of the Hessian for any W. rows()^2 n flops once.
+  // Makes M = c sum_i w_i x_i x_i' / sum w + ridge / sum w, c = 1/4 (two classes) or 1/2: an upper bound of the Hessian
+  // for any W, the same for all columns, and its factor M = L L'. rows()^2 n flops once.
   void make_bound();
-  // v = M^-1 v for each column.
-  void solve_bound(MatrixView<double> v) const;
+  // v = L^-1 v (Trans::no) or L^-T v (Trans::yes), v as W.
+  void solve_bound_half(Trans trans, MatrixView<double> v) const;
 
  private:
   struct Impl;
@@ -51,23 +52,23 @@ struct LogisticOptions {
   double ridge = 1.0;
   bool intercept = true;
   std::int64_t max_iterations = 100;
-  double tol = 1e-8;           // largest entry of the gradient
-  double rate = 0;             // of adahessian and sophia; 0: 1 and 0.3
-  std::int64_t every = 10;     // sophia: steps between diagonals
-  std::uint64_t seed = 0;      // of the diagonals
+  double tol = 1e-8;       // largest entry of the gradient
+  double rate = 0;         // of adahessian and sophia; 0: 1 and 0.3
+  std::uint64_t seed = 0;  // of the diagonals
 };
 
 struct LogisticFit {
-  std::vector<double> weights;  // as W, host
+  std::vector<double> weights;    // as W, host
   double loss = 0, gradient = 0;  // f, and the largest entry of its gradient
   std::int64_t iterations = 0, evaluations = 0, products = 0;
   bool converged = false;
 };
 
-// newton: (H + sqrt(h |g|) I) s = -g by preconditioned conjugate gradients, h growing until the step descends and
-// shrinking after ("Regularized Newton Method with Global O(1/k^2) Convergence"), so a problem without ridge is safe too.
-// adahessian, sophia: the rules of diagonal_steps.hpp with one random diagonal a step (every few steps) on all rows; the
-// rate is halved after 100 steps without a lower loss.
+// newton: (H + sqrt(h |g|) M) s = -g with |g|^2 = g'M^-1 g, by conjugate gradients in coordinates in which the bound M
+// is the identity, so that the scale of the features does not matter; h grows until the step descends and shrinks after
+// ("Regularized Newton Method with Global O(1/k^2) Convergence"), so a problem without ridge is safe too.
+// adahessian, sophia: the rules of diagonal_steps.hpp on all rows, with one random diagonal a step; the rate is halved
+// after 100 steps without a lower loss.
 GRAMIAN_EXPORT LogisticFit fit_logistic(const Exec& exec, const RowsView& x, const std::int64_t* codes,
                                         const double* weight, std::int64_t n_classes, const LogisticOptions& options);
 

@@ -42,8 +42,7 @@ class GRAMIAN_EXPORT SoftmaxObjective {
 
 // The weights that solve softmax(A x) = b where it can be solved: A x = log b + mu 1 by least squares with weights b.
 // Rows with b <= 0 take no part; their number is given back. Error{invalid_argument} where fewer than two are left.
-GRAMIAN_EXPORT std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b,
-                                          std::vector<double>& x);
+GRAMIAN_EXPORT std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b, std::vector<double>& x);
 
 struct SoftmaxOptions {
   double ridge = 0;
@@ -59,8 +58,8 @@ struct SoftmaxFit {
   bool converged = false;
 };
 
-// Damped Newton steps (Levenberg-Marquardt on the full Hessian, on its Gauss-Newton part where it is indefinite) from x.
-// The problem is not convex below some ridge: what is found is a point without slope.
+// Damped Newton steps (Levenberg-Marquardt on the full Hessian, on its Gauss-Newton part where it is indefinite) from
+// x. The problem is not convex below some ridge: what is found is a point without slope.
 GRAMIAN_EXPORT SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std::vector<double> x,
                                       const SoftmaxOptions& options);
 

@@ -68,8 +68,7 @@ TEST(RunningInverse, RefusesWhatIsNotThere) {
   const std::vector<double> x = {1, 2, 3, 4, 0, 0, 1, 0};
   p.update(1.0, 1.0, {x.data(), 2, 4});
   const std::vector<double> before = dense(exec, p);
-  expect_error(ErrorCode::not_positive_definite, "without row 0",
-               [&] { p.update(1.0, -1.01, {x.data(), 1, 4}); });
+  expect_error(ErrorCode::not_positive_definite, "without row 0", [&] { p.update(1.0, -1.01, {x.data(), 1, 4}); });
   EXPECT_EQ(dense(exec, p), before);
   expect_error(ErrorCode::invalid_argument, "forgetting", [&] { p.update(1.5, 1.0, {x.data(), 1, 4}); });
   expect_error(ErrorCode::shape_mismatch, "features", [&] { p.update(1.0, 1.0, {x.data(), 1, 3}); });

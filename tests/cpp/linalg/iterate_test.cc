@@ -101,7 +101,8 @@ TEST(Nystrom, IsAPreconditioner) {
   std::vector<double> spike = testkit::normals<double>(1, 200, 9);
   for (std::int64_t i = 0; i < 200; ++i)
     for (std::int64_t j = 0; j < 200; ++j)
-      p.a[static_cast<std::size_t>(i * 200 + j)] += 1e4 * spike[static_cast<std::size_t>(i)] * spike[static_cast<std::size_t>(j)];
+      p.a[static_cast<std::size_t>(i * 200 + j)] +=
+          1e4 * spike[static_cast<std::size_t>(i)] * spike[static_cast<std::size_t>(j)];
   const gramian::NystromPreconditioner by(p.exec, p.map, 200, 10, 0.0, 1);
   EXPECT_TRUE(by.worthwhile());
   const FlexibleCgReport plain = p.solve({});

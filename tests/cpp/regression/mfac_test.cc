@@ -57,8 +57,7 @@ TEST(Mfac, SameBitsForAnyNumberOfThreads) {
   for (const int threads : {1, 3}) {
     Mfac model(cpu(threads), 30, 2000, options(1e-3));
     const std::vector<double> g = testkit::normals<double>(45, 2000, 3), v = testkit::normals<double>(1, 2000, 4);
-    for (std::int64_t r = 0; r < 45; ++r)
-      model.push(gramian::RowsView::dense<double>({g.data() + r * 2000, 1, 2000}));
+    for (std::int64_t r = 0; r < 45; ++r) model.push(gramian::RowsView::dense<double>({g.data() + r * 2000, 1, 2000}));
     found.push_back(solved(model, v));
   }
   EXPECT_EQ(found[0], found[1]);
