@@ -20,8 +20,10 @@ HOMES = {
     "DeepKernelRegressor": "kernel_machine",
     "InfiniteWidthEnsemble": "width_ensemble",
     "JackknifePlus": "conformal",
+    "LogisticHead": "second_order",
     "QuantileAggregator": "quantiles",
     "SingularKernelClassifier": "singular_kernel",
+    "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",
 }
 MAPS = ("FeatureChain", "FusedFeatures", "RBFFeatures", "RandomFeatures")

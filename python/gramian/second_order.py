@@ -5,8 +5,15 @@ import sys
 import numpy as np
 
 from . import _core, _labels, _validate
+<<<<<<< HEAD
 from .base import Estimator, draw_seed, thread_count, warn_not_converged
 
+=======
+from ._composite import Composite, Parts, labels_from_json, labels_to_json, names_from_json, names_to_json
+from .base import Estimator, draw_seed, thread_count, warn_not_converged
+
+_REPORT = {"loss": float, "gradient": float, "iterations": int, "evaluations": int, "products": int, "converged": bool}
+>>>>>>> second
 _RULES = {"newton": (100, 1e-10), "adahessian": (2000, 1e-6), "sophia": (2000, 1e-6)}
 
 
@@ -704,7 +711,11 @@ def _labelled(X, y, sample_weight, who):
     return rows, labels, _validate.check_weight(sample_weight, rows.shape[0])
 
 
+<<<<<<< HEAD
 class LogisticHead(Estimator):
+=======
+class LogisticHead(Composite, Estimator):
+>>>>>>> second
     """Logistic and softmax regression on fixed features, by second-order steps.
 
     Minimises ``sum_i w_i loss_i + ridge / 2 |W|^2`` with unpenalised intercepts: scikit-learn's ``LogisticRegression``
@@ -762,6 +773,10 @@ class LogisticHead(Estimator):
     """
 
     _estimator_type = "classifier"
+<<<<<<< HEAD
+=======
+    _held = ("coef_", "intercept_", "classes_", "n_iter_", "report_")
+>>>>>>> second
 
     def __init__(
         self,
@@ -826,7 +841,11 @@ class LogisticHead(Estimator):
             thread_count(self.n_jobs),
         )
         width = rows.shape[1]
+<<<<<<< HEAD
         self.classes_ = labels.values
+=======
+        self.classes_ = _labels.from_core(labels.kind, labels.listed(), labels.dtype)
+>>>>>>> second
         self.coef_ = np.ascontiguousarray(weights[:width].T)
         self.intercept_ = weights[width].copy() if self.fit_intercept else np.zeros(weights.shape[1])
         self.n_iter_ = max(1, report["iterations"])
@@ -882,6 +901,31 @@ class LogisticHead(Estimator):
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
         return float(np.average(predicted == y, weights=_validate.check_weight_of_score(sample_weight, len(y))))
 
+<<<<<<< HEAD
+=======
+    def _parts(self):
+        if not hasattr(self, "coef_"):
+            self._raise_not_fitted()
+        learnt = {
+            "labels": labels_to_json(self.classes_, self.classes_.dtype),
+            "names": names_to_json(getattr(self, "feature_names_in_", None)),
+            "report": self.report_,
+        }
+        return Parts(learnt, {"coef": self.coef_, "intercept": self.intercept_})
+
+    def _take_parts(self, parts, device, n_jobs):
+        coef = parts.array("coef", np.float64, (-1, -1))
+        intercept = parts.array("intercept", np.float64, (len(coef),))
+        classes, _, _ = labels_from_json(parts.learnt["labels"])
+        if len(classes) < 2 or len(coef) != (1 if len(classes) == 2 else len(classes)):
+            raise ValueError(f"{len(coef)} rows of weights for {len(classes)} classes")
+        names = names_from_json(parts.learnt["names"], coef.shape[1])
+        report = {name: kind(parts.learnt["report"][name]) for name, kind in _REPORT.items()}
+        self.coef_, self.intercept_, self.classes_ = coef, intercept, classes
+        self.n_iter_, self.report_, self.n_features_in_ = max(1, report["iterations"]), report, coef.shape[1]
+        self._set_feature_names(names)
+
+>>>>>>> second
     def __sklearn_tags__(self):
         from sklearn.utils import ClassifierTags
 

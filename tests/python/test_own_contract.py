@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from test_estimator_contract import ESTIMATORS  # noqa: E402
 
-OURS = ("DeepKernel", "FrechetPredictor", "InfiniteWidthEnsemble", "QuantileAggregator")
+OURS = ("DeepKernel", "FrechetPredictor", "InfiniteWidthEnsemble", "QuantileAggregator", "SoftmaxRegression")
 
 
 def holed(array):
@@ -37,6 +37,25 @@ def test_quantile_aggregator():
             (lambda model, p, y: model.predict(holed(p)), "NaN"),
             (lambda model, p, y: model.fit(p, y[:5]), "inconsistent|shape"),
             (lambda model, p, y: model.fit(p[:0], y[:0]), "no rows"),
+        ],
+    )
+
+
+def test_softmax_regression():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(40, 3))
+    b = np.exp(A @ [0.5, -1.0, 0.2] + 0.1 * rng.normal(size=40))
+    check_gramian_estimator(
+        gm.SoftmaxRegression(),
+        lambda model, A, b: model.fit(A, b),
+        lambda model, A, b: model.predict(A),
+        (A, b / b.sum()),
+        [
+            (lambda model, A, b: model.predict(A[:, :2]), "features"),
+            (lambda model, A, b: model.predict(A[0]), "2D array"),
+            (lambda model, A, b: model.predict(holed(A)), "NaN"),
+            (lambda model, A, b: model.fit(A, b[:5]), "shape"),
+            (lambda model, A, b: model.fit(A[:0], b[:0]), "sample"),
         ],
     )
 

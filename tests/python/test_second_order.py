@@ -1,7 +1,10 @@
 """Running inverses, M-FAC, Kronecker factors and diagonal steps against their dense definitions."""
 
+<<<<<<< HEAD
 import doctest
 import importlib
+=======
+>>>>>>> second
 import pickle
 
 import numpy as np
@@ -446,6 +449,7 @@ def test_sophia_is_its_formula():
         adahessian_step([0.0], [1.0], None)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("module", ["second_order", "iterate", "softmax_regression"])
 def test_docstring_examples(module):
     result = doctest.testmod(importlib.import_module(f"gramian.{module}"))
@@ -453,5 +457,7 @@ def test_docstring_examples(module):
     assert result.failed == 0
 
 
+=======
+>>>>>>> second
 def test_names():
     assert gm.second_order.MFAC is gm.MFAC
