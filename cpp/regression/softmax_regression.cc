@@ -231,7 +231,7 @@ std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b,
 }
 
 SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std::vector<double> x,
-                       const SoftmaxOptions& options) {
+                       const SoftmaxFitOptions& options) {
   GRAMIAN_REQUIRE(options.max_iterations >= 1 && options.tol >= 0, invalid_argument,
                   "max_iter must be at least 1, tol not negative");
   SoftmaxObjective objective(exec, a, b, options.ridge);

@@ -374,7 +374,7 @@ class SoftmaxBox {
   }
 
   py::tuple fit(const Values& x0, std::int64_t max_iterations, double tol) const {
-    SoftmaxOptions options;
+    SoftmaxFitOptions options;
     options.ridge = ridge_;
     options.max_iterations = max_iterations;
     options.tol = tol;

@@ -5,15 +5,10 @@ import sys
 import numpy as np
 
 from . import _core, _labels, _validate
-<<<<<<< HEAD
-from .base import Estimator, draw_seed, thread_count, warn_not_converged
-
-=======
 from ._composite import Composite, Parts, labels_from_json, labels_to_json, names_from_json, names_to_json
 from .base import Estimator, draw_seed, thread_count, warn_not_converged
 
 _REPORT = {"loss": float, "gradient": float, "iterations": int, "evaluations": int, "products": int, "converged": bool}
->>>>>>> second
 _RULES = {"newton": (100, 1e-10), "adahessian": (2000, 1e-6), "sophia": (2000, 1e-6)}
 
 
@@ -711,11 +706,7 @@ def _labelled(X, y, sample_weight, who):
     return rows, labels, _validate.check_weight(sample_weight, rows.shape[0])
 
 
-<<<<<<< HEAD
-class LogisticHead(Estimator):
-=======
 class LogisticHead(Composite, Estimator):
->>>>>>> second
     """Logistic and softmax regression on fixed features, by second-order steps.
 
     Minimises ``sum_i w_i loss_i + ridge / 2 |W|^2`` with unpenalised intercepts: scikit-learn's ``LogisticRegression``
@@ -773,10 +764,7 @@ class LogisticHead(Composite, Estimator):
     """
 
     _estimator_type = "classifier"
-<<<<<<< HEAD
-=======
     _held = ("coef_", "intercept_", "classes_", "n_iter_", "report_")
->>>>>>> second
 
     def __init__(
         self,
@@ -841,11 +829,7 @@ class LogisticHead(Composite, Estimator):
             thread_count(self.n_jobs),
         )
         width = rows.shape[1]
-<<<<<<< HEAD
-        self.classes_ = labels.values
-=======
         self.classes_ = _labels.from_core(labels.kind, labels.listed(), labels.dtype)
->>>>>>> second
         self.coef_ = np.ascontiguousarray(weights[:width].T)
         self.intercept_ = weights[width].copy() if self.fit_intercept else np.zeros(weights.shape[1])
         self.n_iter_ = max(1, report["iterations"])
@@ -901,8 +885,6 @@ class LogisticHead(Composite, Estimator):
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {predicted.shape}")
         return float(np.average(predicted == y, weights=_validate.check_weight_of_score(sample_weight, len(y))))
 
-<<<<<<< HEAD
-=======
     def _parts(self):
         if not hasattr(self, "coef_"):
             self._raise_not_fitted()
@@ -925,7 +907,6 @@ class LogisticHead(Composite, Estimator):
         self.n_iter_, self.report_, self.n_features_in_ = max(1, report["iterations"]), report, coef.shape[1]
         self._set_feature_names(names)
 
->>>>>>> second
     def __sklearn_tags__(self):
         from sklearn.utils import ClassifierTags
 

@@ -3,12 +3,6 @@
 import numpy as np
 
 from . import _core, _validate
-<<<<<<< HEAD
-from .base import thread_count, warn_not_converged
-
-
-class SoftmaxRegression:
-=======
 from ._composite import Composite, Parts
 from .base import Estimator, thread_count, warn_not_converged
 
@@ -24,7 +18,6 @@ _REPORT = {
 
 
 class SoftmaxRegression(Composite, Estimator):
->>>>>>> second
     """Minimises ``|softmax(A x) - b|^2 / 2 + ridge |x|^2 / 2``, the softmax taken over the rows of A.
 
     A prediction normalises over all of its rows, so this is no regressor in scikit-learn's sense: a row has no
@@ -70,18 +63,6 @@ class SoftmaxRegression(Composite, Estimator):
     array([ 0.3, -0.7])
     """
 
-<<<<<<< HEAD
-    def __init__(self, ridge=0.0, start="closed_form", max_iter=100, tol=1e-10, device="cpu", n_jobs=None):
-        self.ridge = _validate.check_number(ridge, "ridge")
-        if start not in ("closed_form", "zeros"):
-            raise ValueError(f"start must be 'closed_form' or 'zeros', got {start!r}")
-        self.start = start
-        self.max_iter = _validate.check_count(max_iter, "max_iter")
-        self.tol = _validate.check_number(tol, "tol")
-        self.device = _validate.device_name(device)
-        self.n_jobs = n_jobs
-        self._threads = thread_count(n_jobs)
-=======
     _held = ("x_", "loss_", "n_iter_", "report_")
 
     def __init__(self, ridge=0.0, start="closed_form", max_iter=100, tol=1e-10, device="cpu", n_jobs=None):
@@ -96,7 +77,6 @@ class SoftmaxRegression(Composite, Estimator):
         return _core.SoftmaxObjective(
             rows, target, ridge, _validate.device_name(self.device), thread_count(self.n_jobs)
         )
->>>>>>> second
 
     def _problem(self, A, b):
         rows = _validate.check_rows(A, type(self).__name__, name="A")
@@ -104,12 +84,8 @@ class SoftmaxRegression(Composite, Estimator):
         if target.shape != (rows.shape[0],):
             raise ValueError(f"b has the shape {target.shape}, expected {(rows.shape[0],)}: one entry per row of A")
         _validate.check_finite(target[:, np.newaxis], "b")
-<<<<<<< HEAD
-        return _core.SoftmaxObjective(rows, target, self.ridge, self.device, self._threads), rows.shape[1], target
-=======
         ridge = _validate.check_number(self.ridge, "ridge")
         return self._objective(rows, target, ridge), rows.shape[1], target
->>>>>>> second
 
     @staticmethod
     def _point(x, width, name="x"):
@@ -134,13 +110,10 @@ class SoftmaxRegression(Composite, Estimator):
         -------
         self
         """
-<<<<<<< HEAD
-=======
         if self.start not in ("closed_form", "zeros"):
             raise ValueError(f"start must be 'closed_form' or 'zeros', got {self.start!r}")
         max_iter = _validate.check_count(self.max_iter, "max_iter")
         tol = _validate.check_number(self.tol, "tol")
->>>>>>> second
         problem, width, target = self._problem(A, b)
         left_out = 0
         if x0 is not None:
@@ -149,11 +122,7 @@ class SoftmaxRegression(Composite, Estimator):
             start, left_out = problem.start()
         else:
             start = np.zeros(width)
-<<<<<<< HEAD
-        x, report = problem.fit(start, self.max_iter, self.tol)
-=======
         x, report = problem.fit(start, max_iter, tol)
->>>>>>> second
         self.x_ = x
         self.loss_ = report["loss"]
         self.n_iter_ = report["iterations"]
@@ -168,17 +137,10 @@ class SoftmaxRegression(Composite, Estimator):
     def predict(self, A):
         """``softmax(A x_)`` over the rows of A, (n,)."""
         if not hasattr(self, "x_"):
-<<<<<<< HEAD
-            raise ValueError("this SoftmaxRegression is not fitted yet; call fit first")
-        rows = _validate.check_rows(A, type(self).__name__, name="A")
-        _validate.check_width(rows, len(self.x_), type(self).__name__)
-        problem = _core.SoftmaxObjective(rows, np.zeros(rows.shape[0]), 0.0, self.device, self._threads)
-=======
             self._raise_not_fitted()
         rows = _validate.check_rows(A, type(self).__name__, name="A")
         _validate.check_width(rows, len(self.x_), type(self).__name__)
         problem = self._objective(rows, np.zeros(rows.shape[0]), 0.0)
->>>>>>> second
         return problem.evaluate(self.x_, False)[2]
 
     def value_gradient(self, A, b, x):
@@ -216,10 +178,6 @@ class SoftmaxRegression(Composite, Estimator):
         x1 = x0 - eta * gradient
         return x1, problem.evaluate(x1, False)[2] - before
 
-<<<<<<< HEAD
-    def __repr__(self):
-        return f"SoftmaxRegression(ridge={self.ridge:g}, start={self.start!r})"
-=======
     def _parts(self):
         if not hasattr(self, "x_"):
             self._raise_not_fitted()
@@ -229,4 +187,3 @@ class SoftmaxRegression(Composite, Estimator):
         x = parts.array("x", np.float64, (-1,))
         report = {name: kind(parts.learnt["report"][name]) for name, kind in _REPORT.items()}
         self.x_, self.loss_, self.n_iter_, self.report_ = x, report["loss"], report["iterations"], report
->>>>>>> second

@@ -1,10 +1,5 @@
 """Running inverses, M-FAC, Kronecker factors and diagonal steps against their dense definitions."""
 
-<<<<<<< HEAD
-import doctest
-import importlib
-=======
->>>>>>> second
 import pickle
 
 import numpy as np
@@ -449,15 +444,5 @@ def test_sophia_is_its_formula():
         adahessian_step([0.0], [1.0], None)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("module", ["second_order", "iterate", "softmax_regression"])
-def test_docstring_examples(module):
-    result = doctest.testmod(importlib.import_module(f"gramian.{module}"))
-    assert result.attempted > 0
-    assert result.failed == 0
-
-
-=======
->>>>>>> second
 def test_names():
     assert gm.second_order.MFAC is gm.MFAC

@@ -154,17 +154,10 @@ def test_same_bits_for_any_number_of_threads(rng):
 def test_refuses(rng):
     A, x, b = planted(rng)
     with pytest.raises(ValueError, match="ridge"):
-<<<<<<< HEAD
-        SoftmaxRegression(ridge=-1.0)
-    with pytest.raises(ValueError, match="start"):
-        SoftmaxRegression(start="random")
-    with pytest.raises(ValueError, match="not fitted"):
-=======
         SoftmaxRegression(ridge=-1.0).fit(A, b)
     with pytest.raises(ValueError, match="start"):
         SoftmaxRegression(start="random").fit(A, b)
     with pytest.raises(ValueError, match="not fitted yet"):
->>>>>>> second
         SoftmaxRegression().predict(A)
     for arguments, message in (
         ((A, b[:-1]), "b has the shape"),

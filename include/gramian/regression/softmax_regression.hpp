@@ -44,7 +44,7 @@ class GRAMIAN_EXPORT SoftmaxObjective {
 // Rows with b <= 0 take no part; their number is given back. Error{invalid_argument} where fewer than two are left.
 GRAMIAN_EXPORT std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b, std::vector<double>& x);
 
-struct SoftmaxOptions {
+struct SoftmaxFitOptions {
   double ridge = 0;
   std::int64_t max_iterations = 100;
   double tol = 1e-10;  // |gradient| <= tol max_i |a_i|
@@ -61,6 +61,6 @@ struct SoftmaxFit {
 // Damped Newton steps (Levenberg-Marquardt on the full Hessian, on its Gauss-Newton part where it is indefinite) from
 // x. The problem is not convex below some ridge: what is found is a point without slope.
 GRAMIAN_EXPORT SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std::vector<double> x,
-                                      const SoftmaxOptions& options);
+                                      const SoftmaxFitOptions& options);
 
 }  // namespace gramian
