@@ -22,6 +22,7 @@ HOMES = {
     "JackknifePlus": "conformal",
     "LogisticHead": "second_order",
     "QuantileAggregator": "quantiles",
+    "ReplayClassifier": "replay",
     "SingularKernelClassifier": "singular_kernel",
     "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",

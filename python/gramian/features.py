@@ -625,7 +625,7 @@ class FusedFeatures(FeatureMap):
         start = 0
         for part, width in zip(parts, widths, strict=True):
             if part is not None:
-                part._fit_rows(_columns(rows, start, width))
+                part._fit_rows(columns(rows, start, width))
             start += width
         self._take({"widths": widths, "maps": parts, "mean": self.mode == "mean"})
 
@@ -682,7 +682,7 @@ class FusedFeatures(FeatureMap):
         }
 
 
-def _columns(rows, start, width):
+def columns(rows, start, width):
     """Some neighbouring columns."""
     if not isinstance(rows, _validate.CSRRows):
         return rows[:, start : start + width]

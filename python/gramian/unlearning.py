@@ -13,7 +13,7 @@ from . import _core, _labels, _validate
 from ._analytic_base import Learnt
 from ._model_config import _label_to_json
 from .analytic import check_kind
-from .features import _dense_rows
+from .features import _dense_rows, columns
 
 _FORMAT = 1
 
@@ -347,13 +347,13 @@ def _of_map(learnt, X):
 
 def _map_status(description, fitted, X):
     """(status, why) of one map; X: rows as it sees them, or None where that is not known."""
-    if "maps" in description:
-        parts = [
-            _map_status(part, made, X if place == 0 else None)
-            for place, (part, made) in enumerate(zip(description["maps"], fitted.maps_, strict=True))
-        ]
-        rank = {"clean": 0, "unknown": 1, "depends": 2}
-        return max(parts, key=lambda part: rank[part[0]])
+    if description is None:
+        return "clean", "A block that no map changes."
+    if description["type"] == "FeatureChain":
+        places = enumerate(zip(description["maps"], fitted.maps_, strict=True))
+        return _worst([_map_status(part, made, X if place == 0 else None) for place, (part, made) in places])
+    if description["type"] == "FusedFeatures":
+        return _worst(_statuses_of_blocks(description["params"], fitted, X))
     if description["type"] == "RandomFeatures":
         return "clean", "Drawn from a seed, without any row."
     if description["type"] != "RBFFeatures":
@@ -371,6 +371,25 @@ def _map_status(description, fitted, X):
     if from_rows:
         return "clean", "Its centres are rows of the first X, none of them a deleted one."
     return "clean", "Its centres and gamma were given."
+
+
+def _worst(statuses):
+    rank = {"clean": 0, "unknown": 1, "depends": 2}
+    return max(statuses, key=lambda status: rank[status[0]])
+
+
+def _statuses_of_blocks(params, fitted, X):
+    """(status, why) of the map of each block of columns."""
+    if params["mode"] == "project":
+        return [("clean", "Drawn from a seed, without any row.")]
+    maps = params["maps"] if isinstance(params["maps"], list) else [params["maps"]] * len(fitted.widths_)
+    rows = None if X is None else _dense_rows(_validate.check_rows(X, "unlearn"))
+    statuses, start = [], 0
+    for part, made, width in zip(maps, fitted.maps_, fitted.widths_, strict=True):
+        block = None if rows is None else columns(rows, start, width)
+        statuses.append(_map_status(part, made, block))
+        start += width
+    return statuses
 
 
 def _rows_among(X, centers):

@@ -37,6 +37,16 @@ def second_phase(X, y):
     return model.end_phase().partial_fit(X[y == 2], y[y == 2])
 
 
+def test_every_composite_has_its_home():
+    composites = {
+        name
+        for name in gm.__all__
+        if isinstance(getattr(gm, name), type) and issubclass(getattr(gm, name), _composite.Composite)
+    }
+    assert composites == set(HOMES)
+    assert composites <= {name.partition(",")[0] for name in CASES}
+
+
 TEXT = np.array(["a", "é", "zz"])
 CASES = {
     "DeepKernelClassifier": lambda X, y, t: gm.DeepKernelClassifier().fit(X, TEXT[y]),
@@ -55,6 +65,7 @@ CASES = {
     "InfiniteWidthEnsemble, no seed": lambda X, y, t: gm.InfiniteWidthEnsemble(
         gm.DeepKernel("erf", 1), 4, random_state=None
     ).fit(X, np.stack([t, t], 1)),
+    "ReplayClassifier": lambda X, y, t: gm.ReplayClassifier(ridge=0.3).fit(X, TEXT[y]),
     "SingularKernelClassifier": lambda X, y, t: (
         gm.SingularKernelClassifier().fit(X[:30], TEXT[y[:30]]).partial_fit(X[30:], TEXT[y[30:]])
     ),

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.sparse
 from reference_path import analytic, checks, influence
 
 import gramian as gm
@@ -237,6 +238,24 @@ def test_a_width_is_that_of_the_fit(rng):
     record = gm.unlearn(ridge, X[:5], y[:5])
     assert status(record, "ridge") == "depends"
     assert record.verify(ridge, X[:5], y[:5])
+
+
+def test_deleted_rows_among_the_centres_of_a_block_are_counted(rng):
+    X, y = rows(rng)
+    width = X.shape[1]
+    for given in (X, scipy.sparse.csr_matrix(X)):
+        fused = gm.FusedFeatures([1, width - 1], maps=[None, gm.RBFFeatures(12, gamma=0.1)])
+        model = gm.AnalyticRegressor(fused).fit(given, y)
+        centres = model.feature_map_.maps_[1].centers_
+        is_centre = (X[:, np.newaxis, 1:] == centres).all(axis=2).any(axis=1)
+        others = np.flatnonzero(~is_centre)[:5]
+        assert status(gm.unlearn(model, given[others], y[others], strict=True), "feature map") == "clean"
+        record = gm.unlearn(model, given[np.flatnonzero(is_centre)[:3]], y[np.flatnonzero(is_centre)[:3]])
+        assert status(record, "feature map") == "depends"
+    blocks = np.hstack([X, X])
+    for fused in (gm.FusedFeatures(2, mode="mean"), gm.FusedFeatures(2, mode="project", n_features=6)):
+        model = gm.AnalyticRegressor(fused).fit(blocks, y)
+        assert status(gm.unlearn(model, blocks[:5], y[:5], strict=True), "feature map") == "clean"
 
 
 def test_deleted_rows_among_the_centres_are_counted(rng):
