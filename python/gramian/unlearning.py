@@ -376,6 +376,7 @@ def _map_status(description, fitted, X):
 def _rows_among(X, centers):
     """How many rows of X are centres, exactly."""
     rows = _validate.check_rows(X, "unlearn")
+    _validate.check_structure(rows)
     rows = _dense_rows(rows)  # without negative zeros, which older files may have among their centres
     one_row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
     as_items = [np.ascontiguousarray(part).view(one_row).ravel() for part in (rows, centers + 0.0)]
