@@ -104,8 +104,7 @@ class OneLabelStream:
         y : array-like of shape (n,)
             Labels: bool, int, float (whole numbers), str or bytes.
         sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there, so NaN or infinity in such a row of ``X`` is
-            not looked at.
+            Weights >= 0. Rows of weight 0 are as if they were not there.
 
         Returns
         -------

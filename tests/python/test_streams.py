@@ -245,7 +245,6 @@ def test_zero_weights_and_nan_name_the_row_of_the_call(rng):
         gm.AnalyticClassifier(low_latency=True),
         gm.AnalyticRegressor(),
         gm.CodedClassifier(),
-        gm.DualStreamClassifier(20),
     ],
     ids=repr,
 )
