@@ -1,11 +1,16 @@
 #include "gramian/capi/gramian.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
@@ -75,6 +80,8 @@ int guarded(const Body& body) noexcept {
     return fail(result_of(error.code()), error.what());
   } catch (const std::bad_alloc&) {
     return fail(GRAMIAN_ERROR_MEMORY, "out of memory");
+  } catch (const std::length_error&) {  // more than any allocator would be asked for
+    return fail(GRAMIAN_ERROR_MEMORY, "out of memory");
   } catch (const std::exception& error) {
     return fail(GRAMIAN_ERROR_INTERNAL, error.what());
   } catch (...) {
@@ -107,15 +114,29 @@ gramian_classifier_options default_options() noexcept {
   return options;
 }
 
-// The caller's options over the defaults, whichever side has the longer structure.
+// The caller's structure over the defaults, read no further than it reaches; `shortest`: what every caller has.
+template <class Struct>
+Struct complete(const Struct* given, Struct defaults, std::size_t shortest, const std::string& name) {
+  const std::size_t size = given->struct_size;
+  GRAMIAN_REQUIRE(size >= shortest, invalid_argument,
+                  name + ".struct_size is " + std::to_string(size) + ", below the " + std::to_string(shortest) +
+                      " bytes that every program has: it is not set");
+  GRAMIAN_REQUIRE(size <= sizeof defaults, unsupported,
+                  name + ".struct_size is that of a newer interface than this library's");
+  std::memcpy(&defaults, given, size);
+  return defaults;
+}
+
 gramian_classifier_options complete(const gramian_classifier_options* given) {
-  gramian_classifier_options options = default_options();
-  if (!given) return options;
-  GRAMIAN_REQUIRE(given->struct_size >= sizeof(size_t), invalid_argument, "options.struct_size is not set");
-  GRAMIAN_REQUIRE(given->struct_size <= sizeof options, unsupported,
-                  "options.struct_size is that of a newer interface than this library's");
-  std::memcpy(&options, given, given->struct_size);
-  return options;
+  const gramian_classifier_options defaults = default_options();
+  return given ? complete(given, defaults, sizeof(std::size_t), "options") : defaults;
+}
+
+// Fields that come after those of the first interface get their defaults here: zeros.
+gramian_rows complete(const gramian_rows* given) {
+  constexpr std::size_t kFirst = offsetof(gramian_rows, reserved) + sizeof(std::int32_t);
+  require_pointer(given, "rows");
+  return complete(given, gramian_rows{}, kFirst, "rows");
 }
 
 bool flag(std::int32_t value, const char* name) {
@@ -161,24 +182,33 @@ gramian::FeatureMapPtr map_of(std::int64_t n_inputs, const gramian_classifier_op
   return gramian::make_random_features(config);
 }
 
-gramian::RowsView view_of(const gramian_rows* rows) {
-  require_pointer(rows, "rows");
-  GRAMIAN_REQUIRE(rows->struct_size == sizeof *rows, invalid_argument,
-                  "rows.struct_size is not sizeof(gramian_rows) of this library");
-  GRAMIAN_REQUIRE(rows->n_rows >= 0 && rows->n_cols >= 0, invalid_argument, "rows.n_rows or rows.n_cols is negative");
-  GRAMIAN_REQUIRE(rows->data != nullptr || rows->n_rows == 0, invalid_argument, "rows.data is null");
-  GRAMIAN_REQUIRE(rows->element >= GRAMIAN_FLOAT32 && rows->element <= GRAMIAN_INT64, wrong_dtype,
+// Of two sizes >= 0, or out_of_memory: no memory holds so much.
+std::int64_t product(std::int64_t a, std::int64_t b, const char* what) {
+  GRAMIAN_REQUIRE(b == 0 || a <= PTRDIFF_MAX / b, out_of_memory,
+                  std::string(what) + ": " + std::to_string(a) + " times " + std::to_string(b) +
+                      " is more than any memory holds");
+  return a * b;
+}
+
+gramian::RowsView view_of(const gramian_rows* given) {
+  const gramian_rows rows = complete(given);
+  GRAMIAN_REQUIRE(rows.n_rows >= 0 && rows.n_cols >= 0, invalid_argument, "rows.n_rows or rows.n_cols is negative");
+  GRAMIAN_REQUIRE(rows.data != nullptr || rows.n_rows == 0, invalid_argument, "rows.data is null");
+  GRAMIAN_REQUIRE(rows.element >= GRAMIAN_FLOAT32 && rows.element <= GRAMIAN_INT64, wrong_dtype,
                   "rows.element is no gramian_element");
   static_assert(static_cast<int>(gramian::DType::f64) == GRAMIAN_FLOAT64 &&
                     static_cast<int>(gramian::DType::i64) == GRAMIAN_INT64,
                 "one numbering");
   gramian::RowsView view;
-  view.dtype = static_cast<gramian::DType>(rows->element);
-  view.rows = rows->n_rows;
-  view.cols = rows->n_cols;
-  view.data = rows->data;
+  view.dtype = static_cast<gramian::DType>(rows.element);
+  view.rows = rows.n_rows;
+  view.cols = rows.n_cols;
+  view.data = rows.data;
   view.col_stride = static_cast<std::int64_t>(gramian::size_of(view.dtype));
-  view.row_stride = rows->row_stride != 0 ? rows->row_stride : view.cols * view.col_stride;
+  const std::int64_t row_bytes = product(view.cols, view.col_stride, "bytes of a row");
+  view.row_stride = rows.row_stride != 0 ? rows.row_stride : row_bytes;
+  GRAMIAN_REQUIRE(view.row_stride != INT64_MIN, invalid_argument, "rows.row_stride is out of range");
+  product(view.rows, std::max(std::abs(view.row_stride), row_bytes), "bytes of the rows");
   return view;
 }
 
@@ -355,7 +385,7 @@ int gramian_classifier_decision_function(gramian_classifier* classifier, const g
   return with_model(classifier, [&](const gramian::AnalyticClassifier& model) {
     const gramian::RowsView x = view_of(rows);
     const std::int64_t classes = model.classes().size();
-    check_capacity(capacity, x.rows * classes);
+    check_capacity(capacity, product(x.rows, classes, "scores"));
     if (x.rows > 0) require_pointer(scores, "scores");
     model.decision_function(x, gramian::MatrixView<double>(scores, x.rows, classes));
   });

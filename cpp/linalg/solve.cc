@@ -1,5 +1,6 @@
 #include "gramian/linalg/solve.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -23,6 +24,38 @@ constexpr int kSweeps = 6;                       // of refinement, before the do
 constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
 constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
 
+// The root of a sum of squares that may itself lie outside the range of double.
+class ScaledNorm {
+ public:
+  void add(double value, double times) {
+    const double size = std::abs(value);
+    if (size == 0) return;
+    if (!std::isfinite(size)) {
+      finite_ = false;
+    } else if (size > largest_) {
+      sum_ = sum_ * (largest_ / size) * (largest_ / size) + times;
+      largest_ = size;
+    } else {
+      sum_ += times * (size / largest_) * (size / largest_);
+    }
+  }
+  // Infinite where a value is; what is only too long for a double is the largest one.
+  double value() const {
+    if (!finite_) return std::numeric_limits<double>::infinity();
+    return std::min(largest_ * std::sqrt(sum_), std::numeric_limits<double>::max());
+  }
+
+ private:
+  double largest_ = 0;
+  double sum_ = 0;  // of the squares over that of the largest
+  bool finite_ = true;
+};
+
+// Has no square in this sum overflowed or lost digits below the range of double?
+bool in_range(double sum_of_squares) {
+  return sum_of_squares > 1e-280 && sum_of_squares <= std::numeric_limits<double>::max();
+}
+
 double frobenius(const Exec& exec, MatrixView<const double> x) {
   if (x.empty()) return 0;
   Array<double> sums(exec, x.rows);
@@ -31,7 +64,31 @@ double frobenius(const Exec& exec, MatrixView<const double> x) {
   download<double>(exec, sums.view(), {host.data(), 1, x.rows});
   double total = 0;
   for (const double value : host) total += value;
-  return std::sqrt(total);
+  if (in_range(total)) return std::sqrt(total);
+  ScaledNorm norm;
+  host.resize(static_cast<std::size_t>(x.rows * x.cols));
+  download<double>(exec, x, {host.data(), x.rows, x.cols});
+  for (const double value : host) norm.add(value, 1);
+  return norm.value();
+}
+
+// The same entry by entry on the host, those below the diagonal twice.
+template <class T>
+double scaled_frobenius(const Exec& exec, const SymmetricMatrix<T>& a) {
+  ScaledNorm norm;
+  std::vector<T> host(static_cast<std::size_t>(a.tile_edge() * a.tile_edge()));
+  for (std::int64_t i = 0; i < a.tiles(); ++i) {
+    exec.poll();
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const MatrixView<T> t = a.tile(i, j);
+      const MatrixView<T> copy(host.data(), t.rows, t.cols);
+      download<T>(exec, t, copy);
+      for (std::int64_t r = 0; r < t.rows; ++r)
+        for (std::int64_t c = 0; c < (i == j ? r + 1 : t.cols); ++c)
+          norm.add(static_cast<double>(copy(r, c)), i == j && c == r ? 1 : 2);
+    }
+  }
+  return norm.value();
 }
 
 template <class T>
@@ -50,7 +107,7 @@ double frobenius(const Exec& exec, const SymmetricMatrix<T>& a) {
       for (std::int64_t r = 0; r < t.rows; ++r) total += (i == j ? 1.0 : 2.0) * host[static_cast<std::size_t>(r)];
     }
   }
-  return std::sqrt(total);
+  return in_range(total) ? std::sqrt(total) : scaled_frobenius(exec, a);
 }
 
 std::string number(double value) {

@@ -21,6 +21,7 @@
 #include "gramian/core/dtype.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/core/exec.hpp"
+#include "gramian/core/processors.hpp"
 #include "gramian/core/rng.hpp"
 #include "gramian/core/rows_view.hpp"
 #include "gramian/core/view.hpp"

@@ -2,9 +2,11 @@
 #include <atomic>
 #include <chrono>
 
+#include "array_in.hpp"
 #include "bindings.hpp"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
+#include "gramian/core/processors.hpp"
 #include "gramian/core/rng.hpp"
 #include "gramian/version.hpp"
 
@@ -78,9 +80,13 @@ void bind_core(py::module_& module) {
   module.def("build_info", &build_info_dict);
   module.def("default_threads", &default_threads);
   module.def("set_default_threads", &set_default_threads, py::arg("threads"));
+  module.def("available_processors", &available_processors);
   module.def("device_available", &device_state, py::arg("device"));
   module.def("memory_stats", &memory_dict);
   module.def("reset_memory_stats", &reset_memory_stats);
+  module.def(
+      "check_csr", [](const py::object& rows, const char* name) { RowsIn(rows, name); }, py::arg("rows"),
+      py::arg("name"));
   module.def("permutation_head", &permutation_head, py::arg("seed"), py::arg("n"), py::arg("count"));
 }
 

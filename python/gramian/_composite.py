@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from . import _core, _labels
-from ._model_config import label_dtype
+from ._model_config import label_dtype, names_from_json
 from .features import from_description, seed_from_json, seed_to_json, with_params
 
 # Modules of the estimators that a file may name, and of no others.
@@ -258,12 +258,3 @@ def labels_from_json(described):
 def names_to_json(names):
     """Column names, or None."""
     return None if names is None else [str(name) for name in names]
-
-
-def names_from_json(listed, width):
-    """The opposite of names_to_json."""
-    if listed is None:
-        return None
-    if not isinstance(listed, list) or len(listed) != width or any(type(name) is not str for name in listed):
-        raise ValueError(f"column names that are not {width} texts")
-    return np.array(listed, dtype=object)

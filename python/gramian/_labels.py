@@ -174,7 +174,7 @@ def match_kind(labels, kind):
         if kind == "real" and int(float(number)) != number:
             raise ValueError(f"label {number} is not the same number as float64, which the labels seen before are")
         if kind == "integer" and not -(2**63) <= number < 2**63:
-            raise ValueError(f"label {number} does not fit in int64, which the labels seen before are")
+            raise ValueError(f"label {number:g} does not fit in int64, which the labels seen before are")
     return LabelledRows(kind, labels.values.astype(_PLAIN[kind]), labels.codes, labels.dtype)
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from . import _core, _labels
+from . import _core, _labels, _validate
 from .features import from_handle, seed_from_json, seed_to_json, unfitted, with_params
 
 # Values of class_weight under which all classes have the same total weight, as the compiled module calls them.
@@ -19,9 +19,35 @@ def _label_to_json(label):
     return [labels.kind, value.hex() if labels.kind == "bytes" else bool(value) if labels.kind == "boolean" else value]
 
 
+_JSON_TYPES = {"boolean": bool, "integer": int, "real": float, "text": str, "bytes": str}
+
+
 def _label_from_json(pair):
     kind, value = pair
+    if type(value) is not _JSON_TYPES[kind]:
+        raise ValueError(f"{value!r} is no label of kind {kind}")
     return bytes.fromhex(value) if kind == "bytes" else value
+
+
+def _declared_from_json(pairs, known):
+    """A sorted array of labels of one kind, which goes with the kind that is known already ("none": any), or None."""
+    if pairs is None:
+        return None
+    if not isinstance(pairs, list) or not pairs or len({kind for kind, _ in pairs}) != 1:
+        raise ValueError(f"declared labels that are not labels of one kind: {pairs!r}")
+    labels = _labels.encode(np.array([_label_from_json(pair) for pair in pairs]))
+    if known not in ("none", labels.kind) and not {known, labels.kind} <= {"integer", "real"}:
+        raise ValueError(f"declared labels of kind {labels.kind} for classes of kind {known}")
+    return labels.values
+
+
+def names_from_json(listed, width):
+    """Column names as a file lists them, one for each of the columns, or None."""
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) != width or any(type(name) is not str for name in listed):
+        raise ValueError(f"column names that are not {width} texts")
+    return np.array(listed, dtype=object)
 
 
 def _class_weight_to_json(class_weight):
@@ -31,7 +57,15 @@ def _class_weight_to_json(class_weight):
 
 
 def _class_weight_from_json(value):
-    return {_label_from_json(label): weight for label, weight in value} if isinstance(value, list) else value
+    if value is None or (isinstance(value, str) and value in BALANCES):
+        return value
+    return _numbers_of_labels(value, "class_weight")
+
+
+def _numbers_of_labels(pairs, name):
+    if not isinstance(pairs, list):
+        raise ValueError(f"{name} is {pairs!r}")
+    return {_label_from_json(label): _validate.check_number(number, name) for label, number in pairs}
 
 
 def params_of(estimator):
@@ -89,15 +123,15 @@ class LabelForm:
         return out
 
     @classmethod
-    def from_json(cls, learnt, model, class_weight):
-        """The opposite of to_json; what is missing comes from the model."""
+    def from_json(cls, learnt, model, class_weight, kind=None):
+        """The opposite of to_json; what is missing comes from the model. kind: of its labels, where it has none."""
         multi = bool(learnt.get("multi_label", False))
-        dtype = label_dtype(learnt.get("label_dtype"), "none" if multi else model.classes()[0])
-        declared = learnt.get("declared")
-        if declared is not None:
-            declared = _labels.encode(np.array([_label_from_json(label) for label in declared])).values
+        if kind is None:
+            kind = "none" if multi else model.classes()[0]
+        dtype = label_dtype(learnt.get("label_dtype"), kind)
+        declared = _declared_from_json(learnt.get("declared"), kind)
         counts = learnt.get("class_counts")
-        counts = {} if counts is None else {_label_from_json(label): float(count) for label, count in counts}
+        counts = {} if counts is None else _numbers_of_labels(counts, "class_counts")
         return cls(multi, dtype, declared, class_weight, counts)
 
 
@@ -181,8 +215,7 @@ def parts_from_json(classes, model, config):
         multi_label = of_labels and bool(learnt.get("multi_label", False))
         if (of_labels and not multi_label) != (by_model == "AnalyticClassifier"):
             raise ValueError(f"{name} cannot hold this kind of model")
-        names = learnt.get("feature_names_in")
-        names = None if names is None else np.array(names, dtype=object)
+        names = names_from_json(learnt.get("feature_names_in"), model.n_inputs)
         if of_labels:
             form = LabelForm.from_json(learnt, model, getattr(estimator, "class_weight", None))
         elif hasattr(estimator, "_form_from_json"):

@@ -9,6 +9,8 @@ import warnings
 
 import numpy as np
 
+from . import _core
+
 # Read as they are, in any layout: widened block by block.
 _READABLE = frozenset("float16 float32 float64 bool uint8 int16 int32 int64".split())
 
@@ -188,6 +190,15 @@ def check_rows(X, who, *, min_rows=1, name="X"):
             f"Found array with 0 feature(s) (shape={rows.shape}) while a minimum of 1 is required by {who}."
         )
     return rows
+
+
+def check_structure(rows, name="X"):
+    """ValueError that names the index where the structure of CSR rows is damaged; one pass over the indices.
+
+    The compiled module looks itself; this is for code that reads CSR rows before it.
+    """
+    if isinstance(rows, CSRRows):
+        _core.check_csr(rows, name)
 
 
 def for_products(rows, products):

@@ -195,7 +195,8 @@ class AnalyticClassifier(AnalyticEstimator):
             Labels: bool, int, float (whole numbers), str or bytes. Two columns or more of 0 and 1 are multi-label
             targets.
         sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there.
+            Weights >= 0. Rows of weight 0 are as if they were not there, so NaN or infinity in such a row of ``X`` is
+            not looked at.
 
         Returns
         -------
@@ -820,7 +821,8 @@ class AnalyticRegressor(AnalyticEstimator):
             Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
         y : array-like of shape (n,) or (n, k)
         sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there.
+            Weights >= 0. Rows of weight 0 are as if they were not there, so NaN or infinity in such a row of ``X`` is
+            not looked at.
 
         Returns
         -------

@@ -5,11 +5,12 @@ for the one exception and the one warning that its users expect.
 """
 
 import inspect
-import os
 import threading
 import warnings
 
 import numpy as np
+
+from . import _core
 
 
 class _NotFittedError(ValueError, AttributeError):
@@ -59,8 +60,8 @@ def thread_count(n_jobs):
         raise ValueError(f"n_jobs must be at most {_MOST_THREADS}, got {n_jobs}")
     if n_jobs > 0:
         return int(n_jobs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores + 1 + int(n_jobs))
+    # As few as the affinity mask and the cgroup allow; GRAMIAN_NUM_THREADS is only for n_jobs=None.
+    return max(1, _core.available_processors() + 1 + int(n_jobs))
 
 
 def draw_seed(random_state):

@@ -91,7 +91,7 @@ class _CodedForm:
         )
         if not fits:
             raise ValueError("labels, counts and code do not belong together")
-        read = LabelForm.from_json({**learnt, "multi_label": True}, model, None)
+        read = LabelForm.from_json({**learnt, "multi_label": True}, model, None, kind)
         return cls(read.dtype, read.declared, _Book(kind, labels, counts), code)
 
 

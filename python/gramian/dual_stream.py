@@ -7,7 +7,7 @@ import numpy as np
 
 from . import _core, _labels, _validate
 from ._analytic_base import UNCHANGED, AnalyticEstimator, Learnt, absent
-from ._model_config import LabelForm
+from ._model_config import LabelForm, names_from_json
 from ._one_label import OneLabelClassifier, OneLabelStream
 from .analytic import AnalyticClassifier
 from .base import draw_seed, thread_count
@@ -348,10 +348,9 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
             params, learnt = dict(extra["params"]), extra["learnt"]
             params["random_state"] = seed_from_json(params["random_state"])
             estimator = cls(**params, device=device, n_jobs=n_jobs)
-            names = learnt.get("feature_names_in")
-            names = None if names is None else np.array(names, dtype=object)
             form = LabelForm.from_json(learnt, model, None)
             fitted, params = from_handle(model.main_map), _params_of(estimator)
+            names = names_from_json(learnt.get("feature_names_in"), fitted.n_features_in_)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise _core.FormatError(f"the description of the estimator in the file is damaged: {error}") from error
         estimator._learnt = _DualLearnt(model, fitted, names, form, params, device, thread_count(n_jobs))

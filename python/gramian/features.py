@@ -43,6 +43,7 @@ class FeatureMap(Estimator):
         """
         names = _validate.column_names(X)
         rows = _validate.check_rows(X, type(self).__name__)
+        _validate.check_structure(rows)
         _validate.check_finite(rows)
         self._fit_rows(rows)
         self._set_feature_names(names)
@@ -429,6 +430,7 @@ class RBFFeatures(FeatureMap):
 
     def _given_centers(self):
         centers = _validate.check_rows(self.centers, "RBFFeatures", name="centers")
+        _validate.check_structure(centers, "centers")
         _validate.check_finite(centers, "centers")
         return _dense_rows(centers)
 
@@ -713,6 +715,7 @@ def fit_map(feature_map, rows, random_state):
             seed += 1
 
     fitted = feature_map._fresh(seeds())
+    _validate.check_structure(rows)  # maps look at rows before the compiled module does
     fitted._fit_rows(rows)
     return fitted
 

@@ -311,7 +311,8 @@ class GramState:
         Y : array-like of shape (n,) or (n, n_outputs), default=None
             Numeric targets.
         sample_weight : array-like of shape (n,), default=None
-            Weights >= 0. Rows of weight 0 are as if they were not there.
+            Weights >= 0. Rows of weight 0 are as if they were not there, so NaN or infinity in such a row of ``X`` is
+            not looked at.
         atomic : bool, default=True
             On an error or Ctrl-C leave the state as it was. False works in place, without a second state: `n_rows`
             then tells how many rows are in.

@@ -305,6 +305,7 @@ class RidgeInfluence(Snapshot):
         offsets = np.concatenate([[0], np.cumsum(np.bincount(places))])
         order = np.argsort(places, kind="stable")
         if not np.array_equal(order, np.arange(n)):
+            _validate.check_structure(rows, "rows_X")
             rows = _picked(rows, order)
             targets, codes, weight = (None if part is None else part[order] for part in (targets, codes, weight))
         return (rows, targets, codes, weight), offsets, names, order

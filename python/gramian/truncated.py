@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from . import _core, _labels, _validate
+from ._model_config import names_from_json
 from ._one_label import OneLabelClassifier, weights_of_two
 from .base import Estimator, thread_count
 from .features import fit_map, from_handle, seed_from_json, seed_to_json, with_params
@@ -297,8 +298,7 @@ class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
             params, learnt = dict(extra["params"]), extra["learnt"]
             params["feature_map"] = with_params(params["feature_map"], fitted)
             params["random_state"] = seed_from_json(params["random_state"])
-            names = learnt["feature_names_in"]
-            names = None if names is None else np.array(names, dtype=object)
+            names = names_from_json(learnt["feature_names_in"], model.n_inputs)
             dtype = np.dtype(learnt["label_dtype"])
             if dtype.kind not in "biufUSO":
                 raise ValueError(f"labels of dtype {dtype}")

@@ -383,7 +383,11 @@ def _statuses_of_blocks(params, fitted, X):
     if params["mode"] == "project":
         return [("clean", "Drawn from a seed, without any row.")]
     maps = params["maps"] if isinstance(params["maps"], list) else [params["maps"]] * len(fitted.widths_)
-    rows = None if X is None else _dense_rows(_validate.check_rows(X, "unlearn"))
+    rows = None
+    if X is not None:
+        rows = _validate.check_rows(X, "unlearn")
+        _validate.check_structure(rows)
+        rows = _dense_rows(rows)
     statuses, start = [], 0
     for part, made, width in zip(maps, fitted.maps_, fitted.widths_, strict=True):
         block = None if rows is None else columns(rows, start, width)
@@ -395,6 +399,7 @@ def _statuses_of_blocks(params, fitted, X):
 def _rows_among(X, centers):
     """How many rows of X are centres, exactly."""
     rows = _validate.check_rows(X, "unlearn")
+    _validate.check_structure(rows)
     rows = _dense_rows(rows)  # without negative zeros, which older files may have among their centres
     one_row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
     as_items = [np.ascontiguousarray(part).view(one_row).ravel() for part in (rows, centers + 0.0)]

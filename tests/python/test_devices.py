@@ -1,6 +1,9 @@
 """Devices and threads as parameters: what is not there is an error that says so, never another device."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import latency
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 
 import gramian
-from gramian import AnalyticClassifier, AnalyticRegressor, BackendError, GramState, RandomFeatures
+from gramian import AnalyticClassifier, AnalyticRegressor, BackendError, GramState, RandomFeatures, _core
+from gramian.base import thread_count
 
 
 def test_missing_device_is_an_error(rng):
@@ -82,6 +86,28 @@ def test_iterations_on_a_device(rng):
     b = np.exp(X @ rng.normal(size=8))
     host, device = (gramian.SoftmaxRegression(device=device).fit(X, b / b.sum()) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(device.x_, host.x_, rtol=0, atol=1e-8)
+
+
+def test_negative_n_jobs_count_the_processors_of_this_process(monkeypatch):
+    monkeypatch.setattr(_core, "available_processors", lambda: 5)
+    assert [thread_count(n) for n in (-1, -2, -5, -6, -1000)] == [5, 4, 1, 1, 1]
+
+
+@pytest.mark.parametrize("variables", [{}, {"GRAMIAN_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}])
+def test_all_processors_whatever_the_environment_says_of_threads(variables):
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    code = (
+        "from gramian import _core, base\n"
+        "print(base.thread_count(-1), _core.available_processors(), _core.default_threads(), base.thread_count(None))"
+    )
+    call = [sys.executable, "-c", code]
+    run = subprocess.run(call, env={**environment, **variables}, capture_output=True, text=True, check=True)
+    every, available, default, unset = map(int, run.stdout.split())
+    assert every == available == _core.available_processors() >= 1
+    assert default == (1 if variables else available)
+    assert unset == 0
+    if hasattr(os, "sched_getaffinity"):
+        assert available <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 3, -1, -1000])

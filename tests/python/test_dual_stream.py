@@ -1,5 +1,6 @@
 """The dual-stream classifier equals its two ridge solves, in both variants, and says where it depends on batches."""
 
+import json
 import pickle
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_damaged_files(phases, tmp_path):
         (tmp_path / "bad").write_bytes(data.replace(old, new))
         with pytest.raises(gramian.FormatError):
             gramian.load(tmp_path / "bad")
+
+
+def test_damaged_column_names(phases, tmp_path):
+    X, y = phases[0]
+    DualStreamClassifier(10).fit(X, y).save(tmp_path / "model")
+    model, config = gramian._core.load_dual_stream_bytes((tmp_path / "model").read_bytes(), "cpu", 0)
+    config = json.loads(config)
+
+    def read_with(names):
+        config["extra"]["learnt"]["feature_names_in"] = names
+        return DualStreamClassifier._from_model(model, json.dumps(config), "cpu", None)
+
+    names = [f"x{k}" for k in range(X.shape[1])]
+    assert list(read_with(names).feature_names_in_) == names
+    for damaged in (5, "x", names[1:], [*names[1:], 3]):
+        with pytest.raises(gramian.FormatError, match="column names"):
+            read_with(damaged)
 
 
 @pytest.mark.parametrize("variant", ["invariant", "published"])

@@ -259,6 +259,8 @@ def test_numbers_that_are_not_the_same_as_int_and_float(X):
     assert floats.partial_fit(X[:1], [2**53]).classes_[-1] == 2**53
     with pytest.raises(ValueError, match="does not fit in int64"):
         AnalyticClassifier().fit(X, CODES).partial_fit(X[:1], [2.0**63])
+    with pytest.raises(ValueError, match=r"^label 1e\+300 does not fit in int64"):
+        AnalyticClassifier().fit(X, CODES).partial_fit(X[:1], [1e300])
     if np.finfo(np.longdouble).nmant > 52:
         with pytest.raises(ValueError, match="not the same number as float64"):
             AnalyticClassifier().fit(X[:2], np.array([2**53 + 1, 2**53], dtype=np.longdouble))

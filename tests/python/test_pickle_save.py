@@ -1,6 +1,7 @@
 """A model that was pickled, copied or saved is the same model, and files that are none are refused."""
 
 import copy
+import json
 import os
 import pickle
 
@@ -11,11 +12,13 @@ import gramian
 from gramian import (
     AnalyticClassifier,
     AnalyticRegressor,
+    CodedClassifier,
     FeatureChain,
     FormatError,
     GramState,
     RandomFeatures,
     RBFFeatures,
+    _model_config,
 )
 
 
@@ -217,6 +220,78 @@ def test_description_that_is_damaged(data, tmp_path):
         model._learnt.model.save(str(tmp_path / "model.gramian"), False, extra)
         with pytest.raises(FormatError, match="description of the estimator"):
             gramian.load(tmp_path / "model.gramian")
+
+
+DAMAGED = {
+    "a number of names": ("learnt", {"feature_names_in": 5}),
+    "a text of names": ("learnt", {"feature_names_in": "x"}),
+    "names that are anything": ("learnt", {"feature_names_in": [[1], 2, {}, None]}),
+    "names of other things": ("learnt", {"feature_names_in": [1, 2, 3, 4]}),
+    "too few names": ("learnt", {"feature_names_in": ["a"]}),
+    "declared as an object": ("learnt", {"declared": {}}),
+    "declared as a text": ("learnt", {"declared": "x"}),
+    "none declared": ("learnt", {"declared": []}),
+    "declared of two kinds": ("learnt", {"declared": [["integer", 1], ["text", "a"]]}),
+    "declared of an unknown kind": ("learnt", {"declared": [["colour", 1]]}),
+    "declared of a wrong type": ("learnt", {"declared": [["integer", "a"]]}),
+    "declared of another kind": ("learnt", {"declared": [["integer", 1]]}),
+    "declared lists": ("learnt", {"declared": [["integer", [1]]]}),
+    "class_weight as a text": ("params", {"class_weight": "x"}),
+    "class_weight as a number": ("params", {"class_weight": 2}),
+    "class_weight as an object": ("params", {"class_weight": {"0": 1.0}}),
+    "class_weight of a text": ("params", {"class_weight": [[["integer", 0], "heavy"]]}),
+    "class_weight below 0": ("params", {"class_weight": [[["integer", 0], -1.0]]}),
+    "class_counts as a number": ("learnt", {"class_counts": 3}),
+    "class_counts of a list": ("learnt", {"class_counts": [[["integer", 0], [1]]]}),
+}
+
+
+def load_with(model, part, values, path):
+    """The model read back from a file whose description has other values in one part."""
+    description = json.loads(_model_config.description_of(type(model).__name__, model._learnt))
+    description[part].update(values)
+    model._learnt.model.save(str(path), False, json.dumps(description))
+    return gramian.load(path)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_names_labels_and_weights_of_classes_that_are_damaged(data, tmp_path, name):
+    X, y = data
+    model = AnalyticClassifier().partial_fit(X, y, classes=np.unique(y))
+    with pytest.raises(FormatError, match="description of the estimator"):
+        load_with(model, *DAMAGED[name], tmp_path / "model.gramian")
+
+
+@pytest.mark.parametrize(
+    "part, values",
+    [
+        ("learnt", {"feature_names_in": ["a", "b", "c", "d"]}),
+        ("learnt", {"declared": None}),
+        ("learnt", {"declared": [["text", "z"], ["text", "a"], ["text", "b"], ["text", "c"]]}),
+        ("params", {"class_weight": None}),
+        ("params", {"class_weight": "balanced"}),
+        ("params", {"class_weight": "air"}),
+        ("params", {"class_weight": [[["text", "a"], 2.0]]}),
+    ],
+)
+def test_names_labels_and_weights_of_classes_that_are_whole(data, tmp_path, part, values):
+    X, y = data
+    model = AnalyticClassifier().partial_fit(X, y, classes=np.unique(y))
+    found = load_with(model, part, values, tmp_path / "model.gramian")
+    assert np.array_equal(found.coef_, model.coef_)
+    if "feature_names_in" in values:
+        assert list(found.feature_names_in_) == values["feature_names_in"]
+
+
+def test_other_models_with_damaged_names(data, tmp_path):
+    X, y = data
+    with pytest.raises(FormatError, match="declared labels of kind integer"):
+        load_with(CodedClassifier().fit(X, y), "learnt", {"declared": [["integer", 1]]}, tmp_path / "model.gramian")
+    models = AnalyticRegressor().fit(X, X), CodedClassifier().fit(X, y), AnalyticClassifier(RandomFeatures(9)).fit(X, y)
+    for model in models:
+        for names in (5, "x", ["a"], ["a"] * 9, [[1], 2, {}, None]):
+            with pytest.raises(FormatError, match="column names"):
+                load_with(model, "learnt", {"feature_names_in": names}, tmp_path / "model.gramian")
 
 
 def test_saving_nowhere(data, tmp_path):

@@ -1,5 +1,6 @@
 """Orthogonal and sparse expansions, drawn centres, ridges by held-out rows, fused layers and truncated directions."""
 
+import json
 import pickle
 
 import numpy as np
@@ -594,3 +595,9 @@ def test_truncated_files_that_lie(rng, tmp_path):
         path.write_bytes(wrong)
         with pytest.raises(gm.FormatError):
             gm.load(path)
+    model, config = gm._core.load_truncated_bytes(data, "cpu", 0)
+    config = json.loads(config)
+    for names in (5, "x", ["a"], [1] * X.shape[1]):
+        config["extra"]["learnt"]["feature_names_in"] = names
+        with pytest.raises(gm.FormatError, match="column names"):
+            gm.TruncatedRidgeClassifier._loaded((model, json.dumps(config)), "cpu", None)

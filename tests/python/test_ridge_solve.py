@@ -20,6 +20,35 @@ def form_bound(X, ridge):
     return 10 * checks.EPS * max(np.linalg.norm(Xc, 2) ** 2 / ridge, 1.0)
 
 
+@pytest.mark.parametrize("ridge", [1e100, 1e154, 1e155, 1e200, 1e300, 1e307])
+def test_ridges_whose_squares_overflow(ridge):
+    # |X'X| / ridge is below the rounding of 1, so the weights are X'Y / ridge of centred rows to that.
+    X, Y, _ = problem_of(80, 6)
+    Xc = X - X.mean(axis=0)
+    expected = Xc.T @ (Y - Y.mean(axis=0)) / ridge
+    bound = 100 * checks.EPS
+    model = gm.AnalyticRegressor(ridge=ridge).fit(X, Y)
+    assert np.abs(model.coef_.T - expected).max() <= bound * np.abs(expected).max()
+    np.testing.assert_allclose(model.predict(X), np.broadcast_to(Y.mean(axis=0), Y.shape), rtol=1e-12)
+    solution = gm.GramState(6, 2).add(X, Y).solve(ridge=ridge)
+    assert np.abs(solution.coef.T - expected).max() <= bound * np.abs(expected).max()
+    assert solution.report.method == "cholesky"
+    assert solution.report.condition == pytest.approx(1, abs=1e-6)
+    assert solution.report.residual <= 1e-14
+    labels = np.r_[np.zeros(50, dtype=int), np.ones(30, dtype=int)]
+    assert not gm.AnalyticClassifier(ridge=ridge).fit(X, labels).predict(X).any()  # the class of most rows
+    Ridge = pytest.importorskip("sklearn.linear_model").Ridge
+    theirs = Ridge(alpha=ridge, solver="cholesky").fit(X, Y)
+    assert np.abs(model.coef_ - theirs.coef_).max() <= bound * np.abs(theirs.coef_).max()
+
+
+def test_sums_that_overflow_are_an_error_still():
+    X = np.full((4, 2), 1e160)
+    X[0] = -1e160
+    with pytest.raises(ValueError, match="overflow"):
+        gm.AnalyticRegressor().fit(X, np.arange(4.0)).coef_  # noqa: B018
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("ridge", [1e-2, 1.0, 100.0])
 @pytest.mark.parametrize("n, d", SHAPES)

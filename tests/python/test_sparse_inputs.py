@@ -207,6 +207,44 @@ def test_a_damaged_structure_is_refused(how, index):
         assert checks.file_bytes(model) == before
 
 
+FITTED_TO_ROWS = {
+    "rbf": gm.RBFFeatures(5),
+    "rbf_given": gm.RBFFeatures(np.eye(5, 30)),
+    "chain": gm.FeatureChain([gm.RBFFeatures(5), gm.RandomFeatures(8)]),
+    "late_chain": gm.FeatureChain([gm.RandomFeatures(8), gm.RBFFeatures(5)]),
+    "fused": gm.FusedFeatures(2, gm.RBFFeatures(5)),
+}
+
+
+@pytest.mark.parametrize("name", FITTED_TO_ROWS)
+def test_a_damaged_structure_is_refused_before_maps_see_it(name):
+    # 12,000 rows: a chain draws a sample for its later maps from more than 10,000.
+    X = sparse.csr_matrix((np.ones(36_000), np.tile([1, 7, 20], 12_000), np.arange(0, 36_001, 3)), shape=(12_000, 30))
+    y = np.arange(12_000) % 3
+    fits = (FITTED_TO_ROWS[name].fit, lambda rows: gm.AnalyticClassifier(FITTED_TO_ROWS[name]).fit(rows, y))
+    bad = X.copy()
+    bad.indices[5] = 99
+    for fit in fits:
+        with pytest.raises(ValueError, match=r"^indices\[5\] = 99 is outside \[0, 30\) \(row 1\)"):
+            fit(bad)
+    for how, message in (
+        ("index_negative", r"indices\[5\] = -1 is outside"),
+        ("indptr_falls", r"indptr\[7\] = 17 is below indptr\[6\] = 18"),
+        ("indptr_beyond", "lies beyond the 36000 stored entries"),
+        ("indptr_negative", r"indptr\[0\] = -2 is negative"),
+    ):
+        for fit in fits:
+            with pytest.raises(ValueError, match=message):
+                fit(damaged(X, how))
+
+
+def test_damaged_centers_are_refused():
+    centers = sparse.csr_matrix(np.eye(3, 30))
+    centers.indices[1] = 40
+    with pytest.raises(ValueError, match=r"indices\[1\] = 40 is outside"):
+        gm.RBFFeatures(centers).fit(np.ones((4, 30)))
+
+
 @pytest.mark.parametrize("features", [None, gm.RandomFeatures(300)])
 def test_never_dense_as_a_whole(features):
     """60,000 x 1,000 rows would be 480 MB; what is allocated is the sums and one block."""

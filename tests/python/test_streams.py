@@ -1,5 +1,7 @@
 """Class-incremental learning on a stream is joint training: random streams against plain NumPy on all rows at once."""
 
+import copy
+
 import numpy as np
 import pytest
 from reference_path import analytic, checks, streams
@@ -231,6 +233,32 @@ def test_zero_weights_and_nan_name_the_row_of_the_call(rng):
     for values in (None, weight):
         with pytest.raises(ValueError, match=r"row 123\b"):
             model.partial_fit(X, y, sample_weight=values)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        gm.AnalyticClassifier(),
+        gm.AnalyticClassifier(gm.RandomFeatures(20)),
+        gm.AnalyticClassifier(ridge="gcv"),
+        gm.AnalyticClassifier(class_weight="balanced"),
+        gm.AnalyticClassifier(low_latency=True),
+        gm.AnalyticRegressor(),
+        gm.CodedClassifier(),
+    ],
+    ids=repr,
+)
+def test_values_in_rows_of_weight_zero_are_not_looked_at(rng, model):
+    X, y, weight = rng.normal(size=(300, 4)), rng.integers(0, 3, 300), np.ones(300)
+    weight[100:120] = 0
+    bad = X.copy()
+    bad[100:110], bad[110:120] = np.nan, np.inf
+    expected = copy.deepcopy(model).fit(X, y, sample_weight=weight)
+    found = copy.deepcopy(model).fit(bad, y, sample_weight=weight)
+    assert checks.file_bytes(found) == checks.file_bytes(expected)
+    weight[105] = 1e-300
+    with pytest.raises(ValueError, match=r"row 105\b"):
+        copy.deepcopy(model).fit(bad, y, sample_weight=weight)
 
 
 def test_a_class_without_rows_leaves(rng):

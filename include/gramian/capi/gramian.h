@@ -7,7 +7,8 @@
  * caller's until gramian_classifier_free.
  * Threads: every function may be called from any thread. Calls on one classifier wait for each other; different
  * classifiers run side by side. gramian_classifier_free must be the last call on its classifier.
- * Structures that may grow begin with their size, set by the caller; fields beyond it have their defaults.
+ * Structures that may grow begin with their size, set by the caller; fields beyond it have their defaults. A size
+ * beyond what this library knows is GRAMIAN_ERROR_UNSUPPORTED.
  */
 #ifndef GRAMIAN_CAPI_GRAMIAN_H
 #define GRAMIAN_CAPI_GRAMIAN_H

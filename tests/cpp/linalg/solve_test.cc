@@ -292,7 +292,8 @@ TEST(SolveSpd, AZeroMatrixHasRankZero) {
 
 TEST(SolveSpd, TheScaleOfTheMatrixDoesNotMatter) {
   const Known a(spread(200, 1e3L), 7);
-  for (const long double scale : {1e-150L, 1e-45L, 1e-40L, 1e-30L, 1e30L, 1e38L, 1e39L, 1e150L}) {
+  for (const long double scale :
+       {1e-290L, 1e-150L, 1e-45L, 1e-40L, 1e-30L, 1e30L, 1e38L, 1e39L, 1e150L, 1e200L, 1e300L}) {
     for (const Precision precision : {Precision::full, Precision::mixed}) {
       Case how;
       how.scale = scale;
@@ -323,7 +324,7 @@ TEST(SolveSpd, TheScaleOfTheMatrixDoesNotMatter) {
 
 TEST(SolveSpd, TheScaleOfTheRightHandSideDoesNotMatter) {
   const Known a(spread(200, 1e3L), 8);
-  for (const long double scale : {1e-200L, 1e-170L, 1e-140L, 1e-100L, 1e100L, 1e140L, 1e150L}) {
+  for (const long double scale : {1e-200L, 1e-170L, 1e-140L, 1e-100L, 1e100L, 1e140L, 1e150L, 1e250L}) {
     for (const Precision precision : {Precision::full, Precision::mixed}) {
       Case how;
       how.b_scale = scale;
