@@ -129,7 +129,7 @@ def fwht(x, axis=-1, n=None, norm=None, out=None, n_jobs=None):
     >>> gm.fwht([1.0, 0.0, 1.0, 0.0])
     array([2., 2., 0., 0.])
     >>> gm.fwht([1.0, 2.0, 3.0], n=4, norm="ortho")
-    array([ 3., -1.,  0.,  2.])
+    array([ 3.,  1.,  0., -2.])
     """
     x = _real(x, "x")
     axis = _axis_of(axis, x, "x")
@@ -304,7 +304,7 @@ def logsumexp(x, axis=-1, keepdims=False, out=None, n_jobs=None):
     --------
     >>> import gramian as gm
     >>> float(gm.logsumexp([1000.0, 1000.0])) - 1000.0
-    0.6931471805599...
+    0.69314718055...
     """
     x = _real(x, "x")
     axis = _axis_of(axis, x, "x")
