@@ -16,8 +16,7 @@ from .model_files import load
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
-    from . import codes, federated, presets, second_order
-    from . import codes, federated, presets, sketch
+    from . import codes, federated, presets, second_order, sketch
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier

@@ -227,7 +227,7 @@ def test_wide_states_too():
 
 
 def test_the_bar_can_be_missed():
-    """Compiled work of 2 s (of one at least, should the processor grow faster) that never asks for signals: each attempt sees it, and none is excused."""
+    """Compiled work of two seconds that never asks for signals: each attempt sees it, and none is excused."""
     values = run(
         """
         import hashlib, time
