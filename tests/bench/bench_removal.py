@@ -4,6 +4,7 @@
 """
 
 import argparse
+import statistics
 import time
 
 import common
@@ -41,14 +42,14 @@ def main():
         model.forget(X[: args.removed], Y[: args.removed])
         model.coef_  # noqa: B018
 
-    removals = []
+    fresh = AnalyticRegressor(ridge=1.0)
+    removals, refits = [], []
     for _ in range(args.repeats):
         removals.append(seconds_of(remove))
         after = model.coef_
         model.partial_fit(X[: args.removed], Y[: args.removed])
-    fresh = AnalyticRegressor(ridge=1.0)
-    refit = seconds_of(lambda: fresh.fit(X[args.removed :], Y[args.removed :]).coef_)
-    removal = sorted(removals)[len(removals) // 2]
+        refits.append(seconds_of(lambda: fresh.fit(X[args.removed :], Y[args.removed :]).coef_))
+    removal, refit = statistics.median(removals), statistics.median(refits)
     error = np.linalg.norm(after - fresh.coef_) / np.linalg.norm(fresh.coef_)
     moved = np.linalg.norm(after - first) / np.linalg.norm(first)
     print(f"{args.removed} of {args.rows} rows, {args.features} features, {args.classes} outputs, float64 products")
