@@ -34,6 +34,7 @@ void bind_truncated(py::module_& module);
 void bind_leave_one_out(py::module_& module);
 void bind_influence(py::module_& module);
 void bind_quantiles(py::module_& module);
+void bind_r_factor(py::module_& module);
 void bind_heads(py::module_& module);
 void bind_targets(py::module_& module);
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
     from .quantiles import QuantileAggregator, pinball_loss
+    from .r_factor import RFactor, TriangularSolution
     from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
     from .truncated import TruncatedRidgeClassifier
@@ -69,6 +70,7 @@ _HOMES = {
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
+    "r_factor": ("RFactor", "TriangularSolution"),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
     "sketch": ("sketch",),
@@ -124,6 +126,7 @@ __all__ = [
     "NestedCurve",
     "QuantileAggregator",
     "RBFFeatures",
+    "RFactor",
     "RandomFeatures",
     "ReplayClassifier",
     "RidgeInfluence",
@@ -132,6 +135,7 @@ __all__ = [
     "Solution",
     "SolveReport",
     "TranslatedClassifier",
+    "TriangularSolution",
     "TruncatedRidgeClassifier",
     "__version__",
     "as_probabilities",
