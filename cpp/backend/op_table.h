@@ -167,8 +167,8 @@ typedef struct gramian_op_table {
    * In place; 4 m n k - 2 n k^2 flops. */
   int (*ormqr)(gramian_context*, int dtype, int trans, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda,
                const void* tau, void* c, int64_t ldc);
-  /* Thin singular value decomposition A (m x n) = U diag(s) Vt, k = min(m, n): U m x k, Vt k x n, s descending (k values
-   * of dtype). A is destroyed. NaN and infinity end in NO_CONVERGENCE. For m = n about 20 n^3 flops. */
+  /* Thin singular value decomposition A (m x n) = U diag(s) Vt, k = min(m, n): U m x k, Vt k x n, s descending (k
+   * values of dtype). A is destroyed. NaN and infinity end in NO_CONVERGENCE. For m = n about 20 n^3 flops. */
   int (*gesvd)(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* s, void* u, int64_t ldu,
                void* vt, int64_t ldvt);
 

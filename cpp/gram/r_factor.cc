@@ -288,7 +288,8 @@ RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& r
   for (std::int64_t i = 0; i < size; ++i) {
     for (std::int64_t j = i; j < size; ++j) {
       const double value = *packed++;
-      GRAMIAN_REQUIRE(std::isfinite(value) && (j > i || value >= 0), file_format, "the R factor in the file is damaged");
+      GRAMIAN_REQUIRE(std::isfinite(value) && (j > i || value >= 0), file_format,
+                      "the R factor in the file is damaged");
       host[at(i * size + j)] = value;
     }
   }

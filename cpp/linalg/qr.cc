@@ -76,7 +76,8 @@ Cut cut_of(const Exec& exec, std::int64_t n, std::int64_t d) {
   const bool whole = exec.table().tile == 0;
   // Blocks that fit a last-level cache, and high enough that the triangle on top of them is a small part of the work.
   const std::int64_t elements = std::int64_t{1} << (whole ? 27 : 21);
-  const std::int64_t block = std::clamp(elements / d, 2 * d, std::max<std::int64_t>(8 * d, whole ? elements / d : 1024));
+  const std::int64_t highest = std::max<std::int64_t>(8 * d, whole ? elements / d : 1024);
+  const std::int64_t block = std::clamp(elements / d, 2 * d, highest);
   const std::int64_t wanted = whole ? 1 : std::clamp<std::int64_t>(n / (2 * block), 1, kMaxChunks);
   const std::int64_t chunk = std::max<std::int64_t>(1, ceil_div(n, wanted));
   return {block, chunk, ceil_div(n, chunk)};

@@ -73,9 +73,9 @@ class BackwardError:
     """Backward errors of least-squares solutions of one matrix, relative to |A|_F.
 
     The smallest |dA|_F for which x solves min |b - (A + dA) x| is, within a factor between 1 and sqrt(2), Karlson and
-    Walden's |(A'A + eta^2 I)^(-1/2) A'r| / |x| with eta = |r| / |x| ("Backward error and condition of structured linear
-    least squares", "On the accuracy of the Karlson-Walden estimate"). With A = U S V' it is |(S^2 + eta^2)^(-1/2) S U'r|;
-    the residual and U'r are made in long double, since cancellation in them is the very thing that is measured.
+    Walden's |(A'A + eta^2 I)^(-1/2) A'r| / |x| with eta = |r| / |x| ("On the accuracy of the Karlson-Walden estimate of
+    the backward error for linear least squares problems"). With A = U S V' it is |(S^2 + eta^2)^(-1/2) S U'r| / |x|; the
+    residual and U'r are made in long double, since cancellation in them is the very thing that is measured.
     """
 
     def __init__(self, A):
@@ -104,9 +104,9 @@ class BackwardError:
 def optimal_backward_error(A, b, x):
     """The optimum itself, min(eta, smallest singular value of [A, eta (I - r r^+)]), over |A|_F; to about 1e-19.
 
-    "Optimal backward perturbation bounds for the linear least squares problem". In the coordinates of Q and of what r has
-    outside its range the matrix is (d + 1) x (2 d + 1); its smallest singular value comes from inverse iteration with its
-    triangle, all in long double.
+    "Optimal backward perturbation bounds for the linear least squares problem". In the coordinates of Q and of what r
+    has outside its range the matrix is (d + 1) x (2 d + 1); its smallest singular value comes from inverse iteration
+    with its triangle, all in long double.
     """
     wide = np.longdouble
     A = np.asarray(A, dtype=wide)
@@ -141,7 +141,7 @@ def optimal_backward_error(A, b, x):
 
 
 def linf_design(name, n, d, seed, alpha=None):
-    """A and b of designs D1 to D4: dense, spiky residual on [I; 0], repeated rows with a local residual, heavy tails."""
+    """A and b of D1 to D4: dense, spiky residual on [I; 0], repeated rows with a local residual, heavy tails."""
     rng = np.random.default_rng(seed)
     if name == "D1":
         A = rng.normal(size=(n, d))

@@ -70,8 +70,8 @@ using HostScratch = std::unique_ptr<void, HostFree>;
 
 int make_host(size_t bytes, HostScratch& host) {
   host.reset(bytes > 0 ? malloc(bytes) : nullptr);
-  if (bytes > 0 && host == nullptr) return failed(GRAMIAN_STATUS_NO_MEMORY, "cusolver", "no host memory for a workspace");
-  return kOk;
+  if (bytes == 0 || host != nullptr) return kOk;
+  return failed(GRAMIAN_STATUS_NO_MEMORY, "cusolver", "no host memory for a workspace");
 }
 
 int check_info(State& state, const char* what, int status_if_positive) {

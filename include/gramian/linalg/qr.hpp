@@ -1,9 +1,9 @@
 // Orthogonal factorisations of tall matrices: the triangular factor alone, which rows can be streamed and merged into,
 // the thin Q, and the singular value decomposition of what is left.
 //
-// Rows are cut into blocks that the shape alone decides, the blocks' factors are merged in a fixed tree ("communication-
-// avoiding" QR of "Communication-optimal Parallel and Sequential QR and LU Factorizations"), and the diagonal of R is
-// made non-negative: the bits do not depend on the number of threads, and for full rank R is unique.
+// Rows are cut into blocks that the shape alone decides, the blocks' factors are merged in a fixed tree (after
+// "Communication-optimal Parallel and Sequential QR and LU Factorizations"), and the diagonal of R is made
+// non-negative: the bits do not depend on the number of threads, and for full rank R is unique.
 #pragma once
 
 #include <cstdint>

@@ -373,7 +373,8 @@ void bench_ormqr(Bench& b, int t) {
   void *a = b.random(t, m * n), *tau = b.random(t, n), *c = b.random(t, m * n), *work = b.random(t, m * n);
   if (b.table().geqrf(b.ctx(), t, m, n, a, n, tau) != 0) throw CaseFailed{};
   b.time(
-      "ormqr", t, text("%lld x %lld", ll(m), ll(n)), flops(2.0 * real_of(n) * real_of(n) * (2.0 * real_of(m) - real_of(n))),
+      "ormqr", t, text("%lld x %lld", ll(m), ll(n)),
+      flops(2.0 * real_of(n) * real_of(n) * (2.0 * real_of(m) - real_of(n))),
       [&] { return b.table().ormqr(b.ctx(), t, 0, m, n, n, a, n, tau, work, n); },
       [&] { return b.restore(t, m * n, c, work); });
 }

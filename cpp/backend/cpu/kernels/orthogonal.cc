@@ -44,7 +44,7 @@ int ormqr(gramian_context*, int dtype, int trans, int64_t m, int64_t n, int64_t 
 
 /* --- one-sided Jacobi ---------------------------------------------------------------------------------------------
  * Rotations of pairs of rows make the rows of W orthogonal: J W = diag(s) Z. Slower than divide and conquer for large
- * matrices, and exact to working precision in every singular vector that the matrix determines. Arithmetic is double. */
+ * matrices, and exact to working precision in every singular vector that the matrix determines. All in double. */
 
 template <class T>
 double dot(const T* x, const T* y, int64_t n) {
