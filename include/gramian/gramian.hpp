@@ -47,6 +47,8 @@
 #include "gramian/linalg/solve.hpp"
 #include "gramian/linalg/sweep.hpp"
 #include "gramian/linalg/symmetric.hpp"
+#include "gramian/regression/linf_lstsq.hpp"
+#include "gramian/regression/lstsq.hpp"
 #include "gramian/sketch/operator.hpp"
 #include "gramian/sketch/sum.hpp"
 #include "gramian/version.hpp"

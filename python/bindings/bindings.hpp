@@ -26,6 +26,7 @@ void bind_fixed_point(py::module_& module);
 void bind_flow(py::module_& module);
 void bind_gram(py::module_& module);
 void bind_kernels(py::module_& module);
+void bind_regression(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_sketch(py::module_& module);
 void bind_analytic(py::module_& module);

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
     from .quantiles import QuantileAggregator, pinball_loss
     from .r_factor import RFactor, TriangularSolution
+    from .regression import LinfResult, LstsqPlan, LstsqResult, LstsqSpeeds, linf_lstsq, linf_rows, lstsq, lstsq_plan
     from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
     from .truncated import TruncatedRidgeClassifier
@@ -71,6 +72,16 @@ _HOMES = {
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "r_factor": ("RFactor", "TriangularSolution"),
+    "regression": (
+        "LinfResult",
+        "LstsqPlan",
+        "LstsqResult",
+        "LstsqSpeeds",
+        "linf_lstsq",
+        "linf_rows",
+        "lstsq",
+        "lstsq_plan",
+    ),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
     "sketch": ("sketch",),
@@ -122,7 +133,11 @@ __all__ = [
     "InfiniteWidthEnsemble",
     "JackknifePlus",
     "LayerCombination",
+    "LinfResult",
     "LooCurve",
+    "LstsqPlan",
+    "LstsqResult",
+    "LstsqSpeeds",
     "NestedCurve",
     "QuantileAggregator",
     "RBFFeatures",
@@ -151,9 +166,13 @@ __all__ = [
     "hierarchy_metric",
     "kernel_limit",
     "leverage",
+    "linf_lstsq",
+    "linf_rows",
     "load",
     "loo_curve",
     "loo_errors",
+    "lstsq",
+    "lstsq_plan",
     "nested_curve",
     "permutation_threshold",
     "pinball_loss",

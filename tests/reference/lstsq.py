@@ -74,8 +74,8 @@ class BackwardError:
 
     The smallest |dA|_F for which x solves min |b - (A + dA) x| is, within a factor between 1 and sqrt(2), Karlson and
     Walden's |(A'A + eta^2 I)^(-1/2) A'r| / |x| with eta = |r| / |x| ("On the accuracy of the Karlson-Walden estimate of
-    the backward error for linear least squares problems"). With A = U S V' it is |(S^2 + eta^2)^(-1/2) S U'r| / |x|; the
-    residual and U'r are made in long double, since cancellation in them is the very thing that is measured.
+    the backward error for linear least squares problems"). With A = U S V' it is |(S^2 + eta^2)^(-1/2) S U'r| / |x|;
+    the residual and U'r are made in long double, since cancellation in them is the very thing that is measured.
     """
 
     def __init__(self, A):
