@@ -29,11 +29,13 @@ using regression::ScaledFactor;
 using regression::TallOperand;
 
 constexpr double kUnit = std::numeric_limits<double>::epsilon() / 2;
-// A backward error at which nothing is left to gain, and one above which another method is tried where we may choose.
+// Backward errors at which nothing is left to gain, at which a correction that gains nothing is the last, and above
+// which another method is tried where we may choose.
 constexpr double kReached = kUnit / 4;
+constexpr double kSettled = kUnit / 2;
 constexpr double kAccepted = 8 * kUnit;
-// Corrections in a row that may fail to halve the backward error while it is above that: near the largest conditions the
-// first ones can miss.
+// Corrections in a row that may fail to halve the backward error while it is not settled: large residuals and
+// conditions make single ones miss.
 constexpr int kPatience = 3;
 
 std::size_t at(std::int64_t k) {
@@ -567,7 +569,7 @@ class TallSolver {
       }
       const double least = largest_of(best.backward_errors);
       failures = round > 0 && !(now < 0.5 * before) ? failures + 1 : 0;
-      if (least <= kReached || (failures > 0 && (least <= kAccepted || failures == kPatience))) break;
+      if (least <= kReached || (failures > 0 && (least <= kSettled || failures == kPatience))) break;
       if (round >= options_.max_rounds || rank == 0) break;
       before = now;
       m.apply_transposed(g_.view(), c.view());

@@ -75,7 +75,7 @@ class Costs {
   LstsqCost qr() const {
     if (!shape_.has_rows) return none(LstsqMethod::qr);
     const double wide = d_ + k_, flops = 2 * n_ * wide * wide;
-    return cost(LstsqMethod::qr, flops, 9.0 / 8 * flops / speeds_.qr_flops, 2);
+    return cost(LstsqMethod::qr, flops, 9.0 / 8 * flops / speeds_.qr_flops, 3);
   }
 
   LstsqCost cholesky(bool single) const {
