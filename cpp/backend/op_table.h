@@ -153,6 +153,11 @@ typedef struct gramian_op_table {
   int (*csr_gemm)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
                   double alpha, const void* indptr, const void* indices, const void* values, const void* b, int64_t ldb,
                   double beta, void* c, int64_t ldc);
+  /* One sweep of the normal equations, reading A (rows x cols) once: r[i] = b[i] - A[i, :] x, then g += A' r. x and g
+   * (cols), b and r (rows) are double and sums are made in double, whatever the type of A; b may be NULL (zeros).
+   * 4 rows cols flops. */
+  int (*normal_sweep)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda,
+                      const double* x, const double* b, double* r, double* g);
 
   /* --- factorisations ---------------------------------------------------------------------------------------- */
   /* Lower Cholesky factor over the lower triangle of A, in place; the strict upper triangle is not touched.
@@ -165,6 +170,18 @@ typedef struct gramian_op_table {
   /* Eigen-decomposition of the symmetric matrix in the lower triangle of A: w ascending (n values of dtype), row i of
    * A becomes the unit eigenvector of w[i]. In place. About 9 n^3 flops, half of them bound by memory. */
   int (*syevd)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda, void* w);
+  /* QR factorisation of A (m x n) in place, k = min(m, n): on and above the diagonal stands R (k x n), below it the
+   * Householder vectors, v_i in column i with v_i[i] = 1 not stored. Q = H_0 H_1 .. H_(k-1), H_i = I - tau[i] v_i v_i',
+   * tau: k values of dtype. The diagonal of R has either sign. 2 n^2 (m - n / 3) flops for m >= n. */
+  int (*geqrf)(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* tau);
+  /* C (m x n) = op(Q) C for the Q (m x m) of the k reflectors in a (m x k, k <= m) and tau, as geqrf leaves them.
+   * In place; 4 m n k - 2 n k^2 flops. */
+  int (*ormqr)(gramian_context*, int dtype, int trans, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda,
+               const void* tau, void* c, int64_t ldc);
+  /* Thin singular value decomposition A (m x n) = U diag(s) Vt, k = min(m, n): U m x k, Vt k x n, s descending (k
+   * values of dtype). A is destroyed. NaN and infinity end in NO_CONVERGENCE. For m = n about 20 n^3 flops. */
+  int (*gesvd)(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* s, void* u, int64_t ldu,
+               void* vt, int64_t ldvt);
 
   /* --- elementwise maps and reductions ----------------------------------------------------------------------- */
   /* x[r, c] = scale * f(x[r, c] + shift[c]), shift of dtype or NULL. In place. */

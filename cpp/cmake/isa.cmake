@@ -61,7 +61,7 @@ endfunction()
 function(gramian_add_kernels target)
   set(folder "${PROJECT_SOURCE_DIR}/cpp/backend/cpu/kernels")
   set(sources)
-  foreach(stem dense factor elementwise rows random hadamard softmax sparse sketch)
+  foreach(stem dense factor elementwise rows random hadamard softmax sparse sketch orthogonal sweep)
     list(APPEND sources "${folder}/${stem}.cc")
   endforeach()
 
@@ -83,10 +83,10 @@ function(gramian_add_kernels target)
 
   # Hand-written loops want the vectoriser of -O3; Eigen's kernels only grow with it. The random fills follow the frozen
   # bit law, which contraction would break.
-  foreach(stem dense factor)
+  foreach(stem dense factor orthogonal)
     set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=fast")
   endforeach()
-  foreach(stem elementwise rows hadamard softmax sparse sketch)
+  foreach(stem elementwise rows hadamard softmax sparse sketch sweep)
     set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=fast")
   endforeach()
   set_source_files_properties("${folder}/random.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
     from .quantiles import QuantileAggregator, pinball_loss
+    from .r_factor import RFactor, TriangularSolution
+    from .regression import LinfResult, LstsqPlan, LstsqResult, LstsqSpeeds, linf_lstsq, linf_rows, lstsq, lstsq_plan
     from .replay import ReplayClassifier
     from .risk import RiskCurve, plan_width
     from .second_order import MFAC, MKOR, LogisticHead
@@ -74,6 +76,17 @@ _HOMES = {
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
+    "r_factor": ("RFactor", "TriangularSolution"),
+    "regression": (
+        "LinfResult",
+        "LstsqPlan",
+        "LstsqResult",
+        "LstsqSpeeds",
+        "linf_lstsq",
+        "linf_rows",
+        "lstsq",
+        "lstsq_plan",
+    ),
     "replay": ("ReplayClassifier",),
     "risk": ("RiskCurve", "plan_width"),
     "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
@@ -129,13 +142,18 @@ __all__ = [
     "InfiniteWidthEnsemble",
     "JackknifePlus",
     "LayerCombination",
+    "LinfResult",
     "LogisticHead",
     "LooCurve",
+    "LstsqPlan",
+    "LstsqResult",
+    "LstsqSpeeds",
     "MFAC",
     "MKOR",
     "NestedCurve",
     "QuantileAggregator",
     "RBFFeatures",
+    "RFactor",
     "RandomFeatures",
     "ReplayClassifier",
     "RidgeInfluence",
@@ -145,6 +163,7 @@ __all__ = [
     "Solution",
     "SolveReport",
     "TranslatedClassifier",
+    "TriangularSolution",
     "TruncatedRidgeClassifier",
     "__version__",
     "as_probabilities",
@@ -162,11 +181,15 @@ __all__ = [
     "hierarchy_metric",
     "kernel_limit",
     "leverage",
+    "linf_lstsq",
+    "linf_rows",
     "load",
     "log_softmax",
     "logsumexp",
     "loo_curve",
     "loo_errors",
+    "lstsq",
+    "lstsq_plan",
     "nested_curve",
     "permutation_threshold",
     "pinball_loss",

@@ -35,7 +35,15 @@ extern "C" {
   void GRAMIAN_BLAS(s##potrf_)(const char* uplo, const int* n, T* a, const int* lda, int* info, std::size_t);        \
   void GRAMIAN_BLAS(s##syevd_)(const char* job, const char* uplo, const int* n, T* a, const int* lda, T* w, T* work, \
                                const int* work_size, int* iwork, const int* iwork_size, int* info, std::size_t,      \
-                               std::size_t);
+                               std::size_t);                                                                         \
+  void GRAMIAN_BLAS(s##gelqf_)(const int* m, const int* n, T* a, const int* lda, T* tau, T* work,                    \
+                               const int* work_size, int* info);                                                     \
+  void GRAMIAN_BLAS(s##ormlq_)(const char* side, const char* trans, const int* m, const int* n, const int* k,        \
+                               const T* a, const int* lda, const T* tau, T* c, const int* ldc, T* work,              \
+                               const int* work_size, int* info, std::size_t, std::size_t);                           \
+  void GRAMIAN_BLAS(s##gesdd_)(const char* job, const int* m, const int* n, T* a, const int* lda, T* values, T* u,   \
+                               const int* ldu, T* vt, const int* ldvt, T* work, const int* work_size, int* iwork,    \
+                               int* info, std::size_t);
 GRAMIAN_DECLARE_BLAS(s, float)
 GRAMIAN_DECLARE_BLAS(d, double)
 #undef GRAMIAN_DECLARE_BLAS
@@ -69,6 +77,9 @@ struct Blas;
     static constexpr auto trsm = GRAMIAN_BLAS(cblas_##s##trsm); \
     static constexpr auto potrf = GRAMIAN_BLAS(s##potrf_);      \
     static constexpr auto syevd = GRAMIAN_BLAS(s##syevd_);      \
+    static constexpr auto gelqf = GRAMIAN_BLAS(s##gelqf_);      \
+    static constexpr auto ormlq = GRAMIAN_BLAS(s##ormlq_);      \
+    static constexpr auto gesdd = GRAMIAN_BLAS(s##gesdd_);      \
   };
 GRAMIAN_BLAS_OF(s, float)
 GRAMIAN_BLAS_OF(d, double)
@@ -266,6 +277,83 @@ int syevd(gramian_context* context, int dtype, int64_t n, void* a, int64_t lda, 
   });
 }
 
+// Work space of a LAPACK routine: asks for the best size by `run(work, size, info)` with the size -1, then runs it.
+template <class T, class Run>
+int with_work(const Run& run) {
+  T wanted = 0;
+  int info = 0;
+  run(&wanted, -1, &info);
+  if (info != 0) return GRAMIAN_STATUS_INVALID;
+  // Sizes above 2^24 are rounded in float; LAPACK rounds them up from 3.10 on, earlier ones need the slack.
+  const double size = static_cast<double>(wanted) * (sizeof(T) == sizeof(float) ? 1.0 + 1e-6 : 1.0) + 1;
+  if (size > INT_MAX) return GRAMIAN_STATUS_UNSUPPORTED;
+  const std::unique_ptr<T[]> work(new (std::nothrow) T[static_cast<std::size_t>(size)]);
+  if (work == nullptr) return GRAMIAN_STATUS_NO_MEMORY;
+  run(work.get(), static_cast<int>(size), &info);
+  return info < 0 ? static_cast<int>(GRAMIAN_STATUS_INVALID) : info;
+}
+
+// LAPACK reads our A by columns, as A' = L Q': the LQ factorisation of what it sees is the QR factorisation of ours.
+int geqrf(gramian_context* context, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* tau) {
+  if (is_small(m, n, n) || !fits({m, n, lda})) return small->geqrf(context, dtype, m, n, a, lda, tau);
+  return with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int rows = narrow(n), cols = narrow(m), stride = narrow(lda);
+    const BlasCall call;
+    return with_work<T>([&](T* work, int size, int* info) {
+      Blas<T>::gelqf(&rows, &cols, static_cast<T*>(a), &stride, static_cast<T*>(tau), work, &size, info);
+    });
+  });
+}
+
+int ormqr(gramian_context* context, int dtype, int trans, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda,
+          const void* tau, void* c, int64_t ldc) {
+  if (k > m || is_small(m, n, k) || !fits({m, n, lda, ldc})) {
+    return small->ormqr(context, dtype, trans, m, n, k, a, lda, tau, c, ldc);
+  }
+  return with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    // C' (n x m) is multiplied from the right by op(Q)', and the Q of the LQ factorisation is ours transposed.
+    const int rows = narrow(n), cols = narrow(m), count = narrow(k), stride = narrow(lda), stride_c = narrow(ldc);
+    const BlasCall call;
+    return with_work<T>([&](T* work, int size, int* info) {
+      Blas<T>::ormlq("R", trans != 0 ? "T" : "N", &rows, &cols, &count, static_cast<const T*>(a), &stride,
+                     static_cast<const T*>(tau), static_cast<T*>(c), &stride_c, work, &size, info, 1, 1);
+    });
+  });
+}
+
+template <class T>
+bool is_finite(int64_t rows, int64_t cols, const T* a, int64_t lda) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      if (!std::isfinite(a[r * lda + c])) return false;
+    }
+  }
+  return true;
+}
+
+int gesvd(gramian_context* context, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* s, void* u,
+          int64_t ldu, void* vt, int64_t ldvt) {
+  if (is_small(m, n, n) || !fits({m, n, lda, ldu, ldvt, 8 * std::min(m, n)})) {
+    return small->gesvd(context, dtype, m, n, a, lda, s, u, ldu, vt, ldvt);
+  }
+  return with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (!is_finite(m, n, static_cast<const T*>(a), lda)) return static_cast<int>(GRAMIAN_STATUS_NO_CONVERGENCE);
+    // A' = V diag(s) U', and both factors by columns are the ones we want by rows.
+    const int rows = narrow(n), cols = narrow(m), stride = narrow(lda), left = narrow(ldvt), right = narrow(ldu);
+    const std::unique_ptr<int[]> iwork(new (std::nothrow) int[static_cast<std::size_t>(8 * std::min(m, n))]);
+    if (iwork == nullptr) return static_cast<int>(GRAMIAN_STATUS_NO_MEMORY);
+    const BlasCall call;
+    const int status = with_work<T>([&](T* work, int size, int* info) {
+      Blas<T>::gesdd("S", &rows, &cols, static_cast<T*>(a), &stride, static_cast<T*>(s), static_cast<T*>(vt), &left,
+                     static_cast<T*>(u), &right, work, &size, iwork.get(), info, 1);
+    });
+    return status > 0 ? static_cast<int>(GRAMIAN_STATUS_NO_CONVERGENCE) : status;
+  });
+}
+
 }  // namespace
 
 bool has_openblas() {
@@ -286,6 +374,9 @@ gramian_op_table openblas_table(const gramian_op_table& isa) {
   table.trsm = trsm;
   table.potrf = potrf;
   table.syevd = syevd;
+  table.geqrf = geqrf;
+  table.ormqr = ormqr;
+  table.gesvd = gesvd;
   return table;
 }
 

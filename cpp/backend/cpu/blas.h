@@ -10,7 +10,7 @@ namespace gramian::backend {
 // Was the library linked with OpenBLAS? The functions below are called only then.
 bool has_openblas();
 
-// A copy of an instruction set's table, named "openblas", whose large gemm, gram, trsm, potrf and syevd run in
+// A copy of an instruction set's table, named "openblas", whose large dense products and factorisations run in
 // OpenBLAS. Everything else, small problems included, stays with `isa`, which must outlive the copy. One per process.
 gramian_op_table openblas_table(const gramian_op_table& isa);
 

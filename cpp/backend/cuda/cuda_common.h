@@ -182,11 +182,18 @@ int gram(gramian_context*, int dtype, int trans, int64_t n, int64_t k, double al
 int csr_gemm(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
              double alpha, const void* indptr, const void* indices, const void* values, const void* b, int64_t ldb,
              double beta, void* c, int64_t ldc);
+int normal_sweep(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda, const double* x,
+                 const double* b, double* r, double* g);
 
 int potrf(gramian_context*, int dtype, int64_t n, void* a, int64_t lda);
 int trsm(gramian_context*, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl, void* b,
          int64_t ldb);
 int syevd(gramian_context*, int dtype, int64_t n, void* a, int64_t lda, void* w);
+int geqrf(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* tau);
+int ormqr(gramian_context*, int dtype, int trans, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda,
+          const void* tau, void* c, int64_t ldc);
+int gesvd(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* s, void* u, int64_t ldu,
+          void* vt, int64_t ldvt);
 
 int map(gramian_context*, int dtype, int activation, int64_t rows, int64_t cols, const void* shift, double scale,
         void* x, int64_t ldx);

@@ -284,6 +284,50 @@ void bench_syevd(Bench& b, int t) {
   }
 }
 
+void bench_geqrf(Bench& b, int t) {
+  for (const auto& s : {std::pair<int64_t, int64_t>{4096, 128}, {4096, 512}}) {
+    const int64_t m = s.first, n = s.second;
+    void *a = b.random(t, m * n), *work = b.random(t, m * n), *tau = b.random(t, n);
+    b.time(
+        "geqrf", t, text("%lld x %lld", ll(m), ll(n)),
+        flops(2.0 * real_of(n) * real_of(n) * (real_of(m) - real_of(n) / 3.0)),
+        [&] { return b.table().geqrf(b.ctx(), t, m, n, work, n, tau); }, [&] { return b.restore(t, m * n, a, work); });
+  }
+}
+
+void bench_ormqr(Bench& b, int t) {
+  const int64_t m = 4096, n = 128;
+  void *a = b.random(t, m * n), *tau = b.random(t, n), *c = b.random(t, m * n), *work = b.random(t, m * n);
+  if (b.table().geqrf(b.ctx(), t, m, n, a, n, tau) != 0) throw CaseFailed{};
+  b.time(
+      "ormqr", t, text("%lld x %lld", ll(m), ll(n)),
+      flops(2.0 * real_of(n) * real_of(n) * (2.0 * real_of(m) - real_of(n))),
+      [&] { return b.table().ormqr(b.ctx(), t, 0, m, n, n, a, n, tau, work, n); },
+      [&] { return b.restore(t, m * n, c, work); });
+}
+
+void bench_gesvd(Bench& b, int t) {
+  for (int64_t n : {64, 300}) {
+    void *a = b.random(t, n * n), *work = b.random(t, n * n), *s = b.random(t, n), *u = b.random(t, n * n);
+    void* vt = b.random(t, n * n);
+    b.time(
+        "gesvd", t, text("n %lld", ll(n)), flops(20.0 * std::pow(real_of(n), 3.0)),
+        [&] { return b.table().gesvd(b.ctx(), t, n, n, work, n, s, u, n, vt, n); },
+        [&] { return b.restore(t, n * n, a, work); });
+  }
+}
+
+void bench_normal_sweep(Bench& b, int t) {
+  for (const auto& s : {std::pair<int64_t, int64_t>{256, 256}, {65536, 256}}) {
+    const int64_t rows = s.first, cols = s.second;
+    void* a = b.random(t, rows * cols);
+    auto *x = static_cast<double*>(b.random(GRAMIAN_F64, cols)), *g = static_cast<double*>(b.random(GRAMIAN_F64, cols));
+    auto* r = static_cast<double*>(b.random(GRAMIAN_F64, rows));
+    b.time("normal_sweep", t, text("%lld x %lld", ll(rows), ll(cols)), bytes(real_of(rows * cols) * element_bytes(t)),
+           [&] { return b.table().normal_sweep(b.ctx(), t, rows, cols, a, cols, x, nullptr, r, g); });
+  }
+}
+
 /* The memory-bound ops: a block that fits the second-level cache and one that does not. */
 const int64_t kBlocks[][2] = {{64, 512}, {4096, 2048}};
 std::string block_size(int64_t rows, int64_t cols) {
@@ -597,9 +641,13 @@ const Entry kEntries[] = {
     {"gemm", bench_gemm},
     {"gram", bench_gram},
     {"csr_gemm", bench_csr_gemm},
+    {"normal_sweep", bench_normal_sweep},
     {"potrf", bench_potrf},
     {"trsm", bench_trsm},
     {"syevd", bench_syevd},
+    {"geqrf", bench_geqrf},
+    {"ormqr", bench_ormqr},
+    {"gesvd", bench_gesvd},
     {"map", bench_map},
     {"rbf", bench_rbf},
     {"row_sumsq", bench_row_sumsq},

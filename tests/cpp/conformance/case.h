@@ -52,9 +52,13 @@
   X(gemm)                          \
   X(gram)                          \
   X(csr_gemm)                      \
+  X(normal_sweep)                  \
   X(potrf)                         \
   X(trsm)                          \
   X(syevd)                         \
+  X(geqrf)                         \
+  X(ormqr)                         \
+  X(gesvd)                         \
   X(map)                           \
   X(rbf)                           \
   X(row_sumsq)                     \

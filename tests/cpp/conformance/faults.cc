@@ -254,6 +254,49 @@ int syevd_wrong(gramian_context* x, int dtype, int64_t n, void* a, int64_t lda, 
   return status;
 }
 
+template <int kKind>
+int geqrf_wrong(gramian_context* x, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* tau) {
+  const int status = real.geqrf(x, dtype, m, n, a, lda, tau);
+  if (status != 0 || m == 0 || n == 0) return status;
+  if (kKind == 0) disturb(x, dtype, a, n - 1);
+  if (kKind == 1) disturb(x, dtype, tau, 0);
+  if (kKind == 2) disturb(x, dtype, a, n);
+  return status;
+}
+
+template <int kKind>
+int ormqr_wrong(gramian_context* x, int dtype, int trans, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda,
+                const void* tau, void* c, int64_t ldc) {
+  if (kKind == 0) trans = 0;
+  const int status = real.ormqr(x, dtype, trans, m, n, k, a, lda, tau, c, ldc);
+  if (kKind == 1 && m > 0 && n > 0) disturb(x, dtype, c, (m - 1) * ldc);
+  if (kKind == 2 && m > 0) disturb(x, dtype, c, n);
+  return status;
+}
+
+template <int kKind>
+int gesvd_wrong(gramian_context* x, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* s, void* u,
+                int64_t ldu, void* vt, int64_t ldvt) {
+  const int status = real.gesvd(x, dtype, m, n, a, lda, s, u, ldu, vt, ldvt);
+  if (status != 0 || m == 0 || n == 0) return status;
+  if (kKind == 0) disturb(x, dtype, s, 0);
+  if (kKind == 1) disturb(x, dtype, u, 0);
+  if (kKind == 2) disturb(x, dtype, vt, n - 1);
+  if (kKind == 3) disturb(x, dtype, vt, n);
+  return status;
+}
+
+template <int kKind>
+int normal_sweep_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda,
+                       const double* solution, const double* b, double* r, double* g) {
+  if (kKind == 0) b = nullptr;
+  const int status = real.normal_sweep(x, dtype, rows, cols, a, lda, solution, b, r, g);
+  if (kKind == 1 && rows > 0) nudge(x, GRAMIAN_F64, r, rows - 1);
+  if (kKind == 2 && cols > 0) nudge(x, GRAMIAN_F64, g, 0);
+  if (kKind == 3) nudge(x, GRAMIAN_F64, g, cols);
+  return status;
+}
+
 /* --- elementwise --------------------------------------------------------------------------------------------- */
 
 template <int kKind>
@@ -515,6 +558,10 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<0>, "ignores beta"),
       GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<1>, "1e-3 off in one element"),
       GRAMIAN_FAULT(csr_gemm, csr_gemm_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<0>, "ignores b"),
+      GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<1>, "1000 ulp off in one element of r"),
+      GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<2>, "1000 ulp off in one element of g"),
+      GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<3>, "writes one element past g"),
       GRAMIAN_FAULT(potrf, potrf_wrong<0>, "1e-3 off in one element"),
       GRAMIAN_FAULT(potrf, potrf_wrong<1>, "names the pivot after the failing one"),
       GRAMIAN_FAULT(potrf, potrf_wrong<2>, "writes the upper triangle"),
@@ -525,6 +572,16 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(syevd, syevd_wrong<0>, "1e-3 off in one eigenvalue"),
       GRAMIAN_FAULT(syevd, syevd_wrong<1>, "1e-3 off in one eigenvector"),
       GRAMIAN_FAULT(syevd, syevd_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(geqrf, geqrf_wrong<0>, "1e-3 off in one element of R"),
+      GRAMIAN_FAULT(geqrf, geqrf_wrong<1>, "1e-3 off in one factor of a reflector"),
+      GRAMIAN_FAULT(geqrf, geqrf_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(ormqr, ormqr_wrong<0>, "ignores trans"),
+      GRAMIAN_FAULT(ormqr, ormqr_wrong<1>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(ormqr, ormqr_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(gesvd, gesvd_wrong<0>, "1e-3 off in one singular value"),
+      GRAMIAN_FAULT(gesvd, gesvd_wrong<1>, "1e-3 off in one left vector"),
+      GRAMIAN_FAULT(gesvd, gesvd_wrong<2>, "1e-3 off in one right vector"),
+      GRAMIAN_FAULT(gesvd, gesvd_wrong<3>, "writes one element past a row"),
       GRAMIAN_FAULT(map, map_wrong<0>, "ignores shift"),
       GRAMIAN_FAULT(map, map_wrong<1>, "ignores scale"),
       GRAMIAN_FAULT(map, map_wrong<2>, "1000 ulp off in one element"),

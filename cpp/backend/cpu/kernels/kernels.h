@@ -23,6 +23,8 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
 #define GRAMIAN_DECLARE_KERNELS(isa)                                                  \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_dense_##isa(gramian_op_table* table);       \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_factor_##isa(gramian_op_table* table);      \
+  GRAMIAN_KERNEL_HIDDEN void gramian_fill_orthogonal_##isa(gramian_op_table* table);  \
+  GRAMIAN_KERNEL_HIDDEN void gramian_fill_sweep_##isa(gramian_op_table* table);       \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_elementwise_##isa(gramian_op_table* table); \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_rows_##isa(gramian_op_table* table);        \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_random_##isa(gramian_op_table* table);      \
@@ -33,6 +35,8 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
   static inline void gramian_fill_kernels_##isa(gramian_op_table* table) {            \
     gramian_fill_dense_##isa(table);                                                  \
     gramian_fill_factor_##isa(table);                                                 \
+    gramian_fill_orthogonal_##isa(table);                                             \
+    gramian_fill_sweep_##isa(table);                                                  \
     gramian_fill_elementwise_##isa(table);                                            \
     gramian_fill_rows_##isa(table);                                                   \
     gramian_fill_random_##isa(table);                                                 \

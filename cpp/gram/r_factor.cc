@@ -1,0 +1,302 @@
+#include "gramian/gram/r_factor.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/error.hpp"
+#include "gramian/core/rng.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/qr.hpp"
+#include "gramian/linalg/symmetric.hpp"
+
+namespace gramian {
+
+namespace {
+
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+
+std::size_t at(std::int64_t k) {
+  return static_cast<std::size_t>(k);
+}
+
+std::vector<double> on_host(const Exec& exec, MatrixView<const double> x) {
+  std::vector<double> host(at(x.rows * x.cols));
+  download<double>(exec, x, {host.data(), x.rows, x.cols});
+  return host;
+}
+
+double frobenius(const std::vector<double>& values) {
+  double largest = 0, total = 0;
+  for (const double value : values) largest = std::max(largest, std::abs(value));
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  for (const double value : values) total += value / largest * (value / largest);
+  return largest * std::sqrt(total);
+}
+
+// A low estimate of |R^-1|, from three steps of the power method on (R'R)^-1; infinite where R is singular. After three
+// steps it is low by more than a factor d^(1/12) only for starts that no fixed vector has by accident.
+double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
+  const std::int64_t d = l.size();
+  const RngStream signs(0, RngFamily::rademacher);
+  std::vector<double> v(at(d));
+  for (std::int64_t j = 0; j < d; ++j)
+    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) / std::sqrt(static_cast<double>(d));
+  double square = 0;
+  Array<double> x(exec, d, 1);
+  for (int step = 0; step < 3; ++step) {
+    upload<double>(exec, {v.data(), d, 1}, x.view());
+    cholesky_solve_half<double>(exec, Trans::no, l, x.view());
+    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
+    v = on_host(exec, x.view());
+    square = frobenius(v);
+    if (!(square > 0) || !std::isfinite(square)) return std::numeric_limits<double>::infinity();
+    for (double& value : v) value /= square;
+  }
+  return std::sqrt(square);
+}
+
+// x = V S^+ U' b over the singular values above rtol times the largest.
+void solve_by_values(const Exec& exec, MatrixView<const double> r, MatrixView<const double> b, double rtol,
+                     MatrixView<double> x, TriangularSolution& out) {
+  const std::int64_t d = r.rows;
+  Array<double> u(exec, d, d), vt(exec, d, d), inside(exec, d, b.cols);
+  std::vector<double> s;
+  small_svd<double>(exec, r, u.view(), s, vt.view());
+  out.rank = 0;
+  while (out.rank < d && s[at(out.rank)] > rtol * s[0]) ++out.rank;
+  out.estimated = false;
+  out.condition = out.rank > 0 ? s[0] / s[at(out.rank - 1)] : 1.0;
+  std::vector<double> inverse(at(d), 0.0);
+  for (std::int64_t i = 0; i < out.rank; ++i) inverse[at(i)] = 1.0 / s[at(i)];
+  if (b.cols == 0) return;
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, u.view(), b, 0.0, inside.view());
+  scale_rows<double>(exec, inverse, inside.view());
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, vt.view(), inside.view(), 0.0, x);
+}
+
+// The R of [r; sqrt(ridge) I 0].
+Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int64_t d, double ridge) {
+  Array<double> merged(exec, r.rows, r.cols), penalty(exec, r.rows, r.cols);
+  axpby<double, double>(exec, 1.0, r, 0.0, merged.view());
+  std::vector<double> diagonal(at(r.rows * r.cols), 0.0);
+  for (std::int64_t j = 0; j < d; ++j) diagonal[at(j * r.cols + j)] = std::sqrt(ridge);
+  upload<double>(exec, {diagonal.data(), r.rows, r.cols}, penalty.view());
+  qr_merge_r<double>(exec, penalty.view(), merged.view());
+  return merged;
+}
+
+}  // namespace
+
+double default_rtol(std::int64_t d) {
+  return 15 * kEps * std::max(1.0, std::sqrt(static_cast<double>(d) / 64.0));
+}
+
+TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d, double rtol,
+                                  double ridge) {
+  const std::int64_t k = r.cols - d;
+  GRAMIAN_REQUIRE(r.rows == r.cols && k >= 0, shape_mismatch, "solve_triangle: R has another shape");
+  GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument,
+                  "ridge must be finite and not negative, got " + std::to_string(ridge));
+  GRAMIAN_REQUIRE(!(rtol >= 1), invalid_argument, "rtol must be below 1, got " + std::to_string(rtol));
+  if (!(rtol >= 0)) rtol = default_rtol(d);
+  Array<double> merged;
+  MatrixView<const double> triangle = r;
+  if (ridge > 0) {
+    merged = with_ridge(exec, r, d, ridge);
+    triangle = merged.view();
+  }
+  TriangularSolution out;
+  const MatrixView<const double> r11 = triangle.block(0, 0, d, d), r12 = triangle.block(0, d, d, k);
+  Array<double> x(exec, d, k);
+  const SymmetricMatrix<double> l = lower_factor<double, double>(exec, r11);
+  const double estimate = frobenius(on_host(exec, r11)) * inverse_norm(exec, l);
+  out.condition = std::max(1.0, estimate);
+  out.rank = d;
+  // The estimate is high by up to the root of d in one factor and low in the other: ten covers both, and what is in
+  // doubt is decided by the singular values themselves.
+  if (!(10 * estimate * rtol < 1)) solve_by_values(exec, r11, r12, rtol, x.view(), out);
+  if (out.rank == d && k > 0) {
+    axpby<double, double>(exec, 1.0, r12, 0.0, x.view());
+    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
+  }
+  out.x = on_host(exec, x.view());
+  if (k == 0) return out;
+  // y - X x has the coordinates R12 - R11 x inside the columns of X and R22 outside.
+  Array<double> inside(exec, d, k);
+  axpby<double, double>(exec, 1.0, r.block(0, d, d, k), 0.0, inside.view());
+  gemm<double>(exec, Trans::no, Trans::no, -1.0, r.block(0, 0, d, d), x.view(), 1.0, inside.view());
+  const std::vector<double> within = on_host(exec, inside.view()), outside = on_host(exec, r.block(d, d, k, k));
+  for (std::int64_t j = 0; j < k; ++j) {
+    std::vector<double> column;
+    for (std::int64_t i = 0; i < d; ++i) column.push_back(within[at(i * k + j)]);
+    for (std::int64_t i = 0; i < k; ++i) column.push_back(outside[at(i * k + j)]);
+    out.residual_norms.push_back(frobenius(column));
+  }
+  return out;
+}
+
+struct RFactor::Impl {
+  Impl(const Exec& exec_, std::int64_t d_, std::int64_t k_) : exec(exec_), d(d_), k(k_) {
+    GRAMIAN_REQUIRE(d >= 1 && k >= 0, invalid_argument, "an R factor needs at least one feature");
+    r = Array<double>(exec, d + k, d + k);
+    axpby<double, double>(exec, 0.0, {}, 0.0, r.view());
+  }
+
+  // r becomes the R of [r; other].
+  void absorb(MatrixView<const double> other, std::int64_t rows) {
+    Array<double> next(exec, d + k, d + k);
+    axpby<double, double>(exec, 1.0, r.view(), 0.0, next.view());
+    if (n_rows > 0) {
+      qr_merge_r<double>(exec, other, next.view());
+    } else {
+      axpby<double, double>(exec, 1.0, other, 0.0, next.view());
+    }
+    r = std::move(next);
+    n_rows += rows;
+  }
+
+  Exec exec;
+  std::int64_t d, k;
+  std::int64_t n_rows = 0;
+  Array<double> r;
+};
+
+RFactor::RFactor(const Exec& exec, std::int64_t n_features, std::int64_t n_outputs)
+    : impl_(std::make_unique<Impl>(exec, n_features, n_outputs)) {}
+RFactor::RFactor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RFactor::RFactor(RFactor&&) noexcept = default;
+RFactor& RFactor::operator=(RFactor&&) noexcept = default;
+RFactor::~RFactor() = default;
+
+std::int64_t RFactor::n_features() const {
+  return impl_->d;
+}
+std::int64_t RFactor::n_outputs() const {
+  return impl_->k;
+}
+std::int64_t RFactor::n_rows() const {
+  return impl_->n_rows;
+}
+std::size_t RFactor::bytes() const {
+  return at(impl_->r.size()) * sizeof(double);
+}
+const Exec& RFactor::exec() const {
+  return impl_->exec;
+}
+
+void RFactor::add(const RowsView& x, const RowsView& y, const double* weight, const char* x_name, const char* y_name) {
+  Impl& self = *impl_;
+  GRAMIAN_REQUIRE(x.cols == self.d, shape_mismatch,
+                  std::string(x_name) + " has " + std::to_string(x.cols) + " features, but " + std::to_string(self.d) +
+                      " are expected");
+  GRAMIAN_REQUIRE(self.k == 0 || (y.rows == x.rows && y.cols == self.k), shape_mismatch,
+                  std::string(y_name) + " must have " + std::to_string(x.rows) + " rows and " +
+                      std::to_string(self.k) + " columns");
+  if (x.rows == 0) return;
+  std::vector<double> roots;
+  std::int64_t counted = x.rows;
+  if (weight != nullptr) {
+    counted = 0;
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      GRAMIAN_REQUIRE(std::isfinite(weight[r]) && weight[r] >= 0, invalid_argument,
+                      "the weight of row " + std::to_string(r) + " is negative or not finite");
+      roots.push_back(std::sqrt(weight[r]));
+      counted += weight[r] > 0 ? 1 : 0;
+    }
+  }
+  const RowLoader<double> load = [&](std::int64_t begin, MatrixView<double> out) {
+    const double* scale = roots.empty() ? nullptr : roots.data() + begin;
+    load_rows<double>(self.exec, x.slice(begin, out.rows), nullptr, scale, out.block(0, 0, out.rows, self.d), x_name);
+    if (self.k > 0) {
+      load_rows<double>(self.exec, y.slice(begin, out.rows), nullptr, scale,
+                        out.block(0, self.d, out.rows, self.k), y_name);
+    }
+  };
+  Array<double> fresh(self.exec, self.d + self.k, self.d + self.k);
+  try {
+    qr_factor_r<double>(self.exec, x.rows, load, fresh.view());
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::non_finite) throw;
+    // Threads may have met a later bad row first: the one that is named is the first.
+    const std::int64_t edge = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / (self.d + self.k));
+    Array<double> block(self.exec, std::min(edge, x.rows), self.d + self.k);
+    for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
+      load(begin, block.view().block(0, 0, std::min(edge, x.rows - begin), self.d + self.k));
+    }
+    throw;
+  }
+  self.absorb(fresh.view(), counted);
+}
+
+void RFactor::merge(const RFactor& other) {
+  Impl& self = *impl_;
+  const Impl& theirs = *other.impl_;
+  GRAMIAN_REQUIRE(theirs.d == self.d && theirs.k == self.k, shape_mismatch,
+                  "an R factor of " + std::to_string(theirs.d) + " features and " + std::to_string(theirs.k) +
+                      " outputs cannot be merged into one of " + std::to_string(self.d) + " and " +
+                      std::to_string(self.k));
+  if (theirs.n_rows == 0) return;
+  // By way of the host: the two may live on different devices.
+  const std::int64_t size = self.d + self.k;
+  const std::vector<double> host = on_host(theirs.exec, theirs.r.view());
+  Array<double> copy(self.exec, size, size);
+  upload<double>(self.exec, {host.data(), size, size}, copy.view());
+  self.absorb(copy.view(), theirs.n_rows);
+}
+
+void RFactor::triangle(MatrixView<double> out) const {
+  const std::int64_t size = impl_->d + impl_->k;
+  GRAMIAN_REQUIRE(out.rows == size && out.cols == size, shape_mismatch, "triangle: the output has another shape");
+  download<double>(impl_->exec, impl_->r.view(), out);
+}
+
+TriangularSolution RFactor::solve(double rtol, double ridge) const {
+  GRAMIAN_REQUIRE(impl_->n_rows > 0, not_fitted, "the R factor has no rows yet");
+  return solve_triangle(impl_->exec, impl_->r.view(), impl_->d, rtol, ridge);
+}
+
+Json RFactor::save(ModelWriter& writer, const std::string& prefix) const {
+  const std::int64_t size = impl_->d + impl_->k;
+  const std::vector<double> host = on_host(impl_->exec, impl_->r.view());
+  std::vector<double> packed;  // the upper triangle by rows
+  packed.reserve(at(size * (size + 1) / 2));
+  for (std::int64_t i = 0; i < size; ++i)
+    packed.insert(packed.end(), host.begin() + i * size + i, host.begin() + (i + 1) * size);
+  writer.add(prefix + "triangle", {size * (size + 1) / 2}, std::move(packed));
+  Json json = Json::object();
+  json["n_features"] = impl_->d;
+  json["n_outputs"] = impl_->k;
+  json["n_rows"] = impl_->n_rows;
+  return json;
+}
+
+RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& reader, const std::string& prefix) {
+  const std::int64_t d = config.at("n_features").integer(), k = config.at("n_outputs").integer();
+  const std::int64_t rows = config.at("n_rows").integer();
+  // Below 2^30 each, so that no product of two of them overflows.
+  constexpr std::int64_t limit = std::int64_t{1} << 30;
+  GRAMIAN_REQUIRE(d >= 1 && d < limit && k >= 0 && k < limit && rows >= 0, file_format,
+                  "the R factor has an impossible size");
+  const std::int64_t size = d + k;
+  // Looked up, and so its size checked, before memory for the state is taken.
+  const double* packed = reader.tensor(prefix + "triangle", TensorType::f64, {size * (size + 1) / 2}).f64();
+  std::vector<double> host(at(size * size), 0.0);
+  for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t j = i; j < size; ++j) {
+      const double value = *packed++;
+      GRAMIAN_REQUIRE(std::isfinite(value) && (j > i || value >= 0), file_format,
+                      "the R factor in the file is damaged");
+      host[at(i * size + j)] = value;
+    }
+  }
+  auto impl = std::make_unique<Impl>(exec, d, k);
+  upload<double>(exec, {host.data(), size, size}, impl->r.view());
+  impl->n_rows = rows;
+  return RFactor(std::move(impl));
+}
+
+}  // namespace gramian

@@ -1,0 +1,298 @@
+#include "gramian/linalg/qr.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "gramian/core/error.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "linalg/blocks.h"
+#include "linalg/call.h"
+#include "linalg/scratch.h"
+
+namespace gramian {
+
+using namespace linalg;
+
+namespace {
+
+bool on_host(const Exec& exec) {
+  return exec.table().memory == GRAMIAN_HOST_MEMORY;
+}
+
+template <class T>
+void factor_block(const Exec& exec, MatrixView<T> a, T* tau) {
+  GRAMIAN_CALL(exec, geqrf, code_of<T>(), a.rows, a.cols, static_cast<void*>(a.data), a.stride,
+               static_cast<void*>(tau));
+}
+
+// c = op(Q) c for the Q that factor_block left in the first k columns of a.
+template <class T>
+void apply_q(const Exec& exec, Trans trans, MatrixView<const T> a, std::int64_t k, const T* tau, MatrixView<T> c) {
+  GRAMIAN_CALL(exec, ormqr, code_of<T>(), static_cast<int>(trans), c.rows, c.cols, k, static_cast<const void*>(a.data),
+               a.stride, static_cast<const void*>(tau), static_cast<void*>(c.data), c.stride);
+}
+
+template <class T>
+void clear_lower(MatrixView<T> r, std::int64_t valid) {
+  for (std::int64_t i = 0; i < r.rows; ++i) std::fill_n(r.row(i), i < valid ? std::min(i, r.cols) : r.cols, T(0));
+}
+
+// Leaves the upper triangle of the first `valid` rows and zeros. On a device the triangle takes a trip to the host,
+// which is small against the factorisation it came from.
+template <class T>
+void keep_triangle(const Exec& exec, MatrixView<T> r, std::int64_t valid) {
+  if (on_host(exec)) return clear_lower(r, valid);
+  std::vector<T> host(static_cast<std::size_t>(r.rows * r.cols));
+  const MatrixView<T> copy(host.data(), r.rows, r.cols);
+  download<T>(exec, r, copy);
+  clear_lower(copy, valid);
+  upload<T>(exec, copy, r);
+}
+
+// Signs (+-1) that make the diagonal of r non-negative.
+template <class T>
+std::vector<double> diagonal_signs(const Exec& exec, MatrixView<const T> r) {
+  const std::int64_t k = std::min(r.rows, r.cols);
+  std::vector<T> diagonal(static_cast<std::size_t>(k));
+  // A column of single elements, one row and one column apart.
+  download<T>(exec, {r.data, k, 1, r.stride + 1}, {diagonal.data(), k, 1});
+  std::vector<double> signs(diagonal.size());
+  for (std::size_t i = 0; i < signs.size(); ++i) signs[i] = diagonal[i] < T(0) ? -1.0 : 1.0;
+  return signs;
+}
+
+// How the rows are cut; the shape alone decides.
+struct Cut {
+  std::int64_t block;  // rows of one factorisation
+  std::int64_t chunk;  // rows of one task, which streams them block by block into one triangle
+  std::int64_t chunks;
+};
+
+// Beyond this the triangles weigh more than the threads they feed.
+constexpr std::int64_t kMaxChunks = 16;
+
+Cut cut_of(const Exec& exec, std::int64_t n, std::int64_t d) {
+  const bool whole = exec.table().tile == 0;
+  // Blocks that fit a last-level cache, and high enough that the triangle on top of them is a small part of the work.
+  const std::int64_t elements = std::int64_t{1} << (whole ? 27 : 21);
+  const std::int64_t highest = std::max<std::int64_t>(8 * d, whole ? elements / d : 1024);
+  const std::int64_t block = std::clamp(elements / d, 2 * d, highest);
+  const std::int64_t wanted = whole ? 1 : std::clamp<std::int64_t>(n / (2 * block), 1, kMaxChunks);
+  const std::int64_t chunk = std::max<std::int64_t>(1, ceil_div(n, wanted));
+  return {block, chunk, ceil_div(n, chunk)};
+}
+
+// work (d + block rows high) ends with the triangle of rows [rows.begin, rows.end) on top.
+template <class T>
+void factor_chunk(const Exec& exec, const RowLoader<T>& load, Range rows, std::int64_t block, MatrixView<T> work,
+                  T* tau) {
+  const std::int64_t d = work.cols;
+  std::int64_t begin = rows.begin, above = 0;  // rows of the triangle on top, none at first
+  while (begin < rows.end) {
+    exec.poll();
+    const std::int64_t count = std::min(block, rows.end - begin);
+    load(begin, work.block(above, 0, count, d));
+    factor_block<T>(exec, work.block(0, 0, above + count, d), tau);
+    keep_triangle<T>(exec, work.block(0, 0, d, d), std::min(d, above + count));
+    above = d;
+    begin += count;
+  }
+}
+
+template <class T>
+void merge_pair(const Exec& exec, MatrixView<const T> lower, MatrixView<T> upper, MatrixView<T> work, T* tau) {
+  const std::int64_t d = upper.rows;
+  add_block<T, T>(exec, 1.0, upper, 0.0, work.block(0, 0, d, d));
+  add_block<T, T>(exec, 1.0, lower, 0.0, work.block(d, 0, d, d));
+  factor_block<T>(exec, work, tau);
+  keep_triangle<T>(exec, work.block(0, 0, d, d), d);
+  add_block<T, T>(exec, 1.0, work.block(0, 0, d, d), 0.0, upper);
+}
+
+template <class T>
+void make_positive(const Exec& exec, MatrixView<T> r) {
+  scale_rows<T>(exec, diagonal_signs<T>(exec, r), r);
+}
+
+}  // namespace
+
+template <class T>
+void qr_factor_r(const Exec& exec, std::int64_t n, const RowLoader<T>& load, MatrixView<T> r) {
+  const std::int64_t d = r.cols;
+  GRAMIAN_REQUIRE(r.rows == d && n >= 0, shape_mismatch, "qr_factor_r: R is not square");
+  if (d == 0) return;
+  if (n == 0) return axpby<T, T>(exec, 0.0, {}, 0.0, r);
+  const Cut cut = cut_of(exec, n, d);
+  const std::int64_t height = std::max(d + cut.block, 2 * d);
+  Array<T> triangles(exec, cut.chunks * d, d);
+  {
+    ScratchPool<T> work(exec, height * d), factors(exec, d);
+    const auto triangle = [&](std::int64_t k) { return triangles.view().block(k * d, 0, d, d); };
+    exec.parallel_for(cut.chunks, [&](std::int64_t task) {
+      const auto lease = work.lease();
+      const auto tau = factors.lease();
+      const MatrixView<T> area(lease.data(), height, d);
+      factor_chunk<T>(exec, load, part_of(n, cut.chunk, task), cut.block, area, tau.data());
+      add_block<T, T>(exec, 1.0, area.block(0, 0, d, d), 0.0, triangle(task));
+    });
+    for (std::int64_t step = 1; step < cut.chunks; step *= 2) {
+      exec.parallel_for(ceil_div(cut.chunks - step, 2 * step), [&](std::int64_t task) {
+        const auto lease = work.lease();
+        const auto tau = factors.lease();
+        merge_pair<T>(exec, triangle((2 * task + 1) * step), triangle(2 * task * step), {lease.data(), 2 * d, d},
+                      tau.data());
+      });
+    }
+  }
+  axpby<T, T>(exec, 1.0, triangles.view().block(0, 0, d, d), 0.0, r);
+  make_positive<T>(exec, r);
+}
+
+template <class T>
+void qr_factor_r(const Exec& exec, MatrixView<const T> x, MatrixView<T> r) {
+  GRAMIAN_REQUIRE(x.cols == r.cols, shape_mismatch, "qr_factor_r: X and R differ in width");
+  const RowLoader<T> load = [&](std::int64_t begin, MatrixView<T> out) {
+    add_block<T, T>(exec, 1.0, x.block(begin, 0, out.rows, x.cols), 0.0, out);
+  };
+  qr_factor_r<T>(exec, x.rows, load, r);
+}
+
+template <class T>
+void qr_merge_r(const Exec& exec, MatrixView<const T> other, MatrixView<T> r) {
+  GRAMIAN_REQUIRE(r.rows == r.cols && other.rows == r.rows && other.cols == r.cols, shape_mismatch,
+                  "qr_merge_r: the triangles differ in size");
+  if (r.empty()) return;
+  Array<T> work(exec, 2 * r.rows, r.cols), tau(exec, r.cols);
+  merge_pair<T>(exec, other, r, work.view(), tau.data());
+  make_positive<T>(exec, r);
+}
+
+namespace {
+
+// Blocks of at least d rows each, factored on their own; their triangles, stacked, are a matrix like x but smaller.
+std::int64_t leaves_of(const Exec& exec, std::int64_t n, std::int64_t d) {
+  if (exec.table().tile == 0) return 1;
+  const std::int64_t block = std::clamp((std::int64_t{1} << 20) / d, 4 * d, std::max<std::int64_t>(4 * d, 1024));
+  return std::max<std::int64_t>(1, n / block);
+}
+
+// x becomes Q, r the triangle with diagonals of either sign. k = min(n, d) columns of Q.
+template <class T>
+void thin(const Exec& exec, MatrixView<T> x, MatrixView<T> r) {
+  const std::int64_t n = x.rows, d = x.cols, count = leaves_of(exec, n, d), k = std::min(n, d);
+  // Nearly equal parts: a short last one could have fewer than d rows.
+  const auto part = [&](std::int64_t task) { return Range{n * task / count, n * (task + 1) / count}; };
+  Array<T> tau(exec, count, k), triangles(exec, count * k, d);
+  exec.parallel_for(count, [&](std::int64_t task) {
+    const Range rows = part(task);
+    const MatrixView<T> block = x.block(rows.begin, 0, rows.size(), d), top = triangles.view().block(task * k, 0, k, d);
+    factor_block<T>(exec, block, tau.view().row(task));
+    add_block<T, T>(exec, 1.0, block.block(0, 0, k, d), 0.0, top);
+    keep_triangle<T>(exec, top, k);
+  });
+  if (count == 1) {
+    add_block<T, T>(exec, 1.0, triangles.view(), 0.0, r);
+    zero<T>(exec, triangles.view());
+    GRAMIAN_CALL(exec, add_diagonal, code_of<T>(), k, 1.0, static_cast<void*>(triangles.data()), d);
+  } else {
+    thin<T>(exec, triangles.view(), r);
+  }
+  // Every block: Q of the block times its share of the Q of the triangles.
+  ScratchPool<T> work(exec, ceil_div(n, count) * k);
+  exec.parallel_for(count, [&](std::int64_t task) {
+    const Range rows = part(task);
+    const auto lease = work.lease();
+    const MatrixView<T> q(lease.data(), rows.size(), k), block = x.block(rows.begin, 0, rows.size(), d);
+    zero<T>(exec, q);
+    add_block<T, T>(exec, 1.0, triangles.view().block(task * k, 0, k, k), 0.0, q.block(0, 0, k, k));
+    apply_q<T>(exec, Trans::no, block, k, tau.view().row(task), q);
+    add_block<T, T>(exec, 1.0, q, 0.0, block.block(0, 0, rows.size(), k));
+  });
+}
+
+}  // namespace
+
+template <class T>
+void qr_thin(const Exec& exec, MatrixView<T> x, MatrixView<T> r) {
+  const std::int64_t k = std::min(x.rows, x.cols);
+  GRAMIAN_REQUIRE(r.rows == k && r.cols == x.cols, shape_mismatch, "qr_thin: R has another shape");
+  if (k == 0) return;
+  thin<T>(exec, x, r);
+  const std::vector<double> signs = diagonal_signs<T>(exec, r);
+  scale_rows<T>(exec, signs, r);
+  const std::vector<T> rounded(signs.begin(), signs.end());
+  Array<T> device(exec, k);
+  upload<T>(exec, {rounded.data(), 1, k}, device.view());
+  scale_columns<T>(exec, device.data(), x.block(0, 0, x.rows, k));
+}
+
+template <class T>
+void small_svd(const Exec& exec, MatrixView<const T> a, MatrixView<T> u, std::vector<T>& s, MatrixView<T> vt) {
+  const std::int64_t k = std::min(a.rows, a.cols);
+  GRAMIAN_REQUIRE(u.rows == a.rows && u.cols == k && vt.rows == k && vt.cols == a.cols, shape_mismatch,
+                  "small_svd: the shapes of U and V do not fit");
+  s.assign(static_cast<std::size_t>(k), T(0));
+  if (k == 0) return;
+  Array<T> work(exec, a.rows, a.cols), values(exec, k);
+  axpby<T, T>(exec, 1.0, a, 0.0, work.view());
+  GRAMIAN_CALL(exec, gesvd, code_of<T>(), a.rows, a.cols, static_cast<void*>(work.data()), a.cols,
+               static_cast<void*>(values.data()), static_cast<void*>(u.data), u.stride, static_cast<void*>(vt.data),
+               vt.stride);
+  download<T>(exec, values.view(), {s.data(), 1, k});
+}
+
+namespace {
+
+template <class S, class T>
+void transpose_block(const Exec& exec, MatrixView<const S> x, MatrixView<T> out) {
+  std::int64_t first_bad = -1;
+  const auto size = static_cast<std::int64_t>(sizeof(S));
+  GRAMIAN_CALL(exec, load_rows, code_of<S>(), static_cast<const void*>(x.data), size, x.stride * size,
+               static_cast<const std::int64_t*>(nullptr), x.cols, x.rows, code_of<T>(), static_cast<void*>(out.data),
+               out.stride, static_cast<const double*>(nullptr), static_cast<const double*>(nullptr), &first_bad);
+}
+
+}  // namespace
+
+template <class T>
+void transpose(const Exec& exec, MatrixView<const T> x, MatrixView<T> out) {
+  GRAMIAN_REQUIRE(out.rows == x.cols && out.cols == x.rows, shape_mismatch, "transpose: the shapes do not fit");
+  if (x.empty()) return;
+  const std::int64_t edge = exec.table().tile == 0 ? x.rows : 256;
+  exec.parallel_for(ceil_div(x.rows, edge), [&](std::int64_t task) {
+    const Range rows = part_of(x.rows, edge, task);
+    transpose_block<T, T>(exec, x.block(rows.begin, 0, rows.size(), x.cols),
+                          out.block(0, rows.begin, x.cols, rows.size()));
+  });
+}
+
+template <class S, class T>
+SymmetricMatrix<T> lower_factor(const Exec& exec, MatrixView<const S> r) {
+  GRAMIAN_REQUIRE(r.rows == r.cols, shape_mismatch, "lower_factor: R is not square");
+  SymmetricMatrix<T> l(exec, r.rows);
+  const std::int64_t edge = l.tile_edge();
+  for (std::int64_t i = 0; i < l.tiles(); ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const MatrixView<T> tile = l.tile(i, j);
+      transpose_block<S, T>(exec, r.block(j * edge, i * edge, tile.cols, tile.rows), tile);
+    }
+  }
+  return l;
+}
+
+#define GRAMIAN_INSTANTIATE(T)                                                                                       \
+  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                      \
+  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, std::int64_t, const RowLoader<T>&, MatrixView<T>);        \
+  template GRAMIAN_EXPORT void qr_merge_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                       \
+  template GRAMIAN_EXPORT void qr_thin<T>(const Exec&, MatrixView<T>, MatrixView<T>);                                \
+  template GRAMIAN_EXPORT void small_svd<T>(const Exec&, MatrixView<const T>, MatrixView<T>, std::vector<T>&,        \
+                                            MatrixView<T>);                                                          \
+  template GRAMIAN_EXPORT void transpose<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                        \
+  template GRAMIAN_EXPORT SymmetricMatrix<T> lower_factor<double, T>(const Exec&, MatrixView<const double>);
+GRAMIAN_INSTANTIATE(float)
+GRAMIAN_INSTANTIATE(double)
+#undef GRAMIAN_INSTANTIATE
+template GRAMIAN_EXPORT SymmetricMatrix<float> lower_factor<float, float>(const Exec&, MatrixView<const float>);
+
+}  // namespace gramian

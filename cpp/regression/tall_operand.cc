@@ -1,0 +1,236 @@
+#include "regression/tall_operand.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "gramian/core/array.hpp"
+#include "gramian/core/error.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/qr.hpp"
+#include "gramian/linalg/sweep.hpp"
+
+namespace gramian::regression {
+namespace {
+
+constexpr std::int64_t kScanElements = std::int64_t{1} << 20;
+
+class RowsOperand : public TallOperand {
+ public:
+  RowsOperand(const Exec& exec, const RowsView& a, const char* name) : exec_(exec), a_(a), name_(name) {}
+
+  std::int64_t rows() const override { return a_.rows; }
+  std::int64_t cols() const override { return a_.cols; }
+  void sketch(const SketchOp& op, MatrixView<double> out) const override {
+    op.apply<double>(exec_, a_, out);
+  }
+  void load(std::int64_t begin, MatrixView<double> out) const override {
+    load_rows<double>(exec_, a_.slice(begin, out.rows), nullptr, nullptr, out, name_);
+  }
+  void load(std::int64_t begin, MatrixView<float> out) const override {
+    load_rows<float>(exec_, a_.slice(begin, out.rows), nullptr, nullptr, out, name_);
+  }
+
+ protected:
+  const Exec& exec_;
+  const RowsView a_;
+  const char* name_;
+};
+
+template <class T>
+class DenseOperand : public RowsOperand {
+ public:
+  DenseOperand(const Exec& exec, const RowsView& a, const char* name) : RowsOperand(exec, a, name) {
+    const auto size = static_cast<std::int64_t>(sizeof(T));
+    const bool in_place = exec.device() == Device::cpu && a.dtype == dtype_of<T>::value && a.row_index == nullptr &&
+                          a.col_stride == size && a.row_stride >= a.cols * size && a.row_stride % size == 0;
+    if (in_place) {
+      view_ = {static_cast<const T*>(a.data), a.rows, a.cols, a.row_stride / size};
+    } else {
+      copy_ = Array<T>(exec, a.rows, a.cols);
+      load_rows<T>(exec, a, nullptr, nullptr, copy_.view(), name);
+      view_ = copy_.view();
+    }
+  }
+
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
+             MatrixView<double> g) const override {
+    normal_sweep<T>(exec_, view_, x, b, r, g);
+  }
+  void load(std::int64_t begin, MatrixView<double> out) const override { load_as(begin, out); }
+  void load(std::int64_t begin, MatrixView<float> out) const override { load_as(begin, out); }
+  void describe(LstsqShape& shape) const override { shape.item_bytes = static_cast<std::int64_t>(sizeof(T)); }
+
+ private:
+  template <class P>
+  void load_as(std::int64_t begin, MatrixView<P> out) const {
+    // A copy was checked when it was made.
+    if (copy_.data() == nullptr) return RowsOperand::load(begin, out);
+    axpby<T, P>(exec_, 1.0, view_.block(begin, 0, out.rows, view_.cols), 0.0, out);
+  }
+
+  Array<T> copy_;
+  MatrixView<const T> view_;
+};
+
+// The transpose of a CSR matrix as a CSR matrix of its own: counting sort by column, rows in order.
+class TransposedCsr {
+ public:
+  explicit TransposedCsr(const RowsView& a) : indptr_(static_cast<std::size_t>(a.cols) + 1, 0) {
+    if (a.index_dtype == DType::i32) {
+      fill<std::int32_t>(a);
+    } else {
+      fill<std::int64_t>(a);
+    }
+    view_.dtype = DType::f64;
+    view_.rows = a.cols;
+    view_.cols = a.rows;
+    view_.sparse = true;
+    view_.index_dtype = DType::i64;
+    view_.indptr = indptr_.data();
+    view_.indices = indices_.data();
+    view_.values = values_.data();
+  }
+  const RowsView& view() const { return view_; }
+  double stored() const { return static_cast<double>(values_.size()); }
+
+ private:
+  template <class Index>
+  void fill(const RowsView& a) {
+    const auto* indptr = static_cast<const Index*>(a.indptr);
+    const auto* indices = static_cast<const Index*>(a.indices);
+    const auto each = [&](const auto& body) {
+      for (std::int64_t r = 0; r < a.rows; ++r) {
+        const std::int64_t row = a.row_index != nullptr ? a.row_index[r] : r;
+        for (std::int64_t t = indptr[row]; t < indptr[row + 1]; ++t) body(r, static_cast<std::size_t>(indices[t]), t);
+      }
+    };
+    each([&](std::int64_t, std::size_t column, std::int64_t) { ++indptr_[column + 1]; });
+    for (std::size_t c = 1; c < indptr_.size(); ++c) indptr_[c] += indptr_[c - 1];
+    indices_.resize(static_cast<std::size_t>(indptr_.back()));
+    values_.resize(indices_.size());
+    std::vector<std::int64_t> next(indptr_.begin(), indptr_.end() - 1);
+    each([&](std::int64_t r, std::size_t column, std::int64_t t) {
+      const auto place = static_cast<std::size_t>(next[column]++);
+      indices_[place] = r;
+      values_[place] = a.dtype == DType::f32 ? static_cast<double>(static_cast<const float*>(a.values)[t])
+                                             : static_cast<const double*>(a.values)[t];
+    });
+  }
+
+  std::vector<std::int64_t> indptr_, indices_;
+  std::vector<double> values_;
+  RowsView view_;
+};
+
+class SparseOperand : public RowsOperand {
+ public:
+  SparseOperand(const Exec& exec, const RowsView& a, const char* name) : RowsOperand(exec, a, name), turned_(a) {}
+
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
+             MatrixView<double> g) const override {
+    sparse_multiply<double>(exec_, a_, x, r);
+    axpby<double, double>(exec_, b.data != nullptr ? 1.0 : 0.0, b, -1.0, r);
+    sparse_multiply<double>(exec_, turned_.view(), r, g);
+  }
+  void describe(LstsqShape& shape) const override { shape.stored = turned_.stored(); }
+
+ private:
+  TransposedCsr turned_;
+};
+
+constexpr std::int64_t kMapColumns = 64;
+
+template <class Function>
+void product(const Function& function, MatrixView<const double> x, MatrixView<double> out) {
+  function(x, out);
+  for (std::int64_t r = 0; r < out.rows; ++r) {
+    for (std::int64_t c = 0; c < out.cols; ++c) {
+      GRAMIAN_REQUIRE(std::isfinite(out(r, c)), non_finite,
+                      "the products of A contain NaN or infinity, first in row " + std::to_string(r));
+    }
+  }
+}
+
+// body(begin, A [e_begin, ..]) for some columns at a time.
+template <class Body>
+void each_image(const Exec& exec, const LinearMap& map, const Body& body) {
+  const std::int64_t width = std::min(kMapColumns, map.d);
+  Array<double> unit(exec, map.d, width), image(exec, map.n, width);
+  for (std::int64_t begin = 0; begin < map.d; begin += width) {
+    exec.poll();
+    const std::int64_t cols = std::min(width, map.d - begin);
+    const MatrixView<double> e(unit.data(), map.d, cols), y(image.data(), map.n, cols);
+    std::fill_n(e.data, map.d * cols, 0.0);
+    for (std::int64_t j = 0; j < cols; ++j) e(begin + j, j) = 1.0;
+    product(map.apply, e, y);
+    body(begin, y);
+  }
+}
+
+class MapOperand : public TallOperand {
+ public:
+  MapOperand(const Exec& exec, const LinearMap& map) : exec_(exec), map_(map) {}
+
+  std::int64_t rows() const override { return map_.n; }
+  std::int64_t cols() const override { return map_.d; }
+  bool has_rows() const override { return false; }
+
+  void sketch(const SketchOp& op, MatrixView<double> out) const override {
+    // S (A e_j), some columns at a time: A is never whole in memory.
+    Array<double> part(exec_, out.rows, kMapColumns);
+    each_image(exec_, map_, [&](std::int64_t begin, MatrixView<const double> image) {
+      const MatrixView<double> sketched(part.data(), out.rows, image.cols);
+      op.apply<double>(exec_, RowsView::dense<double>(image), sketched);
+      axpby<double, double>(exec_, 1.0, sketched, 0.0, out.block(0, begin, out.rows, image.cols));
+    });
+  }
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
+             MatrixView<double> g) const override {
+    product(map_.apply, x, r);
+    axpby<double, double>(exec_, b.data != nullptr ? 1.0 : 0.0, b, -1.0, r);
+    product(map_.adjoint, r, g);
+  }
+  void load(std::int64_t, MatrixView<double>) const override { no_rows(); }
+  void load(std::int64_t, MatrixView<float>) const override { no_rows(); }
+  void describe(LstsqShape& shape) const override { shape.has_rows = false; }
+
+ private:
+  [[noreturn]] static void no_rows() { throw Error(ErrorCode::internal, "a linear operator has no rows to load"); }
+
+  const Exec& exec_;
+  const LinearMap& map_;
+};
+
+}  // namespace
+
+std::unique_ptr<TallOperand> rows_operand(const Exec& exec, const RowsView& a, const char* name) {
+  if (a.sparse) return std::make_unique<SparseOperand>(exec, a, name);
+  const bool narrow = a.dtype != DType::f64 && a.dtype != DType::i32 && a.dtype != DType::i64;
+  if (narrow) return std::make_unique<DenseOperand<float>>(exec, a, name);
+  return std::make_unique<DenseOperand<double>>(exec, a, name);
+}
+
+void require_finite(const Exec& exec, const RowsView& a, const char* name) {
+  const std::int64_t edge = std::max<std::int64_t>(1, kScanElements / std::max<std::int64_t>(1, a.cols));
+  Array<double> block(exec, std::min(edge, a.rows), a.cols);
+  for (std::int64_t begin = 0; begin < a.rows; begin += edge) {
+    exec.poll();
+    const std::int64_t rows = std::min(edge, a.rows - begin);
+    load_rows<double>(exec, a.slice(begin, rows), nullptr, nullptr, block.view().block(0, 0, rows, a.cols), name);
+  }
+}
+
+void materialise(const Exec& exec, const LinearMap& map, MatrixView<double> out) {
+  each_image(exec, map, [&](std::int64_t begin, MatrixView<const double> image) {
+    axpby<double, double>(exec, 1.0, image, 0.0, out.block(0, begin, out.rows, image.cols));
+  });
+}
+
+std::unique_ptr<TallOperand> map_operand(const Exec& exec, const LinearMap& map) {
+  GRAMIAN_REQUIRE(exec.device() == Device::cpu, unsupported, "a linear operator is solved on device \"cpu\" only");
+  return std::make_unique<MapOperand>(exec, map);
+}
+
+}  // namespace gramian::regression

@@ -1,0 +1,173 @@
+"""The mergeable triangle: against NumPy's QR, merging, rank, files and bad input."""
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+from reference_path import lstsq as reference
+
+from gramian import FormatError, RFactor
+
+EPS = np.finfo(float).eps
+
+
+def data(n=700, d=11, k=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=(n, k))
+
+
+def test_is_the_triangle_of_numpy():
+    X, Y = data()
+    state = RFactor(11, 2).add(X, Y)
+    scale = np.linalg.norm(X)
+    # R is as stable as its condition number, here about 1.3; both factorisations are backward stable.
+    np.testing.assert_allclose(state.R, reference.r_factor(X), atol=200 * EPS * scale)
+    full = reference.r_factor(np.hstack([X, Y]))
+    np.testing.assert_allclose(state.QtY, full[:11, 11:], atol=200 * EPS * scale)
+    assert state.n_rows == 700
+    assert (np.diag(state.R) >= 0).all()
+
+
+@pytest.mark.parametrize("make", [np.float32, np.asfortranarray, scipy.sparse.csr_matrix, lambda X: X[::-1][::-1]])
+def test_reads_every_kind_of_rows(make):
+    X, Y = data()
+    X = np.float32(X)
+    np.testing.assert_allclose(RFactor(11, 2).add(make(X), Y).R, RFactor(11, 2).add(X, Y).R, rtol=0, atol=1e-12)
+
+
+def test_blocks_and_merges_are_one_factorisation():
+    X, Y = data(5000)
+    whole = RFactor(11, 2).add(X, Y)
+    streamed = RFactor(11, 2)
+    for begin in range(0, 5000, 613):
+        streamed.add(X[begin : begin + 613], Y[begin : begin + 613])
+    rng = np.random.default_rng(1)
+    parts = [RFactor(11, 2).add(X[i::40], Y[i::40]) for i in range(40)]
+    while len(parts) > 1:
+        i, j = sorted(rng.choice(len(parts), 2, replace=False))
+        parts[i].merge(parts.pop(j))
+    scale = np.linalg.norm(whole.R)
+    for other in (streamed, parts[0]):
+        assert other.n_rows == 5000
+        np.testing.assert_allclose(other.R, whole.R, atol=1e-13 * scale)
+        np.testing.assert_allclose(other.solve().x, whole.solve().x, atol=1e-13)
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e8, 1e12])
+def test_as_accurate_as_qr_where_sums_are_not(condition):
+    rng = np.random.default_rng(3)
+    A, b = reference.problem(rng, 900, 30, condition, 1e-3)
+    state = RFactor(30, 1)
+    for begin in range(0, 900, 200):
+        state.add(A[begin : begin + 200], b[begin : begin + 200])
+    measure = reference.BackwardError(A)
+    theirs = measure(b, np.linalg.lstsq(A, b, rcond=None)[0])
+    solution = state.solve()
+    assert solution.x.shape == (30,)
+    assert measure(b, solution.x) <= 10 * theirs + EPS
+    np.testing.assert_allclose(solution.residual_norm, np.linalg.norm(b - A @ solution.x), rtol=1e-9)
+    if condition == 1e8:
+        # What a squared condition number does: the same test fails for the normal equations.
+        squared = np.linalg.solve(A.T @ A, A.T @ b)
+        assert measure(b, squared) > 10 * theirs + EPS
+
+
+def test_weights_are_repeated_rows():
+    X, Y = data(60)
+    weight = np.arange(60) % 3
+    repeated = RFactor(11, 2).add(np.repeat(X, weight, axis=0), np.repeat(Y, weight, axis=0))
+    weighted = RFactor(11, 2).add(X, Y, weight)
+    np.testing.assert_allclose(weighted.R, repeated.R, atol=1e-12)
+    assert weighted.n_rows == (weight > 0).sum()
+
+
+def test_rank_deficient_is_least_norm():
+    X, Y = data(300)
+    X = np.hstack([X, X[:, :2] + X[:, 2:4], np.zeros((300, 1))])
+    solution = RFactor(14, 2).add(X, Y).solve()
+    assert solution.rank == 11
+    np.testing.assert_allclose(solution.x, reference.min_norm(X, Y, 1e-10), atol=1e-12)
+    np.testing.assert_allclose(solution.residual_norm, np.linalg.norm(Y - X @ solution.x, axis=0), rtol=1e-12)
+
+
+def test_fewer_rows_than_features_is_least_norm():
+    X, Y = data(7)
+    solution = RFactor(11, 2).add(X, Y).solve()
+    assert solution.rank == 7
+    np.testing.assert_allclose(solution.x, np.linalg.pinv(X) @ Y, atol=1e-12)
+
+
+def test_ridge():
+    X, Y = data(40)
+    X = np.hstack([X, X[:, :1]])  # a ridge makes any rank full
+    solution = RFactor(12, 2).add(X, Y).solve(ridge=0.3)
+    np.testing.assert_allclose(solution.x, np.linalg.solve(X.T @ X + 0.3 * np.eye(12), X.T @ Y), atol=1e-11)
+    np.testing.assert_allclose(solution.residual_norm, np.linalg.norm(Y - X @ solution.x, axis=0), rtol=1e-12)
+
+
+def test_condition_is_about_right():
+    rng = np.random.default_rng(4)
+    for condition in (1.0, 1e3, 1e9, 1e15):
+        A, _ = reference.design(rng, 200, 20, condition)
+        found = RFactor(20).add(A).solve(rtol=0.0).condition
+        assert condition / 10 <= found <= 10 * max(condition, np.sqrt(20))
+
+
+def test_bits_do_not_depend_on_threads():
+    X, Y = data(60000)
+    one = RFactor(11, 2, n_jobs=1).add(X, Y)
+    many = RFactor(11, 2, n_jobs=4).add(X, Y)
+    assert (one.R == many.R).all() and (one.solve().x == many.solve().x).all()
+
+
+def test_files_and_pickles(tmp_path):
+    X, Y = data()
+    state = RFactor(11, 2).add(X, Y)
+    state.save(tmp_path / "r")
+    for copy in (RFactor.load(tmp_path / "r"), pickle.loads(pickle.dumps(state))):
+        assert (copy.R == state.R).all() and (copy.QtY == state.QtY).all() and copy.n_rows == state.n_rows
+        assert (copy.add(X[:5], Y[:5]).R != state.R).any()
+    (tmp_path / "bad").write_bytes((tmp_path / "r").read_bytes()[:-8])
+    with pytest.raises(FormatError):
+        RFactor.load(tmp_path / "bad")
+    with pytest.raises(FileNotFoundError):
+        RFactor.load(tmp_path / "missing")
+    flat = pickle.loads(pickle.dumps(RFactor(11, 1).add(X, Y[:, 0])))
+    assert flat.solve().x.shape == (11,)
+
+
+def test_bad_input_leaves_the_state():
+    X, Y = data(9000)
+    state = RFactor(11, 2).add(X, Y)
+    before = state.R
+    bad = X.copy()
+    bad[8000, 3] = np.inf
+    bad[5123, 0] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN or infinity, first in row 5123"):
+        state.add(bad, Y)
+    with pytest.raises(ValueError, match="row 17"):
+        broken = Y.copy()
+        broken[17] = np.nan
+        state.add(X, broken)
+    with pytest.raises(ValueError, match="10 features"):
+        state.add(X[:, :10], Y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        state.add(X, Y[:-1])
+    with pytest.raises(ValueError, match="1 columns"):
+        state.add(X, Y[:, :1])
+    with pytest.raises(ValueError, match="Y is None"):
+        state.add(X)
+    with pytest.raises(ValueError, match="Negative values"):
+        state.add(X, Y, -np.ones(9000))
+    with pytest.raises(ValueError, match="cannot be merged"):
+        state.merge(RFactor(11, 1))
+    with pytest.raises(TypeError, match="RFactor"):
+        state.merge(3)
+    with pytest.raises(ValueError, match="rtol"):
+        state.solve(rtol=1.5)
+    with pytest.raises(ValueError, match="ridge"):
+        state.solve(ridge=-1)
+    with pytest.raises(ValueError, match="no rows"):
+        RFactor(3).solve()
+    assert (state.R == before).all() and state.n_rows == 9000
