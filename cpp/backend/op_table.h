@@ -158,6 +158,12 @@ typedef struct gramian_op_table {
    * 4 rows cols flops. */
   int (*normal_sweep)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda,
                       const double* x, const double* b, double* r, double* g);
+  /* Givens rotations on rows of L (rows x cols) and on what they have left of b further rows, X (rows x b); all double.
+   * For p in order and within it for j in order, with c = cosine[p * cols + j] and s = sine[p * cols + j], where l stands
+   * for L[r, j] and x for X[r, p]: sign > 0: (l, x) = (c l + s x, c x - s l). sign < 0 solves that relation for the rows
+   * of before: l = (l - s x) / c, then x = c x - s l. 6 rows cols b flops. */
+  int (*rotate_rows)(gramian_context*, int sign, int64_t rows, int64_t cols, int64_t b, const double* cosine,
+                     const double* sine, double* l, int64_t ldl, double* x, int64_t ldx);
 
   /* --- factorisations ---------------------------------------------------------------------------------------- */
   /* Lower Cholesky factor over the lower triangle of A, in place; the strict upper triangle is not touched.

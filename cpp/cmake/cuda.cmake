@@ -74,7 +74,7 @@ endif()
 if(GRAMIAN_CUDA_FOUND)
   set(gramian_cuda_dir "${CMAKE_CURRENT_LIST_DIR}/../backend/cuda")
   set(gramian_cuda_sources "")
-  foreach(stem IN ITEMS module memory dense factor elementwise rows random hadamard softmax sparse sketch orthogonal sweep)
+  foreach(stem IN ITEMS module memory dense factor elementwise rows random hadamard softmax sparse sketch orthogonal sweep rotate)
     list(APPEND gramian_cuda_sources "${gramian_cuda_dir}/${stem}.cu")
   endforeach()
   # A contracted multiply-add would change the bits of the draws.

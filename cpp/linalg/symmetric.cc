@@ -56,25 +56,25 @@ std::vector<TileIndex> columns_first(std::int64_t tiles) {
   return order;
 }
 
-// What one task of a Gram update makes: tiles [first, last) of block row i.
-struct TileRun {
-  std::int64_t i, first, last;
-  bool diagonal() const { return first == i; }
+// What one task of a Gram update makes: squares [first, last) of panel p.
+struct PanelRun {
+  std::int64_t p, first, last;
+  bool diagonal() const { return first == p; }
 };
 
-// Tiles of one run: a wider product packs its operands less often, up to about 1024 columns, but half a block row
+// Squares of one run: a wider product packs its operands less often, up to about 1024 columns, but half a panel
 // leaves every thread something.
-std::int64_t run_length(std::int64_t tiles, std::int64_t edge) {
-  return std::max<std::int64_t>(2, std::min(tiles / 2, 1024 / std::max<std::int64_t>(edge, 1)));
+std::int64_t run_length(std::int64_t panels, std::int64_t edge) {
+  return std::max<std::int64_t>(2, std::min(panels / 2, 1024 / std::max<std::int64_t>(edge, 1)));
 }
 
-// Runs of tiles, then the diagonal tiles, which are the smallest pieces and even out the end.
-std::vector<TileRun> runs_of(std::int64_t tiles, std::int64_t edge) {
-  const std::int64_t length = run_length(tiles, edge);
-  std::vector<TileRun> runs;
-  for (std::int64_t i = 0; i < tiles; ++i)
-    for (std::int64_t j = 0; j < i; j += length) runs.push_back({i, j, std::min(j + length, i)});
-  for (std::int64_t i = 0; i < tiles; ++i) runs.push_back({i, i, i + 1});
+// Runs of squares, then those on the diagonal, which are the smallest pieces and even out the end.
+std::vector<PanelRun> runs_of(std::int64_t panels, std::int64_t edge) {
+  const std::int64_t length = run_length(panels, edge);
+  std::vector<PanelRun> runs;
+  for (std::int64_t p = 0; p < panels; ++p)
+    for (std::int64_t j = 0; j < p; j += length) runs.push_back({p, j, std::min(j + length, p)});
+  for (std::int64_t p = 0; p < panels; ++p) runs.push_back({p, p, p + 1});
   return runs;
 }
 
@@ -89,9 +89,9 @@ class RunProduct {
     if (sizeof(P) == sizeof(float)) scratch_.reserve(tasks);
   }
 
-  void operator()(const Exec& exec, double alpha, MatrixView<const P> x, Range rows, TileRun run,
+  void operator()(const Exec& exec, double alpha, MatrixView<const P> x, Range rows, PanelRun run,
                   MatrixView<double> dst) {
-    const std::int64_t left = run.i * edge_, right = run.first * edge_;
+    const std::int64_t left = run.p * edge_, right = run.first * edge_;
     const auto product = [&](Range part, double beta, MatrixView<P> out) {
       const auto xi = x.block(part.begin, left, part.size(), dst.rows);
       if (run.diagonal()) {
@@ -124,9 +124,9 @@ std::int64_t index_of(std::int64_t i, std::int64_t j) {
   return i * (i + 1) / 2 + j;
 }
 
-// Where block row i begins: after rows of (1 .. i) edges and their padding.
-std::int64_t panel_offset(std::int64_t i, std::int64_t edge, std::int64_t pad) {
-  return edge * (edge * i * (i + 1) / 2 + pad * i);
+// Where panel p begins: after rows of (1 .. p) edges and their padding.
+std::int64_t panel_offset(std::int64_t p, std::int64_t edge, std::int64_t pad) {
+  return edge * (edge * p * (p + 1) / 2 + pad * p);
 }
 
 }  // namespace
@@ -135,25 +135,35 @@ template <class T>
 SymmetricMatrix<T>::SymmetricMatrix(const Exec& exec, std::int64_t n) : n_(n) {
   if (n == 0) return;
   edge_ = edge_for(exec, n);
+  tiles_per_panel_ = edge_ < n && 2 * edge_ <= exec.table().tile ? 2 : 1;
   // Off powers of two, so that the rows of a tile do not compete for the same cache sets.
   pad_ = exec.table().tile != 0 && edge_ >= 128 ? 8 : 0;
-  data_ = Buffer(exec, static_cast<std::size_t>(panel_offset(tiles(), edge_, pad_)) * sizeof(T));
+  const std::int64_t above = (panels() - 1) * panel_edge(), last = panel_offset(panels() - 1, panel_edge(), pad_);
+  data_ = Buffer(exec, static_cast<std::size_t>(last + (n - above) * (above + panel_edge() + pad_)) * sizeof(T));
   set_zero(exec);
 }
 
 template <class T>
 MatrixView<T> SymmetricMatrix<T>::tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const {
-  const std::int64_t end = std::min(last * edge_, n_);
-  return {static_cast<T*>(data_.data()) + panel_offset(i, edge_, pad_) + first * edge_, part_of(n_, edge_, i).size(),
-          end - first * edge_, (i + 1) * edge_ + pad_};
+  const std::int64_t p = i / tiles_per_panel_, end = std::min(last * edge_, n_);
+  return panel(p, 0, p + 1)
+      .block((i - p * tiles_per_panel_) * edge_, first * edge_, part_of(n_, edge_, i).size(), end - first * edge_);
+}
+
+template <class T>
+MatrixView<T> SymmetricMatrix<T>::panel(std::int64_t p, std::int64_t first, std::int64_t last) const {
+  const std::int64_t edge = panel_edge(), end = std::min(last * edge, n_);
+  return {static_cast<T*>(data_.data()) + panel_offset(p, edge, pad_) + first * edge, part_of(n_, edge, p).size(),
+          end - first * edge, (p + 1) * edge + pad_};
 }
 
 template <class T>
 void SymmetricMatrix<T>::set_zero(const Exec& exec) {
-  const auto order = columns_first(tiles());
+  // Whole panels: a Gram update also adds to what lies above the diagonal, which nobody reads.
+  const auto order = columns_first(panels());
   exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
     const TileIndex at = order[static_cast<std::size_t>(task)];
-    zero(exec, tile(at.i, at.j));
+    zero(exec, panel(at.i, at.j, at.j + 1));
   });
 }
 
@@ -248,9 +258,9 @@ void SymmetricMatrix<T>::diagonal(const Exec& exec, T* out) const {
 template <class P>
 struct GramUpdater<P>::Impl {
   Impl(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows)
-      : runs(runs_of(g.tiles(), g.tile_edge())),
-        run_elements(run_length(g.tiles(), g.tile_edge()) * g.tile_edge() * g.tile_edge()),
-        product(exec, g.tile_edge(), run_elements) {
+      : runs(runs_of(g.panels(), g.panel_edge())),
+        run_elements(run_length(g.panels(), g.panel_edge()) * g.panel_edge() * g.panel_edge()),
+        product(exec, g.panel_edge(), run_elements) {
     const auto n_runs = static_cast<std::int64_t>(runs.size());
     const std::int64_t most = groups_of(exec, rows);
     if (most > 1) partial = Array<double>(exec, n_runs * most, run_elements);
@@ -267,7 +277,7 @@ struct GramUpdater<P>::Impl {
     return std::max<std::int64_t>(1, ceil_div(rows, group_rows(exec, rows)));
   }
 
-  std::vector<TileRun> runs;
+  std::vector<PanelRun> runs;
   std::int64_t run_elements;  // of the longest run
   RunProduct<P> product;
   Array<double> partial;
@@ -283,11 +293,11 @@ template <class P>
 void GramUpdater<P>::update(const Exec& exec, double alpha, MatrixView<const P> x, SymmetricMatrix<double>& g) {
   GRAMIAN_REQUIRE(x.cols == g.size(), shape_mismatch, "gram_update: X and G differ in width");
   if (x.empty()) return;
-  const std::vector<TileRun>& runs = impl_->runs;
+  const std::vector<PanelRun>& runs = impl_->runs;
   RunProduct<P>& product = impl_->product;
   const auto n_runs = static_cast<std::int64_t>(runs.size());
   const auto run_at = [&](std::int64_t k) { return runs[static_cast<std::size_t>(k)]; };
-  const auto target = [&](std::int64_t k) { return g.tiles_of_row(run_at(k).i, run_at(k).first, run_at(k).last); };
+  const auto target = [&](std::int64_t k) { return g.panel(run_at(k).p, run_at(k).first, run_at(k).last); };
   const std::int64_t group_rows = impl_->group_rows(exec, x.rows);
   const std::int64_t groups = impl_->groups_of(exec, x.rows);
   if (groups == 1) {

@@ -1,15 +1,15 @@
 // One sweep over L changes it by b rows. The columns are cut into narrow panels. For the diagonal block D of a panel
-// and the columns X of the rows, an orthogonal transformation Q with Q [D'; X] = [new D'; 0] is found, and every row of L
-// below sees it: (l, x) -> (new l, new x), where l are the panel's columns of that row and x (b values) is what the row
-// has left of X. A row of L is therefore read and written once, and no two rows depend on each other but through the
-// small transformations; tasks take runs of rows in order and wait for the transformation they need next.
+// and the columns X of the rows, an orthogonal transformation Q with Q [D'; X] = [new D'; 0] is found, and every row of
+// L below sees it: (l, x) -> (new l, new x), where l are the panel's columns of that row and x (b values) is what the
+// row has left of X. A row of L is therefore read and written once, and no two rows depend on each other but through
+// the small transformations; tasks take runs of rows in order and wait for the transformation they need next.
 //
-// The transformation has two forms. Up to kRotationRows rows on a CPU it is a sequence of Givens rotations: 6 flops an
-// element and row, a sweep that runs at the speed of memory. Otherwise it is a product of Householder reflectors
+// The transformation has two forms. Up to kRotationRows rows it is a sequence of Givens rotations: 6 flops an element
+// and row, a sweep that runs at the speed of memory. Otherwise it is a product of Householder reflectors
 // I - V T V', V = [I; V2], applied by matrix products, on every table. Both are found in plain loops on the host, where
-// the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to rounding by construction. To form
-// I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but squares the size of P, which is
-// |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of orthogonality; so it is not done.
+// the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to rounding by construction. To
+// form I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but squares the size of P, which
+// is |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of orthogonality; so it is not done.
 //
 // Taking rows out: the transformation that would bring them back is found from the new D, and its relation between the
 // old and the new row of L is solved for the new one (Chambers' form of the hyperbolic rotation). That is stable where
@@ -40,7 +40,6 @@ constexpr std::int64_t kPanel = 32;          // columns of a panel on a CPU
 constexpr std::int64_t kNarrowPanel = 16;    // the same for reflectors of no more rows than that: work grows with both
 constexpr std::int64_t kDevicePanel = 64;    // the same where each operation is a launch
 constexpr std::int64_t kChunk = 4 * kPanel;  // rows of a task
-constexpr int kGroup = 8;                    // rows that go through the rotations side by side
 
 struct Panel {
   std::int64_t begin, size;
@@ -78,8 +77,8 @@ void transpose(std::vector<double>& a, std::int64_t n) {
 }
 
 // Rotations that take the rows of x (b x m) into (Sign > 0) or out of (Sign < 0) the triangle r (m x m, upper): cosine
-// and sine of row p at column j in place p * m + j. The inverse of the cosine stands in the place of the cosine where
-// rows go out. r becomes the new triangle. False where a row takes more out than there is.
+// and sine of row p at column j in place p * m + j. r becomes the new triangle. False where a row takes more out than
+// there is.
 template <int Sign>
 bool rotate_triangle(std::int64_t m, std::int64_t b, double* r, double* x, double* cosine, double* sine) {
   for (std::int64_t p = 0; p < b; ++p) {
@@ -117,36 +116,6 @@ bool rotate_triangle(std::int64_t m, std::int64_t b, double* r, double* x, doubl
     }
   }
   return true;
-}
-
-// The rotations on Rows rows of L: l are the panel's columns (distance `stride`), x what each row has left of X (b
-// values). Rows go side by side, because along one row each step needs the one before.
-template <int Sign, int Rows>
-void rotate_rows(std::int64_t m, std::int64_t b, const double* cosine, const double* sine, double* l,
-                 std::int64_t stride, double* x) {
-  double left[Rows], value[Rows];
-  for (std::int64_t p = 0; p < b; ++p) {
-    for (int g = 0; g < Rows; ++g) left[g] = x[g * b + p];
-    for (std::int64_t j = 0; j < m; ++j) {
-      const double c = cosine[p * m + j], s = sine[p * m + j];
-      for (int g = 0; g < Rows; ++g) value[g] = l[g * stride + j];
-      if constexpr (Sign > 0) {
-        for (int g = 0; g < Rows; ++g) {
-          const double old = value[g];
-          value[g] = c * old + s * left[g];
-          left[g] = c * left[g] - s * old;
-        }
-      } else {
-        const double inverse = 1 / c;
-        for (int g = 0; g < Rows; ++g) {
-          value[g] = (value[g] - s * left[g]) * inverse;
-          left[g] = c * left[g] - s * value[g];
-        }
-      }
-      for (int g = 0; g < Rows; ++g) l[g * stride + j] = value[g];
-    }
-    for (int g = 0; g < Rows; ++g) x[g * b + p] = left[g];
-  }
 }
 
 // Reflectors that turn [r; x] (upper m x m, b x m) into [another triangle; 0]. x becomes V2, r that triangle, with a
@@ -192,9 +161,9 @@ void reflect_triangle(std::int64_t m, std::int64_t b, double* r, double* x, doub
 
 // What one panel does to the rows below it.
 struct Transformation {
-  std::vector<double> cosine, sine;  // rotations: b x m, host
-  Array<double> v, t;                // reflectors: V2 (b x m) and T (m x m, upper), device
-  Array<double> vt, back;            // where rows go out: V2 T, and (T - I)' (lower)
+  Array<double> cosine, sine;  // rotations: b x m
+  Array<double> v, t;          // reflectors: V2 (b x m) and T (m x m, upper)
+  Array<double> vt, back;      // where rows go out: V2 T, and (T - I)' (lower)
 };
 
 template <int Sign>
@@ -206,7 +175,7 @@ class Sweep {
         l_(l),
         solved_(solved),
         b_(x.rows),
-        rotations_(exec.table().memory == GRAMIAN_HOST_MEMORY && x.rows <= kRotationRows),
+        rotations_(x.rows <= kRotationRows),
         left_(exec, l.size() + solved.rows, x.rows) {
     cut();
     copy_rows(x);
@@ -314,25 +283,27 @@ class Sweep {
     for (std::int64_t j = 0; j < m; ++j)
       for (std::int64_t p = 0; p < b_; ++p)
         x[static_cast<std::size_t>(p * m + j)] = transposed[static_cast<std::size_t>(j * b_ + p)];
-    std::vector<double> t(static_cast<std::size_t>(m * m), 0.0);
     if (rotations_ || Sign < 0) {
-      out.cosine.resize(x.size());
-      out.sine.resize(x.size());
-      std::vector<double> going = x;
-      if (!rotate_triangle<Sign>(m, b_, r.data(), going.data(), out.cosine.data(), out.sine.data())) return false;
+      std::vector<double> going = x, cosine(x.size()), sine(x.size());
+      if (!rotate_triangle<Sign>(m, b_, r.data(), going.data(), cosine.data(), sine.data())) return false;
+      if (rotations_) {
+        out.cosine = copy_of_host(exec_, cosine, b_, m);
+        out.sine = copy_of_host(exec_, sine, b_, m);
+      }
     }
     if (!rotations_) {
+      std::vector<double> t(static_cast<std::size_t>(m * m), 0.0);
       std::vector<double> again = r;  // where rows go out, the reflectors bring them back and leave L as it is
       reflect_triangle(m, b_, Sign > 0 ? r.data() : again.data(), x.data(), t.data());
       out.v = copy_of_host(exec_, x, b_, m);
       out.t = copy_of_host(exec_, t, m, m);
-    }
-    if (!rotations_ && Sign < 0) {
-      out.vt = Array<double>(exec_, b_, m);
-      multiply_block<double>(exec_, Trans::no, Trans::no, 1.0, out.v.view(), out.t.view(), 0.0, out.vt.view());
-      for (std::int64_t j = 0; j < m; ++j) t[static_cast<std::size_t>(j * m + j)] -= 1;
-      transpose(t, m);
-      out.back = copy_of_host(exec_, t, m, m);
+      if (Sign < 0) {
+        out.vt = Array<double>(exec_, b_, m);
+        multiply_block<double>(exec_, Trans::no, Trans::no, 1.0, out.v.view(), out.t.view(), 0.0, out.vt.view());
+        for (std::int64_t j = 0; j < m; ++j) t[static_cast<std::size_t>(j * m + j)] -= 1;
+        transpose(t, m);
+        out.back = copy_of_host(exec_, t, m, m);
+      }
     }
     transpose(r, m);
     for (std::int64_t i = 0; i < m; ++i)
@@ -347,11 +318,8 @@ class Sweep {
     const Transformation& by = transformations_[static_cast<std::size_t>(k)];
     const MatrixView<double> l = rows.block(0, panel.begin, rows.rows, panel.size);
     if (rotations_) {
-      std::int64_t r = 0;
-      for (; r + kGroup <= l.rows; r += kGroup)
-        rotate_rows<Sign, kGroup>(panel.size, b_, by.cosine.data(), by.sine.data(), l.row(r), l.stride, left.row(r));
-      for (; r < l.rows; ++r)
-        rotate_rows<Sign, 1>(panel.size, b_, by.cosine.data(), by.sine.data(), l.row(r), l.stride, left.row(r));
+      GRAMIAN_CALL(exec_, rotate_rows, Sign, l.rows, l.cols, b_, static_cast<const double*>(by.cosine.data()),
+                   static_cast<const double*>(by.sine.data()), l.data, l.stride, left.data, left.stride);
       return;
     }
     const MatrixView<double> w(scratch, l.rows, panel.size), wt(scratch + l.rows * panel.size, l.rows, panel.size);
@@ -436,8 +404,8 @@ void copy_rows(const Exec& exec, const SymmetricMatrix<double>& from, std::int64
                std::int64_t to_column) {
   for (std::int64_t done = 0; done < count;) {
     const std::int64_t i = (begin + done) / from.tile_edge(), j = (row + done) / to.tile_edge();
-    const std::int64_t piece = std::min({count - done, (i + 1) * from.tile_edge() - (begin + done),
-                                         (j + 1) * to.tile_edge() - (row + done)});
+    const std::int64_t piece =
+        std::min({count - done, (i + 1) * from.tile_edge() - (begin + done), (j + 1) * to.tile_edge() - (row + done)});
     const MatrixView<double> source = rows_of(from, i, begin + done, begin + done + piece);
     const MatrixView<double> target = rows_of(to, j, row + done, row + done + piece);
     const std::int64_t columns = std::min({width, source.cols - column, target.cols - to_column});
@@ -531,7 +499,8 @@ bool cholesky_replace(const Exec& exec, SymmetricMatrix<double>& l, std::int64_t
   cholesky_solve_rows<double>(exec, next, y.view());
   copy_to_host(exec, y.view(), head);
   double pivot = wanted[static_cast<std::size_t>(index)];
-  for (std::int64_t k = 0; k < index; ++k) pivot -= head[static_cast<std::size_t>(k)] * head[static_cast<std::size_t>(k)];
+  for (std::int64_t k = 0; k < index; ++k)
+    pivot -= head[static_cast<std::size_t>(k)] * head[static_cast<std::size_t>(k)];
   if (!(pivot > 0) || !std::isfinite(pivot)) return false;
   const double root = std::sqrt(pivot);
   std::fill(column.begin(), column.end(), 0.0);

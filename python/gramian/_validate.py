@@ -12,7 +12,8 @@ import numpy as np
 from . import _core
 
 # Read as they are, in any layout: widened block by block.
-_READABLE = frozenset("float16 float32 float64 bool uint8 int16 int32 int64".split())
+# In the byte order of this machine: a dtype of the other one is not equal.
+_READABLE = frozenset(map(np.dtype, "float16 float32 float64 bool uint8 int16 int32 int64".split()))
 
 
 class CSRRows:
@@ -100,6 +101,8 @@ def _refuse_complex(dtype):
 def readable(array, name):
     """The array itself where the compiled module reads its dtype, else a float64 copy."""
     dtype = array.dtype
+    if dtype in _READABLE:
+        return array if array.flags.aligned else array.copy()
     _refuse_complex(dtype)
     if dtype.name == "bfloat16":
         raise TypeError(f"{name} has dtype bfloat16, which is not read; convert it, for example .astype('float32')")
@@ -108,8 +111,6 @@ def readable(array, name):
             "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric values "
             "explicitly instead."
         )
-    if dtype.name in _READABLE and dtype.isnative:
-        return array if array.flags.aligned else array.copy()
     if dtype.kind not in "fiubO":
         raise TypeError(f"{name} has dtype {dtype}, which cannot be converted to float64")
     if dtype.kind == "O":

@@ -184,6 +184,8 @@ int csr_gemm(gramian_context*, int dtype, int value_dtype, int index_dtype, int6
              double beta, void* c, int64_t ldc);
 int normal_sweep(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda, const double* x,
                  const double* b, double* r, double* g);
+int rotate_rows(gramian_context*, int sign, int64_t rows, int64_t cols, int64_t b, const double* cosine,
+                const double* sine, double* l, int64_t ldl, double* x, int64_t ldx);
 
 int potrf(gramian_context*, int dtype, int64_t n, void* a, int64_t lda);
 int trsm(gramian_context*, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl, void* b,

@@ -1,6 +1,7 @@
 // A symmetric matrix kept as its lower triangle cut into block rows: half the memory of the square. Block row i holds
-// the columns up to its diagonal tile as one row-major panel, so a kernel can take a tile or a run of tiles in one
-// call; tiles are the unit of parallel work for Gram updates, Cholesky and triangular solves.
+// the columns up to its diagonal tile as row-major rows, so a kernel can take a tile or a run of tiles in one call;
+// tiles are the unit of parallel work for Cholesky and triangular solves. One or two block rows make a panel, whose
+// rows lie at one distance from each other: the unit of a Gram update, where larger operands are packed less often.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,11 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   MatrixView<T> tile(std::int64_t i, std::int64_t j) const { return tiles_of_row(i, j, j + 1); }
   // Tiles [first, last) of block row i side by side; last <= i + 1.
   MatrixView<T> tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const;
+  std::int64_t panel_edge() const { return tiles_per_panel_ * edge_; }
+  std::int64_t panels() const { return edge_ == 0 ? 0 : (n_ + panel_edge() - 1) / panel_edge(); }
+  // Columns [first * panel_edge, last * panel_edge) of panel p; last <= p + 1. Of the square on the diagonal only the
+  // lower triangle counts.
+  MatrixView<T> panel(std::int64_t p, std::int64_t first, std::int64_t last) const;
   std::size_t bytes() const { return data_.bytes(); }
 
   void set_zero(const Exec& exec);
@@ -51,6 +57,7 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   Buffer data_;
   std::int64_t n_ = 0;
   std::int64_t edge_ = 0;
+  std::int64_t tiles_per_panel_ = 1;
   std::int64_t pad_ = 0;  // between the end of a row and the next, in elements
 };
 

@@ -210,9 +210,6 @@ class Bench {
 double real_of(int64_t value) {
   return static_cast<double>(value);
 }
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
 double element_bytes(int dtype) {
   return static_cast<double>(size_of(dtype));
 }
@@ -314,6 +311,20 @@ void bench_gesvd(Bench& b, int t) {
         "gesvd", t, text("n %lld", ll(n)), flops(20.0 * std::pow(real_of(n), 3.0)),
         [&] { return b.table().gesvd(b.ctx(), t, n, n, work, n, s, u, n, vt, n); },
         [&] { return b.restore(t, n * n, a, work); });
+  }
+}
+
+void bench_rotate_rows(Bench& b, int t) {
+  if (t != GRAMIAN_F64) return;
+  for (const int64_t rows : {1024, 65536}) {
+    constexpr int64_t kCols = 32;
+    auto *l = static_cast<double*>(b.random(t, rows * kCols)), *x = static_cast<double*>(b.random(t, rows));
+    const std::vector<double> cosines(kCols, 0.8), sines(kCols, 0.6);  // a rotation: nothing grows or vanishes
+    const auto* cosine = static_cast<const double*>(b.put(cosines.data(), cosines.size() * sizeof(double)));
+    const auto* sine = static_cast<const double*>(b.put(sines.data(), sines.size() * sizeof(double)));
+    b.time("rotate_rows", t, text("%lld x %lld", ll(rows), ll(kCols)), bytes(2 * real_of(rows * kCols) * 8), [&] {
+      return b.table().rotate_rows(b.ctx(), 1, rows, kCols, 1, cosine, sine, l, kCols, x, 1);
+    });
   }
 }
 
@@ -642,6 +653,7 @@ const Entry kEntries[] = {
     {"gram", bench_gram},
     {"csr_gemm", bench_csr_gemm},
     {"normal_sweep", bench_normal_sweep},
+    {"rotate_rows", bench_rotate_rows},
     {"potrf", bench_potrf},
     {"trsm", bench_trsm},
     {"syevd", bench_syevd},

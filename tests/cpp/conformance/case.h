@@ -53,6 +53,7 @@
   X(gram)                          \
   X(csr_gemm)                      \
   X(normal_sweep)                  \
+  X(rotate_rows)                   \
   X(potrf)                         \
   X(trsm)                          \
   X(syevd)                         \
@@ -72,7 +73,7 @@
   X(softmax)                       \
   X(softmax_columns)               \
   X(exp_sums)                      \
-  X(exp_write)                \
+  X(exp_write)                     \
   X(fill_row_hash)                 \
   X(sparse_sketch)                 \
   X(sparse_sketch_csr)             \
@@ -263,6 +264,10 @@ std::vector<Tally> check_table(Harness& harness, const std::vector<Op>& ops, Tal
 bool passes(const Tally& total);
 
 std::string text(const char* format, ...) __attribute__((format(printf, 1, 2)));
+/* An int64_t as the %lld of `text` takes it. */
+inline long long ll(int64_t value) {
+  return value;
+}
 const char* dtype_name(int dtype);
 
 /* Every case list; generated from the one list above. */

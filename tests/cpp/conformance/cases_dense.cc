@@ -13,10 +13,6 @@ const double kInf = std::numeric_limits<double>::infinity();
 const double kScalars[] = {1.0, 0.0, -1.0, 0.7};
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
-
 void poison_upper(Matrix& matrix, double poison) {
   for (int64_t r = 0; r < matrix.rows; ++r) {
     for (int64_t c = r + 1; c < matrix.cols; ++c) matrix(r, c) = poison;

@@ -13,10 +13,6 @@ const double kInf = std::numeric_limits<double>::infinity();
 const double kScalars[] = {1.0, 0.0, -1.0, 0.7};
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
-
 /* Every edge size once as a row count and once as a column count, with a short other side. */
 std::vector<std::pair<int64_t, int64_t>> shapes() {
   std::vector<std::pair<int64_t, int64_t>> out;

@@ -11,10 +11,6 @@ namespace {
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
-
 using Wide = std::vector<long double>;
 
 enum Kind { kRandom, kGraded, kRankOne, kZero, kRepeated, kLarge, kKinds };

@@ -14,9 +14,6 @@ const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 constexpr uint64_t kSeed = 12345;
 constexpr uint64_t kGaussianKey = 0x5f4c1dac282d5556u;
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
 uint64_t index_of(int64_t value) {
   return static_cast<uint64_t>(value);
 }

@@ -10,10 +10,6 @@ namespace {
 
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
-
 bool can_load(int src, int dst) {
   return dst == GRAMIAN_F64 || (src != GRAMIAN_I32 && src != GRAMIAN_I64);
 }

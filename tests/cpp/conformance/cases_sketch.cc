@@ -11,10 +11,6 @@ namespace {
 const double kNan = std::numeric_limits<double>::quiet_NaN();
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
-
 /* floor(word span / 2^64) with a long double for the high part would round: whole numbers, digit by digit. */
 uint64_t high_product(uint64_t word, uint64_t span) {
   uint64_t rest = 0;

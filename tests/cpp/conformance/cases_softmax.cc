@@ -20,9 +20,6 @@ const int kKinds[] = {GRAMIAN_SOFTMAX, GRAMIAN_LOG_SOFTMAX, GRAMIAN_LOGSUMEXP};
 /* How far exp may be off, a sum of 16 terms a lane before it becomes a double, and the last division, in eps. */
 constexpr double kSteps = 24.0;
 
-long long ll(int64_t value) {
-  return static_cast<long long>(value);
-}
 const char* kind_name(int kind) {
   return kind == GRAMIAN_SOFTMAX ? "softmax" : kind == GRAMIAN_LOG_SOFTMAX ? "log" : "sum";
 }

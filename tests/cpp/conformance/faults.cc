@@ -297,6 +297,19 @@ int normal_sweep_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols
   return status;
 }
 
+template <int kKind>
+int rotate_rows_wrong(gramian_context* c, int sign, int64_t rows, int64_t cols, int64_t b, const double* cosine,
+                      const double* sine, double* l, int64_t ldl, double* x, int64_t ldx) {
+  if (kKind == 0) sign = 1;
+  if (kKind == 4 && rows > 1) --rows;
+  const int status = real.rotate_rows(c, sign, rows, cols, b, cosine, sine, l, ldl, x, ldx);
+  const bool any = rows > 0 && cols > 0 && b > 0;
+  if (kKind == 1 && any) nudge(c, GRAMIAN_F64, l, cols - 1);
+  if (kKind == 2 && any) nudge(c, GRAMIAN_F64, x, (rows - 1) * ldx);
+  if (kKind == 3 && any) nudge(c, GRAMIAN_F64, l, cols);
+  return status;
+}
+
 /* --- elementwise --------------------------------------------------------------------------------------------- */
 
 template <int kKind>
@@ -562,6 +575,11 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<1>, "1000 ulp off in one element of r"),
       GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<2>, "1000 ulp off in one element of g"),
       GRAMIAN_FAULT(normal_sweep, normal_sweep_wrong<3>, "writes one element past g"),
+      GRAMIAN_FAULT(rotate_rows, rotate_rows_wrong<0>, "takes rows out as it takes them in"),
+      GRAMIAN_FAULT(rotate_rows, rotate_rows_wrong<1>, "1000 ulp off in one element of L"),
+      GRAMIAN_FAULT(rotate_rows, rotate_rows_wrong<2>, "1000 ulp off in one element of X"),
+      GRAMIAN_FAULT(rotate_rows, rotate_rows_wrong<3>, "writes one element past a row of L"),
+      GRAMIAN_FAULT(rotate_rows, rotate_rows_wrong<4>, "leaves out the last row"),
       GRAMIAN_FAULT(potrf, potrf_wrong<0>, "1e-3 off in one element"),
       GRAMIAN_FAULT(potrf, potrf_wrong<1>, "names the pivot after the failing one"),
       GRAMIAN_FAULT(potrf, potrf_wrong<2>, "writes the upper triangle"),

@@ -25,6 +25,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_factor_##isa(gramian_op_table* table);      \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_orthogonal_##isa(gramian_op_table* table);  \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_sweep_##isa(gramian_op_table* table);       \
+  GRAMIAN_KERNEL_HIDDEN void gramian_fill_rotate_##isa(gramian_op_table* table);      \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_elementwise_##isa(gramian_op_table* table); \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_rows_##isa(gramian_op_table* table);        \
   GRAMIAN_KERNEL_HIDDEN void gramian_fill_random_##isa(gramian_op_table* table);      \
@@ -37,6 +38,7 @@ GRAMIAN_KERNEL_HIDDEN void gramian_fill_memory_cpu(gramian_op_table* table);
     gramian_fill_factor_##isa(table);                                                 \
     gramian_fill_orthogonal_##isa(table);                                             \
     gramian_fill_sweep_##isa(table);                                                  \
+    gramian_fill_rotate_##isa(table);                                                 \
     gramian_fill_elementwise_##isa(table);                                            \
     gramian_fill_rows_##isa(table);                                                   \
     gramian_fill_random_##isa(table);                                                 \

@@ -1,0 +1,151 @@
+/* Givens rotations on many rows at once. Along one row each step needs the one before, so rows go side by side in the
+ * lanes of vectors: squares of `lanes` rows and columns are turned over in registers, rotated and turned back. */
+#include "kernel_common.h"
+
+namespace {
+
+using V = Vector<double>;
+constexpr int64_t kWidth = kLanes<double>;
+constexpr int64_t kSide = kWidth == 2 ? 4 : 2;  // vectors side by side: they hide the latency of the chain
+constexpr int64_t kHeight = kSide * kWidth;     // rows of a block
+constexpr int64_t kMostTogether = 8;            // rows of X that pass a square while it is in registers
+
+using Lanes = Integer<double>;
+
+/* What lies off the diagonal of each square of 2 * kStep rows and columns changes places; low and high are the lanes of
+ * two rows, one after the other, that go into the upper and into the lower of them. */
+template <int64_t kStep>
+inline void exchange(V* v, const Lanes& low, const Lanes& high) {
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < kWidth; ++i) {
+    if ((i & kStep) != 0) continue;
+    const V a = v[i], b = v[i + kStep];
+    v[i] = __builtin_shuffle(a, b, low);
+    v[i + kStep] = __builtin_shuffle(a, b, high);
+  }
+}
+
+/* The transposed square. */
+inline void transpose(V* v) {
+#if GRAMIAN_VECTOR_BYTES == 64
+  exchange<1>(v, Lanes{0, 8, 2, 10, 4, 12, 6, 14}, Lanes{1, 9, 3, 11, 5, 13, 7, 15});
+  exchange<2>(v, Lanes{0, 1, 8, 9, 4, 5, 12, 13}, Lanes{2, 3, 10, 11, 6, 7, 14, 15});
+  exchange<4>(v, Lanes{0, 1, 2, 3, 8, 9, 10, 11}, Lanes{4, 5, 6, 7, 12, 13, 14, 15});
+#elif GRAMIAN_VECTOR_BYTES == 32
+  exchange<1>(v, Lanes{0, 4, 2, 6}, Lanes{1, 5, 3, 7});
+  exchange<2>(v, Lanes{0, 1, 4, 5}, Lanes{2, 3, 6, 7});
+#else
+  exchange<1>(v, Lanes{0, 2}, Lanes{1, 3});
+#endif
+}
+
+/* One rotation of the columns l and x of kSide vectors of rows. */
+template <int kSign>
+inline void rotate(double c, double s, V* l, int64_t ldl, V* x) {
+  const V cosine = splat(c), sine = splat(s);
+  const V inverse = splat(kSign > 0 ? 0.0 : 1 / c);
+#pragma GCC unroll 4
+  for (int64_t side = 0; side < kSide; ++side) {
+    V& value = l[side * ldl];
+    const V old = value, left = x[side];
+    if (kSign > 0) {
+      value = cosine * old + sine * left;
+      x[side] = cosine * left - sine * old;
+    } else {
+      value = (old - sine * left) * inverse;
+      x[side] = cosine * left - sine * value;
+    }
+  }
+}
+
+/* Where row r of a block lies: rows that are not there live in `spare`. */
+struct Rows {
+  double* data;
+  int64_t stride, count;
+  double* spare;
+  double* at(int64_t r, int64_t column) const { return r < count ? data + r * stride + column : spare; }
+};
+
+/* Columns [column, column + width) of a block, together <= kMostTogether rows of X: x[p * kSide + side] is what the
+ * rows have left of row p. Columns beyond the width are loaded as zeros and not rotated. */
+template <int kSign, bool kWhole>
+inline void square(const Rows& l, int64_t column, int64_t width, int64_t together, const double* cosine,
+                   const double* sine, int64_t ld, V* x) {
+  V v[kHeight];
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < kHeight; ++r) {
+    if (kWhole) {
+      v[r] = load<V>(l.at(r, column));
+    } else {
+      v[r] = V{};
+      std::memcpy(&v[r], l.at(r, column), static_cast<size_t>(width) * sizeof(double));
+    }
+  }
+#pragma GCC unroll 4
+  for (int64_t side = 0; side < kSide; ++side) transpose(v + side * kWidth);
+  for (int64_t p = 0; p < together; ++p) {
+    V left[kSide];
+#pragma GCC unroll 4
+    for (int64_t side = 0; side < kSide; ++side) left[side] = x[p * kSide + side];
+    if (kWhole) {
+#pragma GCC unroll 8
+      for (int64_t j = 0; j < kWidth; ++j)
+        rotate<kSign>(cosine[p * ld + column + j], sine[p * ld + column + j], v + j, kWidth, left);
+    } else {
+      for (int64_t j = 0; j < width; ++j)
+        rotate<kSign>(cosine[p * ld + column + j], sine[p * ld + column + j], v + j, kWidth, left);
+    }
+#pragma GCC unroll 4
+    for (int64_t side = 0; side < kSide; ++side) x[p * kSide + side] = left[side];
+  }
+#pragma GCC unroll 4
+  for (int64_t side = 0; side < kSide; ++side) transpose(v + side * kWidth);
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < kHeight; ++r) {
+    if (kWhole) {
+      store(l.at(r, column), v[r]);
+    } else {
+      std::memcpy(l.at(r, column), &v[r], static_cast<size_t>(width) * sizeof(double));
+    }
+  }
+}
+
+template <int kSign>
+int rotate_all(int64_t rows, int64_t cols, int64_t b, const double* cosine, const double* sine, double* l, int64_t ldl,
+               double* x, int64_t ldx) {
+  double spare[kWidth] = {};
+  for (int64_t begin = 0; begin < rows; begin += kHeight) {
+    const Rows block{l + begin * ldl, ldl, rows - begin < kHeight ? rows - begin : kHeight, spare};
+    double* const own = x + begin * ldx;
+    for (int64_t first = 0; first < b; first += kMostTogether) {
+      const int64_t together = b - first < kMostTogether ? b - first : kMostTogether;
+      double gathered[kMostTogether * kHeight] = {};
+      for (int64_t r = 0; r < block.count; ++r)
+        for (int64_t p = 0; p < together; ++p) gathered[p * kHeight + r] = own[r * ldx + first + p];
+      V left[kMostTogether * kSide];
+      for (int64_t k = 0; k < together * kSide; ++k) left[k] = load<V>(gathered + k * kWidth);
+      const double *const c = cosine + first * cols, *const s = sine + first * cols;
+      int64_t column = 0;
+      for (; column + kWidth <= cols; column += kWidth)
+        square<kSign, true>(block, column, kWidth, together, c, s, cols, left);
+      if (column < cols) square<kSign, false>(block, column, cols - column, together, c, s, cols, left);
+      for (int64_t k = 0; k < together * kSide; ++k) store(gathered + k * kWidth, left[k]);
+      for (int64_t r = 0; r < block.count; ++r)
+        for (int64_t p = 0; p < together; ++p) own[r * ldx + first + p] = gathered[p * kHeight + r];
+    }
+  }
+  return GRAMIAN_STATUS_OK;
+}
+
+int rotate_rows(gramian_context*, int sign, int64_t rows, int64_t cols, int64_t b, const double* cosine,
+                const double* sine, double* l, int64_t ldl, double* x, int64_t ldx) {
+  if (sign > 0) return rotate_all<1>(rows, cols, b, cosine, sine, l, ldl, x, ldx);
+  if (sign < 0) return rotate_all<-1>(rows, cols, b, cosine, sine, l, ldl, x, ldx);
+  return GRAMIAN_STATUS_INVALID;
+}
+
+}  // namespace
+
+GRAMIAN_FILL_FUNCTION(rotate) {
+  table->rotate_rows = rotate_rows;
+}
