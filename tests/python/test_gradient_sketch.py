@@ -222,7 +222,7 @@ def test_descent_at_the_step_of_the_rule(kind):
     mean_gradient = lambda x: np.mean([client(x) for client in clients], axis=0)  # noqa: E731
     plain = excess(reference.descent(mean_gradient, start, 1 / L, rounds, None))
     assert plain < np.mean(ends)  # what the short messages cost in rounds
-    long = sketched_descent(clients, start, sketch, n_rounds=3000, smoothness=L)
+    long = sketched_descent(clients, start, sketch, n_rounds=1500, smoothness=L)
     assert np.linalg.norm(long.x - best) <= 1e-6 * np.linalg.norm(best)
     if kind == "srht":
         same = reference.descent(mean_gradient, start, step, 40, lambda t: matrix_of(sketch, t))
@@ -390,7 +390,7 @@ def test_error_feedback_arrives():
     clients, L, _, best, excess = quadratic()
     sketch = GradSketch(64, 16)
     found = sketched_descent(
-        clients, np.zeros(64), sketch, n_rounds=3000, step=sketch.step_size(L), error_feedback=True
+        clients, np.zeros(64), sketch, n_rounds=1500, step=sketch.step_size(L), error_feedback=True
     )
     assert np.linalg.norm(found.x - best) <= 1e-6 * np.linalg.norm(best)
 
