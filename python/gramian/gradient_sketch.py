@@ -73,7 +73,7 @@ class GradientMechanism(CalibratedNoise):
     it.
     """
 
-    clip: float = 1.0
+    clip: float
     rounds: int = 1
     place: str = "sketch"
     replace: bool = False
