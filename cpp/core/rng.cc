@@ -5,6 +5,7 @@
 
 #include "backend/portable_math.h"
 #include "gramian/core/error.hpp"
+#include "gramian/core/round_seed.hpp"
 
 namespace gramian {
 namespace {
@@ -24,6 +25,10 @@ std::array<std::uint32_t, 4> philox4x32(const std::array<std::uint32_t, 4>& coun
   std::array<std::uint32_t, 4> out;
   gramian_philox(counter.data(), key, out.data());
   return out;
+}
+
+std::uint64_t round_seed(std::uint64_t seed, std::uint64_t round) {
+  return gramian_mix64(seed + round * UINT64_C(0x9e3779b97f4a7c15));
 }
 
 double cosine_of_quarters(std::uint64_t a, std::uint64_t n) {

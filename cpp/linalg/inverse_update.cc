@@ -80,6 +80,20 @@ SymmetricMatrix<double> symmetric_of(const Exec& exec, MatrixView<const double> 
   return out;
 }
 
+std::vector<double> packed(const Exec& exec, const SymmetricMatrix<double>& a) {
+  std::vector<double> out(static_cast<std::size_t>(a.size() * (a.size() + 1) / 2));
+  if (!out.empty()) a.pack(exec, out.data());
+  return out;
+}
+
+// A triangle that can be one of a positive definite matrix of this size, as far as its diagonal tells.
+void require_triangle(const std::vector<double>& triangle, std::int64_t d) {
+  bool good = static_cast<std::int64_t>(triangle.size()) == d * (d + 1) / 2;
+  for (const double value : triangle) good = good && std::isfinite(value);
+  for (std::int64_t r = 0; r < d && good; ++r) good = triangle[static_cast<std::size_t>(r * (r + 1) / 2 + r)] > 0;
+  GRAMIAN_REQUIRE(good, invalid_argument, "the state is that of no inverse of size " + std::to_string(d));
+}
+
 }  // namespace
 
 void symmetric_to_dense(const Exec& exec, const SymmetricMatrix<double>& a, MatrixView<double> out) {
@@ -101,7 +115,7 @@ RunningInverse::RunningInverse(const Exec& exec, std::int64_t d, double diagonal
   GRAMIAN_REQUIRE(options.check_every == 0 || options.keep_matrix, invalid_argument,
                   "checks of the inverse need the matrix");
   p_.add_diagonal(exec, 1 / diagonal);
-  trace_ = static_cast<double>(d) / diagonal;
+  measure_trace();
   if (!options.keep_matrix) return;
   h_ = SymmetricMatrix<double>(exec, d);
   h_.add_diagonal(exec, diagonal);
@@ -237,6 +251,26 @@ void RunningInverse::rebuild() {
   cholesky_solve_half<double>(exec_, Trans::no, l, z.view());
   gemm<double>(exec_, Trans::yes, Trans::no, 1.0, z.view(), z.view(), 0.0, p.view());
   set_from_dense(p.view());
+}
+
+RunningInverseState RunningInverse::state() const {
+  return {packed(exec_, p_), packed(exec_, h_), updates_, held_back_, refreshes_};
+}
+
+void RunningInverse::restore(const RunningInverseState& state) {
+  require_triangle(state.inverse, size());
+  require_triangle(state.matrix, options_.keep_matrix ? size() : 0);
+  GRAMIAN_REQUIRE(state.updates >= 0 && state.held_back >= 0 && state.refreshes >= 0, invalid_argument,
+                  "the counts of a state must not be negative");
+  SymmetricMatrix<double> p(exec_, size()), h(exec_, h_.size());
+  if (size() > 0) p.unpack(exec_, state.inverse.data());
+  if (h.size() > 0) h.unpack(exec_, state.matrix.data());
+  p_ = std::move(p);
+  h_ = std::move(h);
+  updates_ = state.updates;
+  held_back_ = state.held_back;
+  refreshes_ = state.refreshes;
+  measure_trace();
 }
 
 }  // namespace gramian

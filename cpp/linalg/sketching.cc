@@ -46,12 +46,14 @@ RowsView columns_of(const RowsView& x, std::int64_t first, std::int64_t count) {
   return part;
 }
 
-// Dense rows that a kernel can read where they are.
+// Dense rows that a kernel can read where they are. Rows that overlap (one row, broadcast) or run backwards are no
+// matrix to a BLAS.
 template <class T>
 bool is_direct(const Exec& exec, const RowsView& x) {
   constexpr auto size = static_cast<std::int64_t>(sizeof(T));
   return exec.table().memory == GRAMIAN_HOST_MEMORY && !x.sparse && x.row_index == nullptr &&
-         x.dtype == dtype_of<T>::value && x.col_stride == size && x.row_stride % size == 0 &&
+         x.dtype == dtype_of<T>::value && x.col_stride == size && x.row_stride >= x.cols * size &&
+         x.row_stride % size == 0 &&
          reinterpret_cast<std::uintptr_t>(x.data) % sizeof(T) == 0;
 }
 

@@ -54,6 +54,20 @@ void KroneckerInverse::update(MatrixView<const double> l, MatrixView<const doubl
   reset_next_ = std::max(left_.largest_entry(), right_.largest_entry()) > options_.limit;
 }
 
+void KroneckerInverse::restore(const KroneckerInverseState& state) {
+  GRAMIAN_REQUIRE(state.resets >= 0, invalid_argument, "the counts of a state must not be negative");
+  const RunningInverseState before = left_.state();
+  left_.restore(state.left);
+  try {
+    right_.restore(state.right);
+  } catch (...) {
+    left_.restore(before);
+    throw;
+  }
+  resets_ = state.resets;
+  reset_next_ = state.reset_next;
+}
+
 void KroneckerInverse::precondition(MatrixView<double> g) const {
   GRAMIAN_REQUIRE(
       g.rows == left_.size() && g.cols == right_.size(), shape_mismatch,

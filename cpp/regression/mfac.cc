@@ -348,4 +348,62 @@ void Mfac::block(const std::vector<std::int64_t>& indices, MatrixView<double> ou
     for (std::int64_t c = 0; c < q; ++c) out(r, c) -= host[static_cast<std::size_t>(r * q + c)] / options_.ridge;
 }
 
+MfacState Mfac::state() const {
+  MfacState out;
+  out.head = head_;
+  out.size = count_;
+  out.since_refresh = since_refresh_;
+  out.refreshes = refreshes_;
+  out.products = gram_;
+  out.factor.resize(static_cast<std::size_t>(count_ * (count_ + 1) / 2));
+  if (count_ == 0) return out;
+  l_.pack(exec_, out.factor.data());
+  const auto values = static_cast<std::size_t>(count_ * n_params_);
+  if (options_.storage == DType::f64) {
+    out.wide.resize(values);
+    download<double>(exec_, wide_.view().block(0, 0, count_, n_params_), {out.wide.data(), count_, n_params_});
+  } else {
+    out.narrow.resize(values);
+    download<float>(exec_, narrow_.view().block(0, 0, count_, n_params_), {out.narrow.data(), count_, n_params_});
+  }
+  return out;
+}
+
+void Mfac::restore(const MfacState& state) {
+  const bool wide = options_.storage == DType::f64;
+  const auto holds = [](const auto& values, std::int64_t count) {
+    return static_cast<std::int64_t>(values.size()) == count &&
+           std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+  };
+  bool good = state.size >= 0 && state.size <= capacity_ && state.head >= 0 && state.head < capacity_ &&
+              (state.head == 0 || state.size == capacity_) && state.since_refresh >= 0 && state.refreshes >= 0;
+  good = good && holds(state.wide, wide ? state.size * n_params_ : 0) &&
+         holds(state.narrow, wide ? 0 : state.size * n_params_) && holds(state.products, capacity_ * capacity_) &&
+         holds(state.factor, state.size * (state.size + 1) / 2);
+  for (std::int64_t a = 0; a < state.size && good; ++a)
+    good = state.factor[static_cast<std::size_t>(a * (a + 1) / 2 + a)] > 0;
+  GRAMIAN_REQUIRE(good, invalid_argument,
+                  "the state is that of no window of " + std::to_string(capacity_) + " gradients of " +
+                      std::to_string(n_params_) + " parameters");
+  SymmetricMatrix<double> l(exec_, state.size);
+  std::vector<double> products = state.products;
+  if (state.size > 0) {
+    l.unpack(exec_, state.factor.data());
+    const Exec exec = exec_.uninterrupted();
+    if (wide) {
+      upload<double>(exec, {state.wide.data(), state.size, n_params_},
+                     wide_.view().block(0, 0, state.size, n_params_));
+    } else {
+      upload<float>(exec, {state.narrow.data(), state.size, n_params_},
+                    narrow_.view().block(0, 0, state.size, n_params_));
+    }
+  }
+  l_ = std::move(l);
+  gram_ = std::move(products);
+  head_ = state.head;
+  count_ = state.size;
+  since_refresh_ = state.since_refresh;
+  refreshes_ = state.refreshes;
+}
+
 }  // namespace gramian

@@ -12,6 +12,7 @@
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/softmax.hpp"
 #include "regression/row_source.h"
 
 namespace gramian {
@@ -50,16 +51,19 @@ struct SoftmaxObjective::Impl {
     });
   }
 
-  // A x, host.
+  // softmax(A x), host.
   std::vector<double> forward(const std::vector<double>& x) const {
-    Array<double> w(exec, a.cols, 1);
+    const Array<double> w(exec, a.cols, 1), scores(exec, 1, a.rows);
     upload<double>(exec, {x.data(), a.cols, 1}, w.view());
-    std::vector<double> out(at(a.rows));
     source.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
-      Array<double> y(exec, block.rows, 1);
-      gemm<double>(exec, Trans::no, Trans::no, 1.0, block, w.view(), 0.0, y.view());
-      download<double>(exec, y.view(), {out.data() + begin, block.rows, 1});
+      gemm<double>(exec, Trans::no, Trans::no, 1.0, block, w.view(), 0.0, {scores.data() + begin, block.rows, 1});
     });
+    SoftmaxOptions options;
+    options.subnormals = true;
+    softmax_rows<double>(exec, Softmax::probabilities, options, scores.view(), scores.view());
+    std::vector<double> out(at(a.rows));
+    download<double>(exec, scores.view(), {out.data(), 1, a.rows});
+    GRAMIAN_REQUIRE(std::isfinite(out.front()), non_finite, "A x contains NaN or infinity");
     return out;
   }
 
@@ -137,14 +141,9 @@ double SoftmaxObjective::evaluate(const std::vector<double>& x, std::vector<doub
   GRAMIAN_REQUIRE(static_cast<std::int64_t>(x.size()) == size(), shape_mismatch,
                   "x has " + std::to_string(x.size()) + " entries, A has " + std::to_string(size()) + " columns");
   std::vector<double> f = my.forward(x);
-  const double top = *std::max_element(f.begin(), f.end());
-  GRAMIAN_REQUIRE(std::isfinite(top), non_finite, "A x contains NaN or infinity");
-  double sum = 0;
-  for (double& value : f) sum += value = std::exp(value - top);
   double loss = 0, fc = 0;
   std::vector<double> inner(f.size());
   for (std::size_t r = 0; r < f.size(); ++r) {
-    f[r] /= sum;
     const double c = f[r] - my.b[r];
     loss += c * c / 2;
     fc += f[r] * c;

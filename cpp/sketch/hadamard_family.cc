@@ -150,8 +150,14 @@ class HadamardFamily final : public TileFamily<T> {
     if (layout_->is_tensor() || (few && !layout_->two_rounds())) {
       return TileFamily<T>::adjoint(exec, y, start, factor, out);
     }
+    const HadamardPlan back = adjoint_plan(exec, start, out.rows, factor);
+    if (y.cols == 1 && y.stride == 1 && out.stride == 1) {
+      // One vector is a row as well, and rows pass through the cache once.
+      hadamard_rows<T>(exec, MatrixView<const T>(y.data, 1, y.rows), back, MatrixView<T>(out.data, 1, out.rows));
+      return;
+    }
     std::vector<T> copy;
-    hadamard_columns<T>(exec, on_host(exec, y, copy), adjoint_plan(exec, start, out.rows, factor), out);
+    hadamard_columns<T>(exec, on_host(exec, y, copy), back, out);
   }
 
   void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,

@@ -90,6 +90,37 @@ py::object inverse_matrix(const InverseBox& self) {
   return out.array();
 }
 
+// States are dicts: numbers, and arrays of the caller's.
+std::vector<double> array_at(const py::dict& state, const char* name) {
+  return vector_in(state[name].cast<Values>(), name);
+}
+
+py::dict dict_of(const RunningInverseState& state) {
+  py::dict out;
+  out["inverse"] = vector_out(state.inverse);
+  out["matrix"] = vector_out(state.matrix);
+  out["updates"] = state.updates;
+  out["held_back"] = state.held_back;
+  out["refreshes"] = state.refreshes;
+  return out;
+}
+
+RunningInverseState inverse_state_of(const py::dict& state) {
+  return {array_at(state, "inverse"), array_at(state, "matrix"), state["updates"].cast<std::int64_t>(),
+          state["held_back"].cast<std::int64_t>(), state["refreshes"].cast<std::int64_t>()};
+}
+
+py::dict inverse_state(const InverseBox& self) {
+  RunningInverseState state;
+  self.model.read([&](const RunningInverse& model) { state = model.state(); });
+  return dict_of(state);
+}
+
+void inverse_restore(InverseBox& self, const py::dict& given) {
+  const RunningInverseState state = inverse_state_of(given);
+  self.model.write([&](RunningInverse& model) { model.restore(state); });
+}
+
 // --- Kronecker factors ---------------------------------------------------------------------------------------------
 
 struct KroneckerBox {
@@ -146,6 +177,24 @@ py::object kronecker_factor(const KroneckerBox& self, bool left) {
   return out.array();
 }
 
+py::dict kronecker_state(const KroneckerBox& self) {
+  KroneckerInverseState state;
+  self.model.read([&](const KroneckerInverse& model) { state = model.state(); });
+  py::dict out;
+  out["left"] = dict_of(state.left);
+  out["right"] = dict_of(state.right);
+  out["resets"] = state.resets;
+  out["reset_next"] = state.reset_next;
+  return out;
+}
+
+void kronecker_restore(KroneckerBox& self, const py::dict& given) {
+  const KroneckerInverseState state{inverse_state_of(given["left"].cast<py::dict>()),
+                                    inverse_state_of(given["right"].cast<py::dict>()),
+                                    given["resets"].cast<std::int64_t>(), given["reset_next"].cast<bool>()};
+  self.model.write([&](KroneckerInverse& model) { model.restore(state); });
+}
+
 // --- M-FAC ---------------------------------------------------------------------------------------------------------
 
 using MfacBox = Guarded<Mfac>;
@@ -191,6 +240,35 @@ py::object mfac_block(const MfacBox& self, const std::vector<std::int64_t>& indi
   const MatrixOut<double> out(q, q);
   self.read([&](const Mfac& model) { model.block(indices, out.view()); });
   return out.array();
+}
+
+py::dict mfac_state(const MfacBox& self) {
+  MfacState state;
+  self.read([&](const Mfac& model) { state = model.state(); });
+  py::dict out;
+  out["head"] = state.head;
+  out["size"] = state.size;
+  out["since_refresh"] = state.since_refresh;
+  out["refreshes"] = state.refreshes;
+  out["wide"] = vector_out(state.wide);
+  out["narrow"] = vector_out(state.narrow);
+  out["products"] = vector_out(state.products);
+  out["factor"] = vector_out(state.factor);
+  return out;
+}
+
+void mfac_restore(MfacBox& self, const py::dict& given) {
+  const auto narrow = given["narrow"].cast<py::array_t<float, py::array::c_style>>();
+  MfacState state;
+  state.head = given["head"].cast<std::int64_t>();
+  state.size = given["size"].cast<std::int64_t>();
+  state.since_refresh = given["since_refresh"].cast<std::int64_t>();
+  state.refreshes = given["refreshes"].cast<std::int64_t>();
+  state.wide = array_at(given, "wide");
+  state.narrow.assign(narrow.data(), narrow.data() + narrow.size());
+  state.products = array_at(given, "products");
+  state.factor = array_at(given, "factor");
+  self.write([&](Mfac& model) { model.restore(state); });
 }
 
 // --- diagonal steps ------------------------------------------------------------------------------------------------
@@ -423,6 +501,8 @@ void bind_inverses(py::module_& module) {
              return value_of<double>(self.model, [](const RunningInverse& model) { return model.residual(); });
            })
       .def("refine", [](InverseBox& self) { self.model.write([](RunningInverse& model) { model.refine(); }); })
+      .def("state", &inverse_state)
+      .def("restore", &inverse_restore, py::arg("state"))
       .def("rebuild", [](InverseBox& self) { self.model.write([](RunningInverse& model) { model.rebuild(); }); })
       .def_property_readonly("trace",
                              [](const InverseBox& self) {
@@ -439,6 +519,8 @@ void bind_inverses(py::module_& module) {
       .def("update", &kronecker_update, py::arg("l"), py::arg("r"))
       .def("precondition", &kronecker_precondition, py::arg("gradient"))
       .def("factor", &kronecker_factor, py::arg("left"))
+      .def("state", &kronecker_state)
+      .def("restore", &kronecker_restore, py::arg("state"))
       .def_property_readonly("resets",
                              [](const KroneckerBox& self) {
                                return value_of<std::int64_t>(
@@ -461,6 +543,8 @@ void bind_mfac(py::module_& module) {
       .def("solve", &mfac_solve, py::arg("v"))
       .def("diagonal", &mfac_diagonal)
       .def("block", &mfac_block, py::arg("indices"))
+      .def("state", &mfac_state)
+      .def("restore", &mfac_restore, py::arg("state"))
       .def("effective_dimension",
            [](const MfacBox& self) {
              return value_of<double>(self, [](const Mfac& model) { return model.effective_dimension(); });

@@ -4,6 +4,8 @@
 #include "array_in.hpp"
 #include "array_out.hpp"
 #include "gramian/core/array.hpp"
+#include "gramian/core/round_seed.hpp"
+#include "gramian/sketch/gradient_sketch.hpp"
 #include "gramian/sketch/operator.hpp"
 #include "gramian/sketch/sum.hpp"
 
@@ -208,6 +210,67 @@ py::tuple sketch_sum_header(const py::bytes& data) {
   return py::make_tuple(dist.to_json().dump(), reader.config().at("cols").integer(), single);
 }
 
+// --- gradients -----------------------------------------------------------------------------------------------------
+
+template <class T>
+py::object encode_as(const GradientSketch& self, const py::object& gradients, std::uint64_t round,
+                     const GradientGuard& guard, const std::string& device, int threads) {
+  const RowsIn rows(gradients, "gradients");
+  return computed<T>(rows.rows(), self.n_sketch(), device, threads, [&](const Exec& exec, MatrixView<T> out) {
+    self.encode<T>(exec, rows.view(), round, guard, out);
+  });
+}
+
+py::object encode_gradients(const GradientSketch& self, const py::object& gradients, std::uint64_t round, double clip,
+                            const std::string& noise, double deviation, std::uint64_t noise_seed, bool single,
+                            const std::string& device, int threads) {
+  GradientGuard guard;
+  guard.clip = clip;
+  guard.noise = noise == "gradient" ? GradientGuard::Noise::gradient
+                : noise == "sketch" ? GradientGuard::Noise::sketch
+                                    : GradientGuard::Noise::none;
+  guard.deviation = deviation;
+  guard.noise_seed = noise_seed;
+  return single ? encode_as<float>(self, gradients, round, guard, device, threads)
+                : encode_as<double>(self, gradients, round, guard, device, threads);
+}
+
+template <class T>
+py::object decode_as(const GradientSketch& self, const py::object& y, std::uint64_t round, const std::string& device,
+                     int threads) {
+  const auto array = y.cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
+  GRAMIAN_REQUIRE(array.ndim() == 2, shape_mismatch, "sketches must have 2 dimensions");
+  const MatrixView<const T> host(array.data(), array.shape(0), array.shape(1));
+  return computed<T>(host.rows, self.n_params(), device, threads, [&](const Exec& exec, MatrixView<T> out) {
+    if (exec.device() == Device::cpu) return self.decode<T>(exec, host, round, out);
+    const Array<T> there(exec, host.rows, host.cols);
+    upload<T>(exec, host, there.view());
+    self.decode<T>(exec, there.view(), round, out);
+  });
+}
+
+py::object decode_gradients(const GradientSketch& self, const py::object& y, std::uint64_t round, bool single,
+                            const std::string& device, int threads) {
+  return single ? decode_as<float>(self, y, round, device, threads)
+                : decode_as<double>(self, y, round, device, threads);
+}
+
+void bind_gradients(py::module_& module) {
+  py::class_<GradientSketch>(module, "GradientSketch")
+      .def(py::init([](const std::string& kind, std::int64_t n_params, std::int64_t n_sketch, std::uint64_t seed,
+                       std::int64_t nnz) {
+             return GradientSketch(parse_sketch_kind(kind), n_params, n_sketch, seed, nnz);
+           }),
+           py::arg("kind"), py::arg("n_params"), py::arg("n_sketch"), py::arg("seed"), py::arg("nnz"))
+      .def("encode", &encode_gradients, py::arg("gradients"), py::arg("round"), py::arg("clip"), py::arg("noise"),
+           py::arg("deviation"), py::arg("noise_seed"), py::arg("single"), py::arg("device"), py::arg("threads"))
+      .def("decode", &decode_gradients, py::arg("sketches"), py::arg("round"), py::arg("single"), py::arg("device"),
+           py::arg("threads"))
+      .def_property_readonly("second_moment", &GradientSketch::second_moment)
+      .def_property_readonly("norm_bound", &GradientSketch::norm_bound);
+  module.def("round_seed", &round_seed, py::arg("seed"), py::arg("round"));
+}
+
 }  // namespace
 
 void bind_sketch(py::module_& module) {
@@ -226,6 +289,7 @@ void bind_sketch(py::module_& module) {
   bind_sum<float>(module, "SketchSum32");
   bind_sum<double>(module, "SketchSum64");
   module.def("sketch_sum_header", &sketch_sum_header, py::arg("data"));
+  bind_gradients(module);
 }
 
 }  // namespace gramian::python

@@ -16,7 +16,7 @@ from .model_files import load
 from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
-    from . import codes, federated, presets, second_order, sketch
+    from . import codes, federated, gradient_sketch, presets, second_order, sketch
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -60,6 +60,7 @@ _HOMES = {
     "federated": ("federated",),
     "flow": ("GradientFlow",),
     "frechet": ("FrechetPredictor", "as_probabilities", "embedding_metric", "graph_metric", "hierarchy_metric"),
+    "gradient_sketch": ("gradient_sketch",),
     "heads": ("AlignedClassifier", "GaussianClassifier", "LayerCombination", "TranslatedClassifier", "combine_layers"),
     "influence": ("HarmfulRows", "HeldOut", "RidgeInfluence"),
     "iterate": ("FlexibleCgResult", "flexible_cg"),
@@ -176,6 +177,7 @@ __all__ = [
     "federated",
     "flexible_cg",
     "fwht",
+    "gradient_sketch",
     "graph_metric",
     "hermite_coefficients",
     "hierarchy_metric",

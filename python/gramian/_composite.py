@@ -27,6 +27,8 @@ HOMES = {
     "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",
 }
+# Engines that are no estimators, and are saved like them.
+ENGINES = {"MFAC": "second_order", "MKOR": "second_order", "RunningInverse": "second_order"}
 MAPS = ("FeatureChain", "FusedFeatures", "RBFFeatures", "RandomFeatures")
 
 
@@ -59,11 +61,11 @@ class Parts:
         return array
 
 
-class Composite:
-    """Base of the estimators that are saved in parts.
+class InParts:
+    """Base of what is saved in parts.
 
-    A class names in `_held` the attributes that its fit makes, the first of which says whether there was one, and turns
-    them into parts and back.
+    A class names in `_held` the attributes that hold what was learnt, the first of which says whether there is any, and
+    turns them into parts and back.
     """
 
     _held = ()
@@ -134,6 +136,10 @@ class Composite:
             self._take_parts(Parts(json.loads(config)["learnt"], arrays, models), *self._places())
 
 
+class Composite(InParts):
+    """Base of the estimators that are saved in parts: `_held` is what their fit makes."""
+
+
 def _text(value):
     return json.dumps(value, allow_nan=False)
 
@@ -163,17 +169,18 @@ def _map_of(described, arrays):
 
 
 def load_composite(path, device, n_jobs):
-    """The estimator of a file that `Composite.save` or `save_map` wrote."""
+    """What a file holds that `InParts.save` or `save_map` wrote."""
     config, version, arrays, models = _core.load_composite(os.fsencode(path))
     described = json.loads(config)
     name = described.get("estimator")
-    if not isinstance(name, str) or name not in (*HOMES, *MAPS):
+    homes = {**HOMES, **ENGINES}
+    if not isinstance(name, str) or name not in (*homes, *MAPS):
         raise _core.FormatError(f"{os.fspath(path)}: unknown estimator {name!r}, written by gramian {version}")
     # Whatever stands there may have been written by another program, so nothing about its form is taken on trust.
     try:
         if name in MAPS:
             return _map_of(described, arrays)
-        kind = getattr(importlib.import_module(f".{HOMES[name]}", __package__), name)
+        kind = getattr(importlib.import_module(f".{homes[name]}", __package__), name)
         params = dict(described["params"])
         feature_map = params.pop("feature_map", None)
         seed = {"random_state": seed_from_json(params.pop("random_state"))} if "random_state" in params else {}

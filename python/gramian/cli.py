@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from . import _core, _io
-from ._composite import Composite
+from ._composite import InParts
 from ._progress import Progress
 from ._validate import with_article
 from .analytic import AnalyticClassifier, AnalyticRegressor
@@ -522,7 +522,7 @@ def _read_model(path, device, n_jobs):
         model = load(path, device=device, n_jobs=n_jobs)
     except OSError as error:
         raise _Failure(BAD_INPUT, f"{path}: {error.strerror or error}") from error
-    if isinstance(model, (Composite, FeatureMap)):
+    if isinstance(model, (InParts, FeatureMap)):
         held = with_article(type(model).__name__)
         raise _Failure(BAD_INPUT, f"{path}: holds {held}, which the commands do not work with; gramian.load reads it")
     return model

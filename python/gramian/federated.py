@@ -9,6 +9,8 @@ unlearning of that client.
 a client has fewer rows than features. `FixedPointCodec` turns sums into integers whose totals are the same bits in any
 order and under masks that cancel, so that a server sees the total and no single client. `GaussianMechanism` adds
 calibrated noise to sums, and `PrivacyAccountant` keeps the books.
+
+Gradients that go to and fro in many rounds are the business of `gramian.gradient_sketch`.
 """
 
 import hashlib
@@ -24,9 +26,11 @@ from .base import thread_count
 from .gram import GramState
 
 __all__ = [
+    "CalibratedNoise",
     "FixedPointCodec",
     "GaussianMechanism",
     "PrivacyAccountant",
+    "VectorCodec",
     "aggregate",
     "client_update",
     "clip_rows",
@@ -300,81 +304,15 @@ def _state_of_factor(factor, n_outputs, codes, fit_intercept):
     return _state_of(values, like)
 
 
-class FixedPointCodec:
-    """Sums as 128-bit integers: totals are the same bits for any order of the clients, and masks cancel exactly.
+class _Codec:
+    """Vectors of ``size`` numbers as 128-bit integers: exact sums, and masks that cancel."""
 
-    Parameters
-    ----------
-    n_features : int
-    n_outputs : int
-    n_clients : int
-        The most vectors that are ever added up; fixes the room kept for the total.
-    fraction_bits : int, default=64
-        Bits behind the binary point: an entry is off by at most 2^-(fraction_bits + 1) per client. Entries must stay
-        below 2^(126 - fraction_bits) / n_clients.
-    codes : bool, default=False
-        Whether outputs are classes (one-hot targets).
-    fit_intercept : bool, default=True
-    center : array-like of shape (n_features,), default=None
-        A point near the data that all clients agree on; sums around it lose no digits to a large mean. None is zero.
-    target_center : array-like of shape (n_outputs,), default=None
-
-    Notes
-    -----
-    A vector has ``size`` = 2 + d + 3 C + C d + d (d + 1) / 2 entries of 16 bytes. Masks are drawn with SHAKE-256 from a
-    secret that two clients share, a pseudorandom function fit for the purpose; exchanging the secrets and handling
-    clients that drop out are the protocol's business ("Practical Secure Aggregation for Privacy-Preserving Machine
-    Learning").
-    """
-
-    def __init__(
-        self,
-        n_features,
-        n_outputs,
-        n_clients,
-        fraction_bits=64,
-        codes=False,
-        fit_intercept=True,
-        center=None,
-        target_center=None,
-    ):
-        self.n_features = _validate.check_count(n_features, "n_features")
-        self.n_outputs = _validate.check_count(n_outputs, "n_outputs", low=0)
+    def __init__(self, n_clients, fraction_bits):
         self.n_clients = _validate.check_count(n_clients, "n_clients")
         self.fraction_bits = _validate.check_count(fraction_bits, "fraction_bits", low=0)
-        self.codes = bool(codes)
-        self.fit_intercept = bool(fit_intercept)
-        self._center = _point(center, self.n_features, "center")
-        self._target_center = _point(target_center, self.n_outputs, "target_center")
-
-    @property
-    def size(self):
-        """Entries of a vector."""
-        d, c = self.n_features, self.n_outputs
-        return 2 + d + 3 * c + c * d + d * (d + 1) // 2
-
-    def encode(self, state):
-        """Sums as an array of uint64 of shape (size, 2).
-
-        Parameters
-        ----------
-        state : GramState
-            Of the codec's sizes.
-        """
-        if not isinstance(state, GramState):
-            raise TypeError(f"state must be a GramState, got {type(state).__name__}")
-        if (state.n_features, state.n_outputs) != (self.n_features, self.n_outputs):
-            raise ValueError(
-                f"state has {state.n_features} features and {state.n_outputs} outputs, the codec "
-                f"{self.n_features} and {self.n_outputs}"
-            )
-        if state.fit_intercept != self.fit_intercept:
-            raise ValueError(f"state has fit_intercept={state.fit_intercept}, the codec {self.fit_intercept}")
-        values = state._core.moments(self._center, self._target_center)
-        return _core.encode_fixed(values, self.fraction_bits, self.n_clients)
 
     def zeros(self):
-        """The encoding of no rows, to add to."""
+        """The encoding of nothing, to add to."""
         return np.zeros((self.size, 2), dtype=np.uint64)
 
     def add(self, total, encoded):
@@ -420,6 +358,132 @@ class FixedPointCodec:
             _core.add_fixed(words, 1 if client < other else -1, masked)
         return masked
 
+    def _check(self, words, name):
+        if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.shape != (self.size, 2):
+            raise ValueError(f"{name} must be a uint64 array of shape {(self.size, 2)}")
+        return words
+
+
+class VectorCodec(_Codec):
+    """Vectors as 128-bit integers: totals are the same bits for any order of the clients, and masks cancel exactly.
+
+    What `FixedPointCodec` is for sums of rows, for anything that is added up entry by entry: sketches of gradients.
+
+    Parameters
+    ----------
+    size : int
+        Entries of a vector.
+    n_clients : int
+        The most vectors that are ever added up; fixes the room kept for the total.
+    fraction_bits : int, default=64
+        Bits behind the binary point: an entry is off by at most 2^-(fraction_bits + 1) per client. Entries must stay
+        below 2^(126 - fraction_bits) / n_clients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian.federated import VectorCodec
+    >>> codec = VectorCodec(2, n_clients=3)
+    >>> total = codec.zeros()
+    >>> for vector in ([1e16, 0.1], [1.0, 0.2], [-1e16, 0.3]):
+    ...     total = codec.add(total, codec.encode(np.array(vector)))
+    >>> codec.decode(total)
+    array([1. , 0.6])
+    """
+
+    def __init__(self, size, n_clients, fraction_bits=64):
+        super().__init__(n_clients, fraction_bits)
+        self._size = _validate.check_count(size, "size")
+
+    @property
+    def size(self):
+        """Entries of a vector."""
+        return self._size
+
+    def encode(self, vector):
+        """A vector of shape (size,) as an array of uint64 of shape (size, 2)."""
+        values = np.ascontiguousarray(_validate.readable(np.asarray(vector), "vector"), dtype=np.float64)
+        if values.shape != (self.size,):
+            raise ValueError(f"vector has shape {values.shape}, the codec is for {(self.size,)}")
+        return _core.encode_fixed(values, self.fraction_bits, self.n_clients)
+
+    def decode(self, total):
+        """The sum of the vectors, each entry rounded once: ndarray of shape (size,)."""
+        return _core.decode_fixed(self._check(total, "total"), self.fraction_bits)
+
+
+class FixedPointCodec(_Codec):
+    """Sums as 128-bit integers: totals are the same bits for any order of the clients, and masks cancel exactly.
+
+    Parameters
+    ----------
+    n_features : int
+    n_outputs : int
+    n_clients : int
+        The most vectors that are ever added up; fixes the room kept for the total.
+    fraction_bits : int, default=64
+        Bits behind the binary point: an entry is off by at most 2^-(fraction_bits + 1) per client. Entries must stay
+        below 2^(126 - fraction_bits) / n_clients.
+    codes : bool, default=False
+        Whether outputs are classes (one-hot targets).
+    fit_intercept : bool, default=True
+    center : array-like of shape (n_features,), default=None
+        A point near the data that all clients agree on; sums around it lose no digits to a large mean. None is zero.
+    target_center : array-like of shape (n_outputs,), default=None
+
+    Notes
+    -----
+    A vector has ``size`` = 2 + d + 3 C + C d + d (d + 1) / 2 entries of 16 bytes. Masks are drawn with SHAKE-256 from a
+    secret that two clients share, a pseudorandom function fit for the purpose; exchanging the secrets and handling
+    clients that drop out are the protocol's business ("Practical Secure Aggregation for Privacy-Preserving Machine
+    Learning").
+    """
+
+    def __init__(
+        self,
+        n_features,
+        n_outputs,
+        n_clients,
+        fraction_bits=64,
+        codes=False,
+        fit_intercept=True,
+        center=None,
+        target_center=None,
+    ):
+        self.n_features = _validate.check_count(n_features, "n_features")
+        self.n_outputs = _validate.check_count(n_outputs, "n_outputs", low=0)
+        super().__init__(n_clients, fraction_bits)
+        self.codes = bool(codes)
+        self.fit_intercept = bool(fit_intercept)
+        self._center = _point(center, self.n_features, "center")
+        self._target_center = _point(target_center, self.n_outputs, "target_center")
+
+    @property
+    def size(self):
+        """Entries of a vector."""
+        d, c = self.n_features, self.n_outputs
+        return 2 + d + 3 * c + c * d + d * (d + 1) // 2
+
+    def encode(self, state):
+        """Sums as an array of uint64 of shape (size, 2).
+
+        Parameters
+        ----------
+        state : GramState
+            Of the codec's sizes.
+        """
+        if not isinstance(state, GramState):
+            raise TypeError(f"state must be a GramState, got {type(state).__name__}")
+        if (state.n_features, state.n_outputs) != (self.n_features, self.n_outputs):
+            raise ValueError(
+                f"state has {state.n_features} features and {state.n_outputs} outputs, the codec "
+                f"{self.n_features} and {self.n_outputs}"
+            )
+        if state.fit_intercept != self.fit_intercept:
+            raise ValueError(f"state has fit_intercept={state.fit_intercept}, the codec {self.fit_intercept}")
+        values = state._core.moments(self._center, self._target_center)
+        return _core.encode_fixed(values, self.fraction_bits, self.n_clients)
+
     def decode(self, total, *, device="cpu", n_jobs=None):
         """The sums of a total whose masks have cancelled.
 
@@ -436,11 +500,6 @@ class FixedPointCodec:
         if not 0 <= values[1] <= 2**53 or values[1] != np.rint(values[1]) or (values[0] > 0) != (values[1] > 0):
             raise ValueError("total holds no possible sums: a client is missing, or a mask did not cancel")
         return _state_of(values, self, device, n_jobs)
-
-    def _check(self, words, name):
-        if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.shape != (self.size, 2):
-            raise ValueError(f"{name} must be a uint64 array of shape {(self.size, 2)}")
-        return words
 
 
 def _point(values, size, name):
@@ -590,7 +649,31 @@ def clip_rows(X, bound):
 
 
 @dataclass(frozen=True)
-class GaussianMechanism:
+class CalibratedNoise:
+    """Gaussian noise that keeps (epsilon, delta) in one release of what has sensitivity 1; the base of mechanisms.
+
+    Parameters
+    ----------
+    epsilon, delta : float
+        The promise for one release.
+    """
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "epsilon", _check_epsilon(self.epsilon))
+        object.__setattr__(self, "delta", _check_delta(self.delta))
+        object.__setattr__(self, "_sigma", gaussian_sigma(self.epsilon, self.delta))
+
+    @property
+    def sigma(self):
+        """Standard deviation of the noise in units of the sensitivity."""
+        return self._sigma
+
+
+@dataclass(frozen=True)
+class GaussianMechanism(CalibratedNoise):
     """Calibrated Gaussian noise on sums: (epsilon, delta) differential privacy for adding or taking out one row.
 
     Parameters
@@ -611,21 +694,13 @@ class GaussianMechanism:
     system unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it.
     """
 
-    epsilon: float
-    delta: float
     feature_bound: float
     target_bound: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "epsilon", _check_epsilon(self.epsilon))
-        object.__setattr__(self, "delta", _check_delta(self.delta))
+        super().__post_init__()
         for name in ("feature_bound", "target_bound"):
             object.__setattr__(self, name, _validate.check_number(getattr(self, name), name, strict=True))
-
-    @property
-    def sigma(self):
-        """Standard deviation of the noise in units of the sensitivity."""
-        return gaussian_sigma(self.epsilon, self.delta)
 
     def privatize(self, state, random_state=None):
         """A state whose sums carry noise. Its Gram matrix is made positive semidefinite again, which costs no privacy.
@@ -710,12 +785,21 @@ class PrivacyAccountant:
         self.releases = 0
 
     def spend(self, mechanism):
-        """Counts one release of sums about the same rows."""
-        if not isinstance(mechanism, GaussianMechanism):
-            raise TypeError(f"a GaussianMechanism is needed, got {type(mechanism).__name__}")
+        """Counts one release about the same rows, or the same clients: one call for each, whatever they release."""
+        if not isinstance(mechanism, CalibratedNoise):
+            raise TypeError(f"a GaussianMechanism or a GradientMechanism is needed, got {type(mechanism).__name__}")
         self._squares += mechanism.sigma**-2
         self.releases += 1
 
+    @property
+    def rho(self):
+        """The same cost as zero-concentrated differential privacy counts it: the sum of 1 / (2 sigma^2)."""
+        return self._squares / 2
+
     def epsilon(self, delta):
-        """The epsilon that all releases together give at this delta."""
+        """The epsilon that all releases together give at this delta.
+
+        Exact for Gaussian mechanisms, and so never above the bound ``rho + 2 sqrt(rho log(1 / delta))`` that is often
+        quoted.
+        """
         return _epsilon_of(math.sqrt(self._squares), _check_delta(delta))

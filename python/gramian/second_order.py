@@ -1,11 +1,12 @@
 """Second-order engines: running inverses, inverse Fisher products, diagonal estimates and steps, a logistic head."""
 
+import inspect
 import sys
 
 import numpy as np
 
 from . import _core, _labels, _validate
-from ._composite import Composite, Parts, labels_from_json, labels_to_json, names_from_json, names_to_json
+from ._composite import Composite, InParts, Parts, labels_from_json, labels_to_json, names_from_json, names_to_json
 from .base import Estimator, draw_seed, thread_count, warn_not_converged
 
 _REPORT = {"loss": float, "gradient": float, "iterations": int, "evaluations": int, "products": int, "converged": bool}
@@ -41,7 +42,75 @@ def _fraction(value, name):
     return number
 
 
-class RunningInverse:
+class _Engine(InParts):
+    """What the engines share: a compiled state that a pickle and a file keep to the last bit.
+
+    A class stores the arguments of its ``__init__`` under their own names and makes its compiled object in `_make`.
+    """
+
+    _held = ("_core",)
+
+    @classmethod
+    def _parameter_names(cls):
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def _params_in_file(self):
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def _make(self, learnt):
+        raise NotImplementedError
+
+    def _parts(self):
+        if self._core is None:
+            raise ValueError(f"this {type(self).__name__} has seen nothing yet, so there is nothing to save")
+        learnt, arrays = _split(self._core.state())
+        return Parts({**learnt, **self._learnt()}, {name: array for name, array in arrays.items() if array.size})
+
+    def _learnt(self):
+        return {}
+
+    def _take_parts(self, parts, device, n_jobs):
+        core = self._make(parts.learnt)
+        numbers, arrays = _split(core.state())
+        for name, number in numbers.items():
+            if type(parts.learnt[name]) is not type(number):
+                raise ValueError(f"{name} is {parts.learnt[name]!r}")
+            numbers[name] = parts.learnt[name]
+        for name, array in arrays.items():
+            # An array without entries is in no file.
+            if name in parts.arrays or array.size:
+                arrays[name] = parts.array(name, array.dtype, (-1,))
+        core.restore(_joined(numbers, arrays))
+        self._core = core
+
+    def __setstate__(self, state):
+        self._core = None
+        super().__setstate__(state)
+
+
+def _split(state, prefix=""):
+    """The numbers and the arrays of a compiled state; those of a part are named ``part.name``."""
+    numbers, arrays = {}, {}
+    for name, value in state.items():
+        if isinstance(value, dict):
+            inner, outer = _split(value, f"{prefix}{name}.")
+            numbers.update(inner)
+            arrays.update(outer)
+        else:
+            (arrays if isinstance(value, np.ndarray) else numbers)[prefix + name] = value
+    return numbers, arrays
+
+
+def _joined(numbers, arrays):
+    """The opposite of `_split`."""
+    state = {}
+    for name, value in [*numbers.items(), *arrays.items()]:
+        part, _, last = name.rpartition(".")
+        (state.setdefault(part, {}) if part else state)[last] = value
+    return state
+
+
+class RunningInverse(_Engine):
     """The inverse P of a matrix H that ages and takes rows: ``H <- forgetting H + weight X'X``.
 
     For where the inverse itself is wanted: gains, leverages, preconditioners. For weights, `AnalyticRegressor` with
@@ -92,20 +161,30 @@ class RunningInverse:
         n_jobs=None,
     ):
         self.n_features = _validate.check_count(n_features, "n_features")
+        self.ridge = _validate.check_number(ridge, "ridge", strict=True)
         self.forgetting = _validate.check_number(forgetting, "forgetting", strict=True)
         if self.forgetting > 1:
             raise ValueError(f"forgetting must be above 0 and at most 1, got {forgetting!r}")
         if check_every is not None and not keep_matrix:
             raise ValueError("check_every needs keep_matrix=True: a check compares the inverse with the matrix")
-        self._core = _core.RunningInverse(
+        self.max_trace = None if max_trace is None else _validate.check_number(max_trace, "max_trace", strict=True)
+        self.keep_matrix = bool(keep_matrix)
+        self.check_every = None if check_every is None else _validate.check_count(check_every, "check_every")
+        self.refresh_above = _validate.check_number(refresh_above, "refresh_above")
+        self.device = _validate.device_name(device)
+        self.n_jobs = n_jobs
+        self._core = self._make()
+
+    def _make(self, learnt=None):
+        return _core.RunningInverse(
             self.n_features,
-            _validate.check_number(ridge, "ridge", strict=True),
-            np.inf if max_trace is None else _validate.check_number(max_trace, "max_trace", strict=True),
-            bool(keep_matrix),
-            0 if check_every is None else _validate.check_count(check_every, "check_every"),
-            _validate.check_number(refresh_above, "refresh_above"),
-            _validate.device_name(device),
-            thread_count(n_jobs),
+            self.ridge,
+            np.inf if self.max_trace is None else self.max_trace,
+            self.keep_matrix,
+            0 if self.check_every is None else self.check_every,
+            self.refresh_above,
+            self.device,
+            thread_count(self.n_jobs),
         )
 
     def update(self, X, weight=1.0, together=True):
@@ -178,7 +257,7 @@ class RunningInverse:
         return self._core.updates
 
 
-class MKOR:
+class MKOR(_Engine):
     """Kronecker-factored curvature of a layer with running inverses: ``W <- W - rate L^-1 dW R^-1``.
 
     Parameters
@@ -240,16 +319,25 @@ class MKOR:
         self.learning_rate = _validate.check_number(learning_rate, "learning_rate")
         self.mode = mode
         self.rescale = bool(rescale)
-        self._core = _core.KroneckerInverse(
+        self.decay = _fraction(decay, "decay")
+        self.limit = _validate.check_number(limit, "limit", strict=True)
+        self.stabilisation = _validate.check_number(stabilisation, "stabilisation", strict=True)
+        self.max_trace = _validate.check_number(max_trace, "max_trace", strict=True)
+        self.device = _validate.device_name(device)
+        self.n_jobs = n_jobs
+        self._core = self._make()
+
+    def _make(self, learnt=None):
+        return _core.KroneckerInverse(
             self.n_out,
             self.n_in,
-            mode == "paper",
-            _fraction(decay, "decay"),
-            _validate.check_number(limit, "limit", strict=True),
-            _validate.check_number(stabilisation, "stabilisation", strict=True),
-            _validate.check_number(max_trace, "max_trace", strict=True),
-            _validate.device_name(device),
-            thread_count(n_jobs),
+            self.mode == "paper",
+            self.decay,
+            self.limit,
+            self.stabilisation,
+            self.max_trace,
+            self.device,
+            thread_count(self.n_jobs),
         )
 
     def update(self, output_gradient, activation):
@@ -320,7 +408,7 @@ class MKOR:
         return self._core.held_back
 
 
-class MFAC:
+class MFAC(_Engine):
     """Products with the inverse of an empirical Fisher matrix ``F = ridge I + G'G / n_gradients``, matrix-free.
 
     Parameters
@@ -363,9 +451,27 @@ class MFAC:
         self.dtype = _validate.product_dtype(dtype)
         self.device = _validate.device_name(device)
         self.n_jobs = n_jobs
-        self._threads = thread_count(n_jobs)
+        thread_count(n_jobs)
         self._core = None
         self.n_params_ = None
+
+    def _make(self, learnt):
+        return _core.Mfac(
+            self.n_gradients,
+            _validate.check_count(learnt["n_params"], "n_params"),
+            self.ridge,
+            self.dtype == "float32",
+            self.dynamic,
+            self.device,
+            thread_count(self.n_jobs),
+        )
+
+    def _learnt(self):
+        return {"n_params": self.n_params_}
+
+    def _take_parts(self, parts, device, n_jobs):
+        super()._take_parts(parts, device, n_jobs)
+        self.n_params_ = parts.learnt["n_params"]
 
     def push(self, gradients):
         """Takes gradients in, the oldest first.
@@ -388,15 +494,7 @@ class MFAC:
         rows = _rows(gradients, "gradients", self.n_params_)
         core = self._core
         if core is None:
-            core = _core.Mfac(
-                self.n_gradients,
-                rows.shape[1],
-                self.ridge,
-                self.dtype == "float32",
-                self.dynamic,
-                self.device,
-                self._threads,
-            )
+            core = self._make({"n_params": rows.shape[1]})
         core.push(rows)
         self._core, self.n_params_ = core, rows.shape[1]
         return self

@@ -1,5 +1,6 @@
 """Running inverses, M-FAC, Kronecker factors and diagonal steps against their dense definitions."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -446,3 +447,127 @@ def test_sophia_is_its_formula():
 
 def test_names():
     assert gm.second_order.MFAC is gm.MFAC
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def aged_inverse(rng, **options):
+    inverse = RunningInverse(7, ridge=0.3, forgetting=0.9, **options)
+    return inverse.update(rng.normal(size=(30, 7)), together=False)
+
+
+def trained_mkor(rng, mode):
+    layer = MKOR(5, 9, decay=0.9, mode=mode, learning_rate=0.7, rescale=False)
+    for _ in range(20):
+        layer.update(rng.normal(size=5), rng.normal(size=9))
+    return layer
+
+
+def filled_window(rng, count, **options):
+    return MFAC(n_gradients=6, ridge=1e-3, **options).push(rng.normal(size=(count, 40)))
+
+
+ENGINES = {
+    "RunningInverse": lambda rng: aged_inverse(rng, max_trace=40.0),
+    "RunningInverse, matrix": lambda rng: aged_inverse(rng, keep_matrix=True, check_every=11),
+    "RunningInverse, new": lambda rng: RunningInverse(3),
+    "MKOR, exact": lambda rng: trained_mkor(rng, "exact"),
+    "MKOR, paper": lambda rng: trained_mkor(rng, "paper"),
+    "MFAC": lambda rng: filled_window(rng, 4),
+    "MFAC, moved": lambda rng: filled_window(rng, 6).push(rng.normal(size=(5, 40))).replace(2, rng.normal(size=40)),
+    "MFAC, float32": lambda rng: filled_window(rng, 6, dtype="float32").push(rng.normal(size=(2, 40))),
+    "MFAC, static": lambda rng: filled_window(rng, 6, dynamic=False),
+}
+
+
+def answers(engine, rng):
+    """Everything that is told of an engine, then some more steps and everything again."""
+    if isinstance(engine, RunningInverse):
+        told = [engine.matrix(), engine.trace_, engine.held_back_, engine.refreshes_, engine.n_updates_]
+        told += [engine.residual()] if engine.keep_matrix else []
+        engine.update(rng.normal(size=(25, engine.n_features)), together=False)
+        return [*told, engine.matrix(), engine.trace_, engine.held_back_, engine.refreshes_]
+    if isinstance(engine, MKOR):
+        told = [engine.left_inverse_, engine.right_inverse_, engine.resets_, engine.held_back_]
+        for _ in range(10):
+            engine.update(rng.normal(size=5), rng.normal(size=9))
+        return [*told, engine.step(np.zeros((5, 9)), rng.normal(size=(5, 9))), engine.resets_]
+    told = [engine.ivp(rng.normal(size=40)), engine.diag(), engine.n_held_, engine.refreshes_]
+    if engine.dynamic:
+        for _ in range(8):  # past the next refresh
+            engine.push(rng.normal(size=40))
+    return [*told, engine.ivp(rng.normal(size=40)), engine.refreshes_]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("way", ["pickle", "copy", "file"])
+def test_engines_are_kept_to_the_last_bit(name, way, tmp_path):
+    engine = ENGINES[name](np.random.default_rng(3))
+    if way == "pickle":
+        kept = pickle.loads(pickle.dumps(engine))
+    elif way == "copy":
+        kept = copy.deepcopy(engine)
+    else:
+        engine.save(tmp_path / "engine")
+        kept = gm.load(tmp_path / "engine", n_jobs=1)
+        kept.save(tmp_path / "again")
+        assert (tmp_path / "engine").read_bytes() == (tmp_path / "again").read_bytes()
+        assert kept.n_jobs == 1
+    assert type(kept) is type(engine)
+    names = [name for name in engine._parameter_names() if name != "n_jobs"]
+    assert all(getattr(kept, name) == getattr(engine, name) for name in names)
+    found, expected = answers(kept, np.random.default_rng(4)), answers(engine, np.random.default_rng(4))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_window_that_holds_nothing(rng, tmp_path):
+    empty = MFAC(n_gradients=4)
+    with pytest.raises(ValueError, match="nothing to save"):
+        empty.save(tmp_path / "engine")
+    kept = pickle.loads(pickle.dumps(empty))
+    gradient = rng.normal(size=9)
+    assert np.array_equal(kept.push(gradient).ivp(gradient), empty.push(gradient).ivp(gradient))
+
+
+@pytest.mark.parametrize("name", ["RunningInverse, matrix", "MKOR, paper", "MFAC, moved"])
+def test_states_that_fit_no_engine_are_refused(name):
+    """Sizes, signs and NaN in what was kept: an error, and the engine is what it was."""
+    engine = ENGINES[name](np.random.default_rng(3))
+    core = engine._core
+    good = core.state()
+    before = pickle.dumps(engine)
+
+    def broken(state, path, change):
+        state = dict(state)
+        if len(path) == 2:
+            state[path[0]] = broken(state[path[0]], path[1:], change)
+        else:
+            state[path[0]] = change(state[path[0]])
+        return state
+
+    parts = {"RunningInverse": [("inverse",), ("matrix",)], "MKOR": [("left", "inverse"), ("right", "inverse")]}
+    arrays = parts.get(name.partition(",")[0], [("wide",), ("products",), ("factor",)])
+    for path in arrays:
+        for change in (lambda a: a[:-1], lambda a: np.append(a, 1.0), lambda a: a * np.nan):
+            with pytest.raises(ValueError, match="state"):
+                core.restore(broken(good, path, change))
+    numbers = {"RunningInverse": [("updates",)], "MKOR": [("resets",), ("left", "updates")]}
+    for path in numbers.get(name.partition(",")[0], [("head",), ("size",), ("refreshes",)]):
+        with pytest.raises(ValueError, match="state"):
+            core.restore(broken(good, path, lambda value: -1))
+    assert pickle.dumps(engine) == before
+    core.restore(good)
+    assert pickle.dumps(engine) == before
+
+
+def test_files_of_engines_that_were_changed(tmp_path):
+    for name in ("RunningInverse", "MKOR, exact", "MFAC"):
+        ENGINES[name](np.random.default_rng(3)).save(tmp_path / "engine")
+        data = (tmp_path / "engine").read_bytes()
+        for size in (0, 64, len(data) - 64):
+            (tmp_path / "cut").write_bytes(data[:size])
+            with pytest.raises(gm.FormatError):
+                gm.load(tmp_path / "cut")

@@ -461,6 +461,23 @@ def test_not_finite_names_the_row(kind, bad, rng):
         s.project(np.where(np.arange(3)[:, np.newaxis] == 1, A[:, 1], 1.0))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_rows_that_overlap_or_run_backwards(kind, dtype, rng):
+    """A vector as a row, one row broadcast, a window that slides, rows from the last to the first: any strides."""
+    s = one_of(kind, 24, 60)
+    v = rng.standard_normal(60 + 4).astype(dtype)
+    slid = np.lib.stride_tricks.sliding_window_view(v, 60)
+    for A in (v[np.newaxis, :60], np.broadcast_to(v[:60], (5, 60)), slid, np.ascontiguousarray(slid)[::-1]):
+        assert np.array_equal(s.project(A), s.project(np.ascontiguousarray(A)))
+        back = A.T
+        assert np.array_equal(s.apply(back), s.apply(np.ascontiguousarray(back)))
+    for A in (np.broadcast_to(v[:7], (60, 7)), np.lib.stride_tricks.sliding_window_view(v, 5)[::-1]):
+        assert np.array_equal(s.apply(A), s.apply(np.ascontiguousarray(A)))
+        started = one_of(kind, 24, 60).update(A, 0).result()
+        assert np.array_equal(started, one_of(kind, 24, 60).update(np.ascontiguousarray(A), 0).result())
+
+
 # --- tensors
 
 

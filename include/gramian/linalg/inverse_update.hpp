@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/exec.hpp"
@@ -27,6 +28,12 @@ struct RunningInverseOptions {
   std::int64_t check_every = 0;    // updates between checks of the residual; 0: when asked. Needs keep_matrix
   double refresh_above = 1e-10;    // residual from which a check renews P
   double least_left = kLeastLeft;  // of a row that is taken out, as in cholesky_downdate
+};
+
+// All that a RunningInverse is beyond its options: what a file keeps of it.
+struct RunningInverseState {
+  std::vector<double> inverse, matrix;  // lower triangles by rows; matrix is empty where it is not kept
+  std::int64_t updates = 0, held_back = 0, refreshes = 0;
 };
 
 class GRAMIAN_EXPORT RunningInverse {
@@ -57,6 +64,11 @@ class GRAMIAN_EXPORT RunningInverse {
   void refine();
   // P from a Cholesky factor of H: d^3 flops. Needs keep_matrix.
   void rebuild();
+
+  // The state, and the same bits again in an inverse of the same size and options. A state that fits no such inverse is
+  // Error{invalid_argument} and changes nothing.
+  RunningInverseState state() const;
+  void restore(const RunningInverseState& state);
 
  private:
   void set_from_dense(MatrixView<const double> p);

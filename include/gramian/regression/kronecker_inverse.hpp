@@ -24,6 +24,13 @@ struct KroneckerInverseOptions {
   double max_trace = 1e8;      // exact: of an inverse, per row; above it the factor does not age (RunningInverse)
 };
 
+// All that a KroneckerInverse is beyond its options.
+struct KroneckerInverseState {
+  RunningInverseState left, right;
+  std::int64_t resets = 0;
+  bool reset_next = false;
+};
+
 class GRAMIAN_EXPORT KroneckerInverse {
  public:
   KroneckerInverse(const Exec& exec, std::int64_t n_out, std::int64_t n_in, KroneckerInverseOptions options);
@@ -36,6 +43,10 @@ class GRAMIAN_EXPORT KroneckerInverse {
   void update(MatrixView<const double> l, MatrixView<const double> r);
   // g (n_out x n_in, device) becomes L^-1 g R^-1. 2 n_out n_in (n_out + n_in) flops.
   void precondition(MatrixView<double> g) const;
+
+  // The state, and the same bits again under the same sizes and options; see RunningInverse.
+  KroneckerInverseState state() const { return {left_.state(), right_.state(), resets_, reset_next_}; }
+  void restore(const KroneckerInverseState& state);
 
  private:
   Exec exec_;

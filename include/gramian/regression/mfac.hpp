@@ -25,6 +25,16 @@ struct MfacOptions {
   bool dynamic = true;         // a window that moves; else W = L^-1 G is held in place of G and an element costs O(m)
 };
 
+// All that a window is beyond its options.
+struct MfacState {
+  std::int64_t head = 0, size = 0;  // slot of the oldest gradient; gradients
+  std::int64_t since_refresh = 0, refreshes = 0;
+  std::vector<double> wide;      // the gradients by slot (static: L^-1 G), size x n_params, stored as f64 ...
+  std::vector<float> narrow;     // ... or as f32; the other one is empty
+  std::vector<double> products;  // G G' by slot, capacity x capacity
+  std::vector<double> factor;    // of K by age, its lower triangle by rows
+};
+
 class GRAMIAN_EXPORT Mfac {
  public:
   // A window of at most `capacity` gradients. m is the capacity: gradients not there yet count as zeros.
@@ -56,6 +66,11 @@ class GRAMIAN_EXPORT Mfac {
   void diagonal(double* out) const;
   // F^-1 at these rows and columns, q x q host values. q m^2 + q^2 m flops (static: q^2 m).
   void block(const std::vector<std::int64_t>& indices, MatrixView<double> out) const;
+
+  // The state, and the same bits again in a window of the same sizes and options. A state that fits no such window is
+  // Error{invalid_argument} and changes nothing.
+  MfacState state() const;
+  void restore(const MfacState& state);
 
  private:
   MatrixView<const double> columns(std::int64_t begin, std::int64_t width, Array<double>& scratch) const;
