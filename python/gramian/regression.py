@@ -257,7 +257,7 @@ def lstsq(
     >>> A = np.vander(np.linspace(0, 1, 50), 4, increasing=True)
     >>> result = lstsq(A, A @ [1.0, -2.0, 0.0, 3.0])
     >>> result.x.round(9) + 0.0, result.method
-    (array([ 1., -2.,  0.,  3.]), 'qr')
+    (array([ 1., -2.,  0.,  3.]), 'cholesky')
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
