@@ -20,6 +20,10 @@ namespace {
 constexpr char kModel[] = "truncated_classifier";
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr std::int64_t kPredictedRows = 1024;
+// Squares of features of ordinary size keep all their digits; those of tiny ones underflow. So tiny ones are taken
+// times a power of two, which costs no digits, in as many steps as they need.
+constexpr int kUnitStep = 320, kLargestUnit = 3 * kUnitStep;
+constexpr double kTinySquare = 1e-200;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -59,13 +63,29 @@ struct State {
   std::vector<std::int64_t> counts;
   std::int64_t n_rows = 0;
   double dropped = 0;
+  int unit = 0;  // energies, cross, sum and dropped are those of the features times 2^unit; the shift is not
   LabelMap labels;
 
   State copy(const Exec& exec) const {
     return {copied(exec, basis.view()), energies, copied(exec, cross.view()), sum, shift, counts, n_rows, dropped,
-            labels};
+            unit, labels};
   }
 };
+
+// The same state for features times 2^unit.
+void change_unit(const Exec& exec, int unit, State& state) {
+  const double factor = std::ldexp(1.0, unit - state.unit);
+  scale_rows<double>(exec, std::vector<double>(at(state.cross.rows()), factor), state.cross.view());
+  for (double& value : state.sum) value *= factor;
+  for (double& value : state.energies) value = value * factor * factor;
+  state.dropped = state.dropped * factor * factor;
+  state.unit = unit;
+  // Beside the features that asked for it, some directions may be nothing.
+  const auto lost = std::upper_bound(state.energies.begin(), state.energies.end(), 0.0) - state.energies.begin();
+  if (lost == 0) return;
+  state.energies.erase(state.energies.begin(), state.energies.begin() + lost);
+  state.basis = copied(exec, state.basis.view().block(lost, 0, state.basis.rows() - lost, state.basis.cols()));
+}
 
 // An orthonormal basis of the rows that V leaves of x, at most `most` of them, strongest first; `lost` gains the energy
 // of what is rounding.
@@ -121,8 +141,9 @@ void absorb(const Exec& exec, const TruncatedConfig& config, MatrixView<const do
   std::vector<double> values;
   Array<double> vectors;
   symmetric_eigen(exec, core, values, vectors);
+  const double least = std::ldexp(config.tau, state.unit);
   std::int64_t kept = 0;
-  while (kept < std::min(m, config.rank) && values[at(m - 1 - kept)] > config.tau * config.tau) ++kept;
+  while (kept < std::min(m, config.rank) && values[at(m - 1 - kept)] > least * least) ++kept;
   const std::int64_t first = m - kept;
   for (std::int64_t i = 0; i < first; ++i) state.dropped += std::max(0.0, values[at(i)]);
   Array<double> basis(exec, kept, d);
@@ -183,8 +204,21 @@ struct TruncatedRidgeClassifier::Impl {
       next.shift = column_sums<double>(exec, block, {});
       for (double& value : next.shift) value /= static_cast<double>(rows);
     }
-    features(x, next.shift, block);
-    GRAMIAN_REQUIRE(std::isfinite(sum_of_squares(exec, block)), non_finite, "the squares of the features overflow");
+    double squares = 0;
+    const auto load_in = [&](int unit) {
+      if (unit != next.unit) change_unit(exec, unit, next);
+      features(x, next.shift, block);
+      if (unit != 0) scale_rows<double>(exec, std::vector<double>(at(rows), std::ldexp(1.0, unit)), block);
+      squares = sum_of_squares(exec, block);
+    };
+    const auto is_tiny = [&] { return squares < kTinySquare * static_cast<double>(rows * d); };
+    const int before = next.unit;
+    load_in(before);
+    // As long as all features were constant, the unit is free.
+    while (next.basis.rows() == 0 && is_tiny() && next.unit < kLargestUnit) load_in(next.unit + kUnitStep);
+    if (squares == 0 && next.unit != before) load_in(before);
+    while (!std::isfinite(squares) && next.unit > 0) load_in(next.unit - kUnitStep);
+    GRAMIAN_REQUIRE(std::isfinite(squares), non_finite, "the squares of the features overflow");
     class_sums<double>(exec, block, codes, {}, next.cross.view());
     const std::vector<double> sum = column_sums<double>(exec, block, {});
     const auto n = static_cast<double>(next.n_rows), m = static_cast<double>(rows);
@@ -219,9 +253,10 @@ struct TruncatedRidgeClassifier::Impl {
     for (std::int64_t o = 0; config.intercept && o < c; ++o)
       for (std::int64_t j = 0; j < d; ++j)
         cross[at(o * d + j)] -= static_cast<double>(state.counts[at(o)]) / n * state.sum[at(j)];
+    const double ridge = std::ldexp(config.ridge, 2 * state.unit), unit = std::ldexp(1.0, state.unit);
     const double floor = k == 0 ? 0.0 : static_cast<double>(d) * kEps * state.energies.back();
     for (std::int64_t i = 0; i < k; ++i)
-      if (state.energies[at(i)] > floor) inverse[at(i)] = 1.0 / (state.energies[at(i)] + config.ridge);
+      if (state.energies[at(i)] > floor) inverse[at(i)] = 1.0 / (state.energies[at(i)] + ridge);
     if (k > 0) {
       Array<double> b(exec, c, d), inside(exec, c, k), factors(exec, k), w(exec, c, d);
       upload<double>(exec, {cross.data(), c, d}, b.view());
@@ -230,12 +265,19 @@ struct TruncatedRidgeClassifier::Impl {
       scale_columns<double>(exec, factors.data(), inside.view());
       gemm<double>(exec, Trans::no, Trans::no, 1.0, inside.view(), state.basis.view(), 0.0, w.view());
       download<double>(exec, w.view(), {weights.data(), c, d});
+      for (double& value : weights) value *= unit;
     }
     for (std::int64_t o = 0; config.intercept && o < c; ++o) {
       constants[at(o)] = static_cast<double>(state.counts[at(o)]) / n;
       for (std::int64_t j = 0; j < d; ++j)
-        constants[at(o)] -= weights[at(o * d + j)] * (state.shift[at(j)] + state.sum[at(j)] / n);
+        constants[at(o)] -= weights[at(o * d + j)] * (state.shift[at(j)] + state.sum[at(j)] / n / unit);
     }
+    const auto finite = [](double value) { return std::isfinite(value); };
+    GRAMIAN_REQUIRE(std::all_of(weights.begin(), weights.end(), finite) &&
+                        std::all_of(constants.begin(), constants.end(), finite),
+                    not_positive_definite,
+                    "the features are so small that their weights overflow (rank " + std::to_string(k) + " of " +
+                        std::to_string(d) + "); multiply X by a large number");
     auto out = std::make_unique<Solved>();
     out->coef = std::move(weights);
     out->intercept = std::move(constants);
@@ -265,6 +307,7 @@ struct TruncatedRidgeClassifier::Impl {
     json["labels"] = state.labels.labels().to_json();
     json["n_rows"] = state.n_rows;
     json["dropped"] = state.dropped;
+    json["unit"] = state.unit;
     json["extra"] = extra;
     return json;
   }
@@ -373,11 +416,14 @@ std::size_t TruncatedRidgeClassifier::bytes() const {
 std::int64_t TruncatedRidgeClassifier::rank() const {
   return impl_->state.basis.rows();
 }
-std::vector<double> TruncatedRidgeClassifier::energies() const {
-  return {impl_->state.energies.rbegin(), impl_->state.energies.rend()};
+std::vector<double> TruncatedRidgeClassifier::singular_values() const {
+  const State& state = impl_->state;
+  std::vector<double> out(state.energies.rbegin(), state.energies.rend());
+  for (double& value : out) value = std::ldexp(std::sqrt(value), -state.unit);
+  return out;
 }
 double TruncatedRidgeClassifier::dropped_energy() const {
-  return impl_->state.dropped;
+  return std::ldexp(impl_->state.dropped, -2 * impl_->state.unit);
 }
 
 void TruncatedRidgeClassifier::basis(MatrixView<double> out) const {
@@ -468,6 +514,10 @@ TruncatedRidgeClassifier TruncatedRidgeClassifier::load(const Exec& exec, const 
     state.counts.assign(counts, counts + c);
     state.n_rows = json.at("n_rows").integer();
     state.dropped = json.at("dropped").number();
+    // A file without a unit has features as they are.
+    const std::int64_t unit = json.contains("unit") ? json.at("unit").integer() : 0;
+    GRAMIAN_REQUIRE(unit >= 0 && unit <= kLargestUnit, file_format, "the model has an impossible unit");
+    state.unit = static_cast<int>(unit);
     std::int64_t counted = 0;
     for (const std::int64_t count : state.counts) {
       GRAMIAN_REQUIRE(count >= 0 && count <= state.n_rows - counted, file_format, "the model has impossible counts");

@@ -183,6 +183,7 @@ class BlockLoop {
     sums_.n_rows += (sign_ > 0 ? 1 : -1) * range.size();
     sums_.longest_sum = std::max(sums_.longest_sum, range.size());
     sums_.note_trace();
+    if (sign_ > 0) sums_.follow_mean();
   }
 
   // The mean of the first block becomes the shift of features and numeric targets.

@@ -251,6 +251,7 @@ struct BalancedState::Impl {
       out.counts[at(place)] += part.rows;
     }
     out.note_trace();
+    out.follow_mean();
   }
 
   GramState class_state() const { return GramState(exec, d, 0, options); }

@@ -11,6 +11,16 @@
 
 namespace gramian {
 
+namespace {
+
+// What the mean of feature j, shift + s / n, loses by being one double: the error of that sum, exactly.
+double lost_by_mean(const GramState::Sums& sums, std::size_t j) {
+  const double a = sums.shift[j], b = sums.s[j] / sums.weight_sum, sum = a + b, of_b = sum - a;
+  return (a - (sum - of_b)) + (b - of_b);
+}
+
+}  // namespace
+
 void GramState::add_moved(const GramState& rows, std::int64_t output, double factor, const double* by) {
   Sums& mine = *sums_;
   const Sums& theirs = *rows.sums_;
@@ -61,6 +71,7 @@ void GramState::add_moved(const GramState& rows, std::int64_t output, double fac
   mine.removed = mine.removed || theirs.removed;
   mine.largest_trace = std::max(mine.largest_trace, factor * theirs.largest_trace);
   mine.note_trace();
+  mine.follow_mean();
   if (!theirs.float_shift && !mine.float_shift) return;
   mine.float_shift = true;
   std::vector<double>& rounding = offset;
@@ -80,8 +91,10 @@ void GramState::class_moments(std::vector<double>& weight, MatrixView<double> of
   for (std::int64_t k = 0; k < sums.c; ++k) {
     const double n = weight[static_cast<std::size_t>(k)];
     GRAMIAN_REQUIRE(n > 0, invalid_argument, "class " + std::to_string(k) + " has no rows, and so no mean");
-    for (std::int64_t j = 0; j < sums.d; ++j)
-      offset(k, j) = offset(k, j) / n - sums.s[static_cast<std::size_t>(j)] / sums.weight_sum;
+    for (std::int64_t j = 0; j < sums.d; ++j) {
+      const auto at = static_cast<std::size_t>(j);
+      offset(k, j) = (offset(k, j) / n - sums.s[at] / sums.weight_sum) + lost_by_mean(sums, at);
+    }
   }
 }
 
@@ -92,6 +105,8 @@ GramState GramState::pooled_covariance(double shrinkage) const {
   std::vector<double> weight(static_cast<std::size_t>(sums.c)), means(static_cast<std::size_t>(sums.c * sums.d));
   const MatrixView<double> offset(means.data(), sums.c, sums.d);
   class_moments(weight, offset);
+  for (std::int64_t k = 0; k < sums.c; ++k)
+    for (std::int64_t j = 0; j < sums.d; ++j) offset(k, j) -= lost_by_mean(sums, static_cast<std::size_t>(j));
 
   GramOptions options = sums.options;
   options.intercept = true;

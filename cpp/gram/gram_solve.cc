@@ -44,6 +44,11 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
     }
     solution.intercept[at] = constant;
   }
+  const auto finite = [](double value) { return std::isfinite(value); };
+  GRAMIAN_REQUIRE(std::all_of(coef.begin(), coef.end(), finite), not_positive_definite,
+                  "the weights overflow (rank " + std::to_string(report.rank) + " of " + std::to_string(d) +
+                      "): the squares of the features underflow, or the targets are huge; multiply X by a large "
+                      "number, or use a larger ridge");
   solution.coef = Array<double>(sums.exec, c, d);
   upload<double>(sums.exec, {coef.data(), c, d}, solution.coef.view());
   solution.report = std::move(report);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 
 #include "gram/gram_sums.h"
@@ -10,6 +11,12 @@
 namespace gramian {
 
 namespace {
+
+// Share of a feature's sum of squares that may be the distance between shift and mean. All beyond what varies is
+// rounded away again, so this much costs a sum at most 1 / (1 - share) times the error it has around the mean. After a
+// move the share can only be reached again once that share of the rows is new: there are at most
+// log(n) / -log(1 - share) moves, each of 2 d^2 flops and more, whatever the order of the rows.
+constexpr double kShiftShare = 0.25;
 
 bool all_zero(const std::vector<double>& v) {
   return std::all_of(v.begin(), v.end(), [](double x) { return x == 0; });
@@ -170,6 +177,7 @@ void GramState::Sums::combine(const Sums& other, double sign) {
   removed = removed || other.removed || sign < 0;
   if (other.float_shift) float_shift = true;
   note_trace();
+  if (sign > 0) follow_mean();
   if (float_shift && sign > 0) move_shift(to_float_shift(shift), std::vector<double>(t.size(), 0.0));
 }
 
@@ -186,20 +194,41 @@ void GramState::Sums::settle_after_removal() {
     axpby<double, double>(steady, 0.0, {}, 0.0, q.view().block(static_cast<std::int64_t>(k), 0, 1, d));
     t[k] = energy[k] = 0;
   }
-  if (!options.intercept) return;
-  // The shift may remember rows that are gone; the mean of those that are left does not. The difference that really
-  // is applied is the one between the rounded shifts.
+  // The shift may remember rows that are gone; the mean of those that are left does not.
+  if (options.intercept) move_to_mean(!all_zero(target_shift));
+}
+
+void GramState::Sums::move_to_mean(bool targets) {
+  // The difference that really is applied is the one between the rounded shifts.
   std::vector<double> by(s.size()), targets_by(t.size(), 0.0);
   for (std::size_t k = 0; k < by.size(); ++k) {
     const double mean = shift[k] + s[k] / weight_sum;
     by[k] = (float_shift ? static_cast<double>(static_cast<float>(mean)) : mean) - shift[k];
   }
-  if (!all_zero(target_shift)) {
-    for (std::size_t k = 0; k < targets_by.size(); ++k)
-      targets_by[k] = (target_shift[k] + t[k] / weight_sum) - target_shift[k];
-  }
+  for (std::size_t k = 0; targets && k < targets_by.size(); ++k)
+    targets_by[k] = (target_shift[k] + t[k] / weight_sum) - target_shift[k];
   move_shift(by, targets_by);
   note_trace();
+}
+
+void GramState::Sums::follow_mean() {
+  if (!options.intercept || n_rows == 0) return;
+  // A feature that does not vary has a sum of squares which is all rounding, as is the way to its mean: that way is
+  // too short for a move to be one.
+  constexpr double kRounding = 8 * std::numeric_limits<double>::epsilon();
+  const auto is_far = [&](double sum, double squares, double from) {
+    return sum * sum > kShiftShare * weight_sum * squares && std::abs(sum) > kRounding * weight_sum * std::abs(from);
+  };
+  bool features = false, targets = false;
+  for (std::size_t k = 0; k < s.size(); ++k) features = features || is_far(s[k], diagonal_[k], shift[k]);
+  for (std::size_t k = 0; kind == TargetKind::values && k < t.size(); ++k)
+    targets = targets || is_far(t[k], energy[k], target_shift[k]);
+  if (!features && !targets) return;
+  try {
+    move_to_mean(kind == TargetKind::values);
+  } catch (const std::bad_alloc&) {  // move_shift takes its memory before it changes a sum
+  } catch (const Error&) {
+  }
 }
 
 double GramState::Sums::centred_energy(std::size_t k) const {

@@ -47,6 +47,11 @@ struct GramState::Sums {
                          const std::vector<double>& go) const;
   // Moves the shifts by the given differences without changing what the state says.
   void move_shift(const std::vector<double>& by, const std::vector<double>& targets_by);
+  // Moves the shift of the features, and of numeric targets where asked for, to the mean of the rows that are in.
+  void move_to_mean(bool targets);
+  // The same where the mean has come to lie far from the shift, as it does when the first rows were unlike the rest.
+  // Cannot fail: without memory for it the shift stays where it is.
+  void follow_mean();
   // this += sign * other, other's shifts moved to this state's.
   void combine(const Sums& other, double sign);
   // After any removal: drop what only removed rows could explain (see GramState::remove).
@@ -63,7 +68,7 @@ struct GramState::Sums {
   double rounding_unit() const;
 
  private:
-  std::vector<double> diagonal_;  // of note_trace, which must not fail
+  std::vector<double> diagonal_;  // of G as note_trace saw it last; a member since that must not fail
 };
 
 // The device copy of a host vector.

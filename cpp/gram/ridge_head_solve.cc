@@ -44,6 +44,9 @@ std::vector<double> RidgeHead::Impl::grid(const GramState& sums) const {
   for (const double value : variance) total += value;
   const double unit =
       config.standardize ? sums.weight_sum() : total / static_cast<double>(variance.size()) * sums.weight_sum();
+  GRAMIAN_REQUIRE(unit == 0 || unit >= std::numeric_limits<double>::min(), invalid_argument,
+                  "the features are so small that their squares underflow, so there is no grid of ridges around their "
+                  "variance; multiply X by a large number");
   for (int k = 0; k < kDefaultRidges; ++k) out.push_back((unit > 0 ? unit : 1.0) * std::pow(10.0, k - 10));
   return out;
 }

@@ -68,18 +68,18 @@ py::tuple weights(const Box& self) {
   return py::make_tuple(vector_out(coef).reshape({rows, columns}), vector_out(intercept));
 }
 
-// (energies, basis)
+// (singular values, basis)
 py::tuple directions(const Box& self) {
-  std::vector<double> energies, basis;
+  std::vector<double> values, basis;
   std::int64_t features = 0;
   self.read([&](const Model& model) {
-    energies = model.energies();
+    values = model.singular_values();
     features = model.n_features();
-    basis.resize(energies.size() * static_cast<std::size_t>(features));
-    model.basis({basis.data(), static_cast<std::int64_t>(energies.size()), features});
+    basis.resize(values.size() * static_cast<std::size_t>(features));
+    model.basis({basis.data(), static_cast<std::int64_t>(values.size()), features});
   });
-  return py::make_tuple(vector_out(energies), vector_out(basis).reshape({static_cast<py::ssize_t>(energies.size()),
-                                                                         static_cast<py::ssize_t>(features)}));
+  return py::make_tuple(vector_out(values), vector_out(basis).reshape({static_cast<py::ssize_t>(values.size()),
+                                                                       static_cast<py::ssize_t>(features)}));
 }
 
 template <class T, class Get>

@@ -431,6 +431,9 @@ class AnalyticEstimator(Estimator):
         ------
         ValueError
             More rows than this model has, or a class it never saw; the model is then unchanged.
+        NotImplementedError
+            A classifier of ``class_weight="balanced"`` or "air", which keeps the sums of each class around a point of
+            its own: `forget` takes the rows out instead.
         """
         if type(other) is not type(self):
             raise TypeError(f"{_validate.with_article(type(self).__name__)} is needed, got {type(other).__name__}")

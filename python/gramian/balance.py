@@ -44,7 +44,8 @@ def balanced_memory(n_classes, n_features, counts=None):
     Notes
     -----
     A stream whose classes come one after another and are closed needs "closed or counts first" and the sums of the
-    classes that are open.
+    classes that are open. Source: "AIR: Analytic Imbalance Rectifier for Continual Learning" for the weights; the sizes
+    are those of the sums.
 
     Examples
     --------

@@ -200,7 +200,10 @@ class TargetCode:
 
 
 def decode(scores, vectors, device, threads):
-    """Places among ``vectors`` of the largest inner products."""
+    """Places among ``vectors`` of the largest inner products.
+
+    Source: textbook identity: of unit vectors these are the nearest.
+    """
     scan = _core.LabelScan(scores, "float64", device, threads)
     for begin in range(0, vectors.shape[0], _TILE):
         scan.take(begin, vectors[begin : begin + _TILE], True, -1.0, None)
@@ -217,6 +220,10 @@ def one_hot(n_codes):
     Returns
     -------
     TargetCode
+
+    Notes
+    -----
+    Source: textbook identity, the axes.
     """
     return TargetCode("one_hot", np.eye(_validate.check_count(n_codes, "n_codes")))
 
@@ -291,6 +298,10 @@ def random(n_codes, dim, random_state=0):
     -------
     TargetCode
         Code k is a function of the seed and k alone.
+
+    Notes
+    -----
+    Source: textbook identity: inner products of even directions have the variance 1 / dim.
     """
     n_codes = _validate.check_count(n_codes, "n_codes")
     dim = _validate.check_count(dim, "dim", 2)
@@ -309,6 +320,10 @@ def custom(vectors):
     Returns
     -------
     TargetCode
+
+    Notes
+    -----
+    Source: textbook identity: the nearest of unit vectors is that of the largest inner product.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2 or 0 in vectors.shape:

@@ -33,6 +33,11 @@ def hermite_coefficients(function, degree=40):
     ------
     ValueError
         Values that are not finite.
+
+    Notes
+    -----
+    Source: "Wide and Deep Neural Networks Achieve Optimality for Classification"; the quadrature is a textbook
+    identity.
     """
     degree = _validate.check_count(degree, "degree", low=0)
     if degree > 100:

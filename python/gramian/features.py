@@ -483,6 +483,10 @@ class FeatureChain(FeatureMap):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only where ``X`` has column names that are all strings.
 
+    Notes
+    -----
+    Source: textbook identity, the composition of maps.
+
     Examples
     --------
     >>> import numpy as np

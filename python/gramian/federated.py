@@ -54,6 +54,10 @@ def client_update(model):
     -------
     bytes
         The content of a model file: 8 (d (d + 1) / 2 + d C) bytes and some, for d features and C outputs.
+
+    Notes
+    -----
+    Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained Models", in the form of sums.
     """
     _require_estimator(model)
     return model.to_bytes()
@@ -89,6 +93,11 @@ def aggregate(model, updates):
         An update of another width, feature map or kind; those before it are in. The message names its place.
     FormatError
         Bytes that are no model.
+
+    Notes
+    -----
+    Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained Models"; sums add up where
+    the paper combines weights pairwise.
     """
     _require_estimator(model)
     for place, update in enumerate(updates):
@@ -111,6 +120,19 @@ def remove_client(model, update):
     Returns
     -------
     model
+
+    Raises
+    ------
+    ValueError
+        More rows than the model has, or a class it never saw; the model is then unchanged.
+    NotImplementedError
+        A classifier of ``class_weight="balanced"`` or "air": their updates add up, but are not taken apart. Add up the
+        updates of the other clients anew, or `forget` the rows.
+
+    Notes
+    -----
+    Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained Models" for the sums that are
+    taken out; that this is unlearning is "Attribute-to-Delete: Machine Unlearning via Datamodel Matching".
     """
     _require_estimator(model)
     return model.unmerge(_opened(update))
@@ -131,6 +153,10 @@ def merge_sums(model, state, classes=None):
     Returns
     -------
     model
+
+    Notes
+    -----
+    Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained Models".
     """
     _require_estimator(model)
     if not isinstance(state, GramState):
@@ -170,7 +196,8 @@ def factor_update(X, y, classes=None):
     n < p = 1 + d + n_outputs it has n p - n (n - 1) / 2 numbers, where sums have d (d + 1) / 2 + d n_outputs: it is the
     smaller one for n < d, much so for n << d. Its digits are those of the rows, not of their squares, but
     `merge_factors` squares it at the server: the weights are as good as with sums, and no better. 2 n^2 p flops
-    (Householder, by NumPy).
+    (Householder, by NumPy). Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained
+    Models" for the round; that R'R is X'X is a textbook identity.
 
     Examples
     --------
@@ -227,7 +254,8 @@ def merge_factors(model, factors, classes=None, n_outputs=1):
     -----
     The first row of a factor is (1, mean of x, mean of y) times the square root of n, those below are a factor of the
     rows around their means: their squares are the centred sums, and nothing is subtracted. k (d^2 + 2 d n_outputs)
-    flops for a factor of k rows.
+    flops for a factor of k rows. Source: "AFL: A Single-Round Analytic Approach for Federated Learning with Pre-trained
+    Models" for the round; the sums around the means are a textbook identity.
     """
     _require_estimator(model)
     if isinstance(model, AnalyticClassifier) == (classes is None):
@@ -379,6 +407,10 @@ class VectorCodec(_Codec):
         Bits behind the binary point: an entry is off by at most 2^-(fraction_bits + 1) per client. Entries must stay
         below 2^(126 - fraction_bits) / n_clients.
 
+    Notes
+    -----
+    Source: "Practical Secure Aggregation for Privacy-Preserving Machine Learning".
+
     Examples
     --------
     >>> import numpy as np
@@ -435,8 +467,8 @@ class FixedPointCodec(_Codec):
     -----
     A vector has ``size`` = 2 + d + 3 C + C d + d (d + 1) / 2 entries of 16 bytes. Masks are drawn with SHAKE-256 from a
     secret that two clients share, a pseudorandom function fit for the purpose; exchanging the secrets and handling
-    clients that drop out are the protocol's business ("Practical Secure Aggregation for Privacy-Preserving Machine
-    Learning").
+    clients that drop out are the protocol's business. Source: "Practical Secure Aggregation for Privacy-Preserving
+    Machine Learning".
     """
 
     def __init__(
@@ -574,8 +606,8 @@ def gaussian_sigma(epsilon, delta, sensitivity=1.0):
 
     Notes
     -----
-    The exact calibration of "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and
-    Optimal Denoising", by bisection to the last digits, rounded up.
+    The exact calibration, by bisection to the last digits, rounded up. Source: "Improving the Gaussian Mechanism for
+    Differential Privacy: Analytical Calibration and Optimal Denoising".
     """
     epsilon, delta = _check_epsilon(epsilon), _check_delta(delta)
     sensitivity = _validate.check_number(sensitivity, "sensitivity", strict=True)
@@ -596,8 +628,8 @@ def gaussian_sigma(epsilon, delta, sensitivity=1.0):
 def gaussian_epsilon(sigma, delta, sensitivity=1.0, releases=1):
     """The privacy that Gaussian noise gives: epsilon at this delta after some releases with the same noise.
 
-    Gaussian mechanisms compose exactly: k of them are one whose sensitivity is sqrt(k) times as large ("Gaussian
-    Differential Privacy").
+    Gaussian mechanisms compose exactly: k of them are one whose sensitivity is sqrt(k) times as large. Source:
+    "Gaussian Differential Privacy".
     """
     sigma = _validate.check_number(sigma, "sigma", strict=True)
     sensitivity = _validate.check_number(sensitivity, "sensitivity", strict=True)
@@ -635,6 +667,10 @@ def clip_rows(X, bound):
     Returns
     -------
     ndarray of shape (n, d)
+
+    Notes
+    -----
+    Source: "Deep Learning with Differential Privacy", which clips gradients so.
     """
     bound = _validate.check_number(bound, "bound", strict=True)
     rows = np.asarray(X)
@@ -656,6 +692,10 @@ class CalibratedNoise:
     ----------
     epsilon, delta : float
         The promise for one release.
+
+    Notes
+    -----
+    Source: "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal Denoising".
     """
 
     epsilon: float
@@ -687,11 +727,13 @@ class GaussianMechanism(CalibratedNoise):
 
     Notes
     -----
-    Sufficient-statistics perturbation. One row moves sum 1, sum x, sum y, sum y^2, X'Y and the lower triangle of X'X
-    by at most 1, B, T, T^2, B T and B^2. Each of the six parts gets noise in proportion to its own bound, so that
-    together they are one Gaussian mechanism of sensitivity 1; each part then carries sqrt(6) sigma of its bound. Sums
-    must be unweighted. The bounds cannot be checked from sums alone beyond the trace. The generator is seeded from the
-    system unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it.
+    Sufficient-statistics perturbation. One row moves sum 1, sum x, sum y, sum y^2, X'Y and the lower triangle of X'X by
+    at most 1, B, T, T^2, B T and B^2. Each of the six parts gets noise in proportion to its own bound, so that together
+    they are one Gaussian mechanism of sensitivity 1; each part then carries sqrt(6) sigma of its bound. Sums must be
+    unweighted. The bounds cannot be checked from sums alone beyond the trace. The generator is seeded from the system
+    unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it. Source:
+    "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal Denoising" for the
+    size of the noise; that six parts in proportion to their bounds are one mechanism is a textbook identity.
     """
 
     feature_bound: float
@@ -768,7 +810,9 @@ class _Like:
 
 
 class PrivacyAccountant:
-    """Adds up what releases of Gaussian mechanisms cost, exactly ("Gaussian Differential Privacy").
+    """Adds up what releases of Gaussian mechanisms cost, exactly.
+
+    Source: "Gaussian Differential Privacy".
 
     Examples
     --------

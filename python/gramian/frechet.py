@@ -119,6 +119,10 @@ def hierarchy_metric(parents, lengths=None):
     TreeMetric
         `FrechetPredictor` never makes a table of it: a row costs O(K + candidates) operations, candidates being the
         nodes on the ways from the root to the K observed labels, and memory is O(n_labels + K).
+
+    Notes
+    -----
+    Source: "Geometry-Aware Adaptation for Pretrained Models".
     """
     parents = np.asarray(parents)
     if parents.ndim != 1 or parents.dtype.kind not in "iu" or len(parents) == 0:
@@ -171,6 +175,10 @@ def graph_metric(adjacency, weighted=False):
     GraphMetric
         Breadth-first search, or Dijkstra's method where there are lengths, from each of the K observed labels, in
         parallel; `FrechetPredictor` keeps the table of K n_labels distances.
+
+    Notes
+    -----
+    Source: "Geometry-Aware Adaptation for Pretrained Models"; the searches are textbook ones.
     """
     if not _validate.is_sparse(adjacency):
         adjacency = np.asarray(adjacency)
@@ -219,6 +227,11 @@ def embedding_metric(vectors):
     EmbeddingMetric
         `FrechetPredictor` takes the label nearest to the weighted mean of the observed ones, which is the same and
         costs 2 m n_labels flops a row instead of 2 K n_labels.
+
+    Notes
+    -----
+    Source: "Geometry-Aware Adaptation for Pretrained Models"; that the mean decides alone is a textbook identity (the
+    parallel axes).
     """
     vectors = _validate.check_rows(vectors, "embedding_metric", name="vectors")
     if not isinstance(vectors, np.ndarray):
@@ -251,7 +264,7 @@ class FrechetPredictor(Estimator):
         (begin, end) that returns those of labels ``begin`` to ``end``, of shape (K, end - begin).
     observed : array-like of shape (K,), default=None
         What the columns of ``P`` stand for, numbers of labels, or some of ``labels`` where these are given; None for
-        the first K labels.
+        the first labels: as many as an array has rows or a function gives, and all of any other metric.
     labels : array-like of shape (n_labels,), default=None
         Names of the labels; None for their numbers. Needed with a function.
     squared : bool, default=False
@@ -377,6 +390,14 @@ class FrechetPredictor(Estimator):
         if labels is not None and labels.shape != (n_labels,):
             raise ValueError(f"labels must have shape {(n_labels,)}, got {labels.shape}")
         if self.observed is None:
+            rows = n_columns if callable(self.metric) else n_labels
+            if not isinstance(self.metric, _Metric) and not callable(self.metric):
+                rows = self._table().shape[0]
+            if n_columns != rows:
+                raise ValueError(
+                    f"P has {n_columns} columns, but the metric has {rows} observed labels; observed tells which "
+                    "labels the columns stand for where they are not all"
+                )
             observed = np.arange(n_columns)
         elif labels is None:
             observed = np.asarray(self.observed)

@@ -176,7 +176,7 @@ class GramState:
     -----
     Memory is 4 d^2 bytes and 8 bytes per feature and output. Adding n rows costs n d^2 flops, solving d^3 / 3.
     The same sequence of calls gives the same bits for any number of threads. That removed rows were once added cannot
-    be checked beyond their number. Method after "Analytic Class-Incremental Learning with Absolute Memorization and
+    be checked beyond their number. Sources: "ACIL: Analytic Class-Incremental Learning with Absolute Memorization and
     Privacy Protection" and "G-ACIL: Analytic Learning for Exemplar-Free Generalized Class Incremental Learning", in
     the form of plain sums instead of an inverse.
 
@@ -459,7 +459,7 @@ class GramState:
 
         Notes
         -----
-        Papers: "Matryoshka Representation Learning", "Starbucks".
+        Sources: "Matryoshka Representation Learning", "Starbucks".
         """
         wanted = np.asarray(widths)
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
@@ -587,6 +587,10 @@ def ridge_solve(X, Y, ridge=1.0, *, sample_weight=None, fit_intercept=True, form
         Shapes that do not fit, NaN or infinity.
     numpy.linalg.LinAlgError
         ``ridge=0`` without full rank.
+
+    Notes
+    -----
+    Source: textbook identity, ``(X'X + ridge I)^-1 X' = X' (X X' + ridge I)^-1``.
 
     Examples
     --------

@@ -326,6 +326,10 @@ class LayerCombination:
     ----------
     coef_ : ndarray of shape (n_scores,)
     intercept_ : float
+
+    Notes
+    -----
+    Source: "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks".
     """
 
     def __init__(self, coef, intercept):

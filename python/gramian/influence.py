@@ -16,7 +16,8 @@ class HeldOut:
     Attributes
     ----------
     residuals : ndarray of shape (n, n_outputs)
-        Target less prediction of the fit without the group of the row.
+        Target less prediction of the fit without the group of the row. The target of a row of weight 0 whose class the
+        model has not is zero.
     groups : ndarray of shape (n_groups,)
         The labels of the groups, sorted; row numbers where no groups were given.
     losses : ndarray of shape (n_groups,)
@@ -121,6 +122,14 @@ class RidgeInfluence(Snapshot):
 
     def _pairs(self, X, y, sample_weight, names=("rows_X", "rows_y")):
         """(rows, targets or None, codes or None, weight): as the rows were added."""
+        return self._pairs_and_strangers(X, y, sample_weight, names)[0]
+
+    def _pairs_and_strangers(self, X, y, sample_weight, names=("rows_X", "rows_y")):
+        """The same, and which rows have a label that the model has not (None for no row).
+
+        A row of weight 0 is not in the model, and so neither is a class of such rows alone. No row of weight 0 changes
+        anything, so the code of another class does for it.
+        """
         who = "RidgeInfluence"
         rows = _validate.check_rows(X, who, name=names[0])
         self._check_width(rows, names[0])
@@ -129,18 +138,23 @@ class RidgeInfluence(Snapshot):
             y = _labels.as_array(y, who) if hasattr(self._form, "multi") else _validate.check_targets(y, who)
             targets = _validate.as_columns(y)
             self._check_pair(rows, targets, names)
-            return rows, np.ascontiguousarray(targets, dtype=np.float64), None, weight
+            return (rows, np.ascontiguousarray(targets, dtype=np.float64), None, weight), None
         y = _labels.as_array(y, who)
         if _labels.is_indicator(y):
             raise ValueError(f"the model holds one label per row, {names[1]} has multi-label targets")
         labels = _labels.match_kind(_labels.encode(y), self._kind)
         if len(labels.codes) != rows.shape[0]:
             raise ValueError(f"{names[0]} has {rows.shape[0]} rows, but {names[1]} has {len(labels.codes)}")
-        unknown = _labels.outside(labels.values, self._classes)
-        if unknown.size:
-            raise ValueError(f"{names[1]} has labels that the model has not: {unknown.tolist()!r}")
+        weight = _weighed(self._class_weight, labels, weight)
         places = np.searchsorted(self._classes, labels.values).astype(np.int64)
-        return rows, None, places[labels.codes], _weighed(self._class_weight, labels, weight)
+        unknown = _labels.outside(labels.values, self._classes)
+        strangers = None
+        if unknown.size:
+            strangers = np.isin(labels.values, unknown)[labels.codes]
+            if weight is None or (weight[strangers] > 0).any():
+                raise ValueError(f"{names[1]} has labels that the model has not: {unknown.tolist()!r}")
+            places[np.isin(labels.values, unknown)] = 0
+        return (rows, None, places[labels.codes], weight), strangers
 
     def _check_width(self, rows, name):
         if rows.shape[1] != self._core.n_inputs:
@@ -237,7 +251,7 @@ class RidgeInfluence(Snapshot):
             Score without the group less score with all rows; groups in the order of their sorted labels.
         """
         queries = self._queries(X)
-        parts, offsets, names, _ = self._grouped(rows_X, rows_y, groups, sample_weight)
+        parts, offsets, names, _, _ = self._grouped(rows_X, rows_y, groups, sample_weight)
         out, _ = self._core.effects(*parts, offsets, queries)
         return out.reshape(len(names), queries.shape[0], -1)
 
@@ -255,8 +269,10 @@ class RidgeInfluence(Snapshot):
         -------
         HeldOut
         """
-        parts, offsets, names, order = self._grouped(rows_X, rows_y, groups, sample_weight)
+        parts, offsets, names, order, strangers = self._grouped(rows_X, rows_y, groups, sample_weight)
         sorted_residuals, smallest = self._core.leave_out(*parts, offsets)
+        if strangers is not None:
+            sorted_residuals[strangers, 0] -= 1  # whose code was lent: no output stands for them
         squares = (sorted_residuals**2).sum(axis=1)
         losses = np.add.reduceat(squares, offsets[:-1]) / np.diff(offsets)
         residuals = np.empty_like(sorted_residuals)
@@ -285,19 +301,21 @@ class RidgeInfluence(Snapshot):
         if method not in ("single", "greedy"):
             raise ValueError(f"method must be 'single' or 'greedy', got {method!r}")
         k = _validate.check_count(k, "k")
-        queries, wanted, codes, _ = self._pairs(X, y, None, ("X", "y"))
+        (queries, wanted, codes, _), strangers = self._pairs_and_strangers(X, y, None, ("X", "y"))
         if wanted is None:
             wanted = np.eye(self._core.n_outputs)[codes]
+            if strangers is not None:
+                wanted[strangers] = 0
         parts = self._pairs(rows_X, rows_y, sample_weight)
         rows, loss, before = self._core.harmful_rows(*parts, queries, wanted, k, method == "greedy")
         return HarmfulRows(rows, loss, before)
 
     def _grouped(self, rows_X, rows_y, groups, sample_weight):
-        """(parts with the rows of each group side by side, offsets, labels of the groups, order of the rows)."""
-        rows, targets, codes, weight = self._pairs(rows_X, rows_y, sample_weight)
+        """(parts, offsets, labels of the groups, order of the rows, strangers): rows of a group side by side."""
+        (rows, targets, codes, weight), strangers = self._pairs_and_strangers(rows_X, rows_y, sample_weight)
         n = rows.shape[0]
         if groups is None:
-            return (rows, targets, codes, weight), np.arange(n + 1), np.arange(n), np.arange(n)
+            return (rows, targets, codes, weight), np.arange(n + 1), np.arange(n), np.arange(n), strangers
         groups = np.asarray(groups)
         if groups.shape != (n,):
             raise ValueError(f"groups has shape {groups.shape}, but rows_X has {n} rows")
@@ -307,8 +325,10 @@ class RidgeInfluence(Snapshot):
         if not np.array_equal(order, np.arange(n)):
             _validate.check_structure(rows, "rows_X")
             rows = _picked(rows, order)
-            targets, codes, weight = (None if part is None else part[order] for part in (targets, codes, weight))
-        return (rows, targets, codes, weight), offsets, names, order
+            targets, codes, weight, strangers = (
+                None if part is None else part[order] for part in (targets, codes, weight, strangers)
+            )
+        return (rows, targets, codes, weight), offsets, names, order, strangers
 
 
 def _picked(rows, order):

@@ -234,6 +234,10 @@ class DeepKernelRegressor(KernelEstimator):
     n_features_in_, feature_names_in_, report_
         As of `DeepKernelClassifier`, whose notes on cost hold too.
 
+    Notes
+    -----
+    Source: "Wide and Deep Neural Networks Achieve Optimality for Classification".
+
     Examples
     --------
     >>> import numpy as np

@@ -106,7 +106,7 @@ def leverage(model, X, *, ridge=None, sample_weight=None, standardize=False):
     ``h = w (|L^-1 (x - mean)|^2 + 1 / sum w)`` with the Cholesky factor L of the centred Gram matrix and the ridge (no
     1 / sum w without intercept). d^3 / 3 + n d^2 flops, memory of a block of rows. With float32 products relative
     errors are about 6e-8 times the root of the condition number. An estimator of ``width=k`` has the leverages of the
-    model on the first k features.
+    model on the first k features. Source: textbook identity, the diagonal of the hat matrix.
 
     Examples
     --------
@@ -182,8 +182,8 @@ def loo_errors(
 
     Notes
     -----
-    ``e / (1 - h)`` with the residual e and the leverage h. 2 n d^2 + d^3 / 3 flops for the first ridge and
-    n d^2 + 2 n d k more for each.
+    ``e / (1 - h)`` with the residual e and the leverage h. 2 n d^2 + d^3 / 3 flops for the first ridge and n d^2 + 2 n
+    d k more for each. Source: textbook identity, the prediction sum of squares (PRESS).
 
     Examples
     --------
@@ -253,7 +253,8 @@ def loo_curve(
     -----
     Leverages and predictions at some ridges follow from those at others, up to an error that is proven from bounds on
     the spectrum; `LooCurve.passes` leverages are computed, each n d^2 flops. Predictions take at most 2 n d k flops a
-    ridge, factors d^3 / 3. Memory: a block of rows and 8 bytes for each row and ridge.
+    ridge, factors d^3 / 3. Memory: a block of rows and 8 bytes for each row and ridge. Source: the same textbook
+    identity as `loo_errors`; the choice of the ridge as in "More is Better in Modern Machine Learning".
 
     Examples
     --------
@@ -310,8 +311,8 @@ def nested_curve(
     Notes
     -----
     With V = L^-1 X' the error of a row at width k is its target less a running sum of V Z over one less a running sum
-    of V^2. 2 n d^2 + d^3 / 3 + 4 n d n_outputs flops, memory of a block of rows. Papers: "Matryoshka Representation
-    Learning", "Starbucks".
+    of V^2. 2 n d^2 + d^3 / 3 + 4 n d n_outputs flops, memory of a block of rows. Sources: "Matryoshka
+    Representation Learning", "Starbucks".
 
     Examples
     --------

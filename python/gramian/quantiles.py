@@ -251,6 +251,10 @@ def pinball_loss(y, quantiles, levels):
     ------
     ValueError
         Levels outside (0, 1), shapes that do not fit, no rows, NaN or infinity in y, NaN in quantiles.
+
+    Notes
+    -----
+    Source: "Flexible Model Aggregation for Quantile Regression".
     """
     try:
         grid = np.asarray(levels, dtype=np.float64)

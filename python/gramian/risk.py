@@ -286,6 +286,7 @@ def plan_width(
     Notes
     -----
     At the best ridge the error never rises with the width, so a bisection finds the width: about 16 predictions.
+    Source: "More is Better in Modern Machine Learning".
     """
     if not isinstance(curve, RiskCurve):
         raise TypeError(f"curve must be a RiskCurve, got {type(curve).__name__}")

@@ -136,8 +136,9 @@ class RunningInverse(_Engine):
 
     Notes
     -----
-    An update by k rows costs 4 k d^2 flops and, for any k, reads P three times and writes it once; P is one triangle,
-    4 d^2 bytes (as many again for H). A check costs 16 d^2 flops, a Newton-Schulz step 4 d^3, a rebuild d^3.
+    An update by k rows costs 4 k d^2 flops and, for any k, reads P three times and writes it once; P is one triangle, 4
+    d^2 bytes (as many again for H). A check costs 16 d^2 flops, a Newton-Schulz step 4 d^3, a rebuild d^3. Sources:
+    textbook identities, the inverse after a low-rank change and the Newton-Schulz step.
 
     Examples
     --------
@@ -619,6 +620,10 @@ def hutchinson_diagonal(hessian_product, n_params, n_samples=1, random_state=0):
     -------
     diagonal, error : ndarray of shape (n_params,)
         The estimate, which is unbiased and exact for a diagonal matrix, and its standard error (zeros for one sample).
+
+    Notes
+    -----
+    Source: "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning" for its use here.
     """
     if not callable(hessian_product):
         raise TypeError(f"hessian_product must be a function of a vector, got {hessian_product!r}")
@@ -754,7 +759,8 @@ class LogisticLoss:
 
     Notes
     -----
-    An evaluation and a product cost 4 n d c flops and one pass over the rows.
+    An evaluation and a product cost 4 n d c flops and one pass over the rows. Source: textbook identity, the gradient
+    and the Hessian of the logistic loss.
     """
 
     def __init__(self, X, y, ridge=1.0, fit_intercept=True, sample_weight=None, device="cpu", n_jobs=None):

@@ -218,7 +218,7 @@ class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
     @property
     def singular_values_(self):
         """Singular values of the directions, falling."""
-        return np.sqrt(self._ready()[0].directions()[0])
+        return self._ready()[0].directions()[0]
 
     @property
     def components_(self):

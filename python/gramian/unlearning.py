@@ -68,6 +68,10 @@ class DeletionRecord:
         Digest of the record before this one, where they are chained.
     time : str or None
         As the caller gave it. The only part that is not in the digest.
+
+    Notes
+    -----
+    Source: "Attribute-to-Delete: Machine Unlearning via Datamodel Matching".
     """
 
     library_version: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _core, _validate
+from .analytic import AnalyticRegressor
 from .base import draw_seed, thread_count
 from .deep_kernel import DeepKernel
 from .kernel_machine import KernelEstimator
@@ -54,7 +55,9 @@ def permutation_threshold(kernel, k):
     With a = k(e_i, e_i), b = k(e_i, e_j) and p = k(x, e_i) for a bit i that is one of s set in x, the kernel matrix is
     (a - b) I + b 11', and with T = (s p + (k - s) b) / (a + (k - 1) b) the mean output is (p - b T) / (a - b) for a set
     bit and b (1 - T) / (a - b) for another one: their difference (p - b) / (a - b) is positive, since the dual map
-    rises on [0, 1]. Where b = 0 (an odd activation), the second is 0 and the first never below p at s = k.
+    rises on [0, 1]. Where b = 0 (an odd activation), the second is 0 and the first never below p at s = k. Source:
+    "Wide and Deep Neural Networks Achieve Optimality for Classification" for the kernel; the outputs are a textbook
+    identity, the inverse of a rank-one change of a multiple of I.
 
     Examples
     --------
@@ -92,11 +95,17 @@ class InfiniteWidthEnsemble(KernelEstimator):
     random_state : int, RandomState, Generator or None, default=0
     verbose : int, default=0
 
+    Attributes
+    ----------
+    n_features_in_, feature_names_in_, report_
+        As of `DeepKernelClassifier`.
+
     Notes
     -----
     The covariance of m queries takes m^2 memory and 9 m^3 flops, so queries come some thousand at a time. Predictions
     of several calls are draws of the same members only where they are of the same rows: a member is not stored as a
-    function.
+    function. Source: "Wide and Deep Neural Networks Achieve Optimality for Classification"; the law of the trained
+    networks is a textbook identity, the conditional Gaussian.
 
     Examples
     --------
@@ -107,6 +116,8 @@ class InfiniteWidthEnsemble(KernelEstimator):
     >>> model.predict_bits([[1.0, 1.0, 0.0]], permutation_threshold(kernel, 3).threshold)
     array([[1., 0., 1.]])
     """
+
+    _estimator_type = "regressor"
 
     def __init__(self, kernel=None, n_members=100, ridge=0.0, random_state=0, verbose=0):
         self.kernel = kernel
@@ -153,6 +164,8 @@ class InfiniteWidthEnsemble(KernelEstimator):
         mean = self.sample(X).mean(axis=0)
         return mean[:, 0] if self._ready().flat else mean
 
+    score = AnalyticRegressor.score  # of what `predict` says
+
     def predict_bits(self, X, threshold):
         """`predict` rounded to bits, for targets of zeros and ones: 1.0 where it exceeds the threshold.
 
@@ -185,3 +198,11 @@ class InfiniteWidthEnsemble(KernelEstimator):
             raise ValueError(f"failure must be between 0 and 1, got {failure!r}")
         noise = np.maximum(np.diag(covariance), 0.0) / margin**2
         return max(1, math.ceil(2 * noise.max() * math.log(mean.size / failure)))
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import RegressorTags
+
+        tags = self._tags("regressor", target_required=True)
+        tags.target_tags.multi_output = True
+        tags.regressor_tags = RegressorTags()
+        return tags

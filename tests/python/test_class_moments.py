@@ -343,3 +343,14 @@ def test_what_there_is_not_says_so(rng, kind):
     with pytest.raises(AttributeError, match="has no merge_sums"):
         gm.federated.merge_sums(model, gm.AnalyticClassifier().fit(X, y).state_, [0, 1, 2])
     assert np.array_equal(model.decision_function(X), before)
+
+
+@pytest.mark.parametrize("covariance", ["tied", "full"])
+def test_threads_do_not_change_a_bit_of_an_alignment(rng, covariance):
+    X, y = rng.uniform(size=(30, 3)), np.arange(30) % 3
+    answers = set()
+    for n_jobs in (None, 1, 2, 3, 8) * 4:
+        model = gm.AlignedClassifier(covariance=covariance, n_jobs=n_jobs).fit(X, y)
+        model.score(X, y)
+        answers.add(model.partial_fit(X, y).decision_function(X).tobytes())
+    assert len(answers) == 1

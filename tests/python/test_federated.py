@@ -459,3 +459,27 @@ class TestPrivacy:
             fed.GaussianMechanism(0.0, 1e-5, 1.0)
         with pytest.raises(ValueError, match="first in row 1"):
             fed.clip_rows([[1.0], [np.nan]], 1.0)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "air"])
+def test_balanced_updates_are_not_taken_apart(rng, class_weight):
+    """Said in both docstrings: `unmerge` and `remove_client` refuse, and the model stays as it was."""
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
+    server = gm.AnalyticClassifier(class_weight=class_weight)
+    parts = [gm.AnalyticClassifier(class_weight=class_weight).partial_fit(X[k::3], y[k::3]) for k in range(3)]
+    fed.aggregate(server, [fed.client_update(part) for part in parts])
+    before = server.decision_function(X)
+    for call in (
+        lambda: server.unmerge(parts[0]),
+        lambda: fed.remove_client(server, parts[0]),
+        lambda: fed.remove_client(server, fed.client_update(parts[0])),
+    ):
+        with pytest.raises(NotImplementedError, match="cannot be taken apart"):
+            call()
+        assert np.array_equal(server.decision_function(X), before)
+    for documented in (gm.AnalyticClassifier.unmerge, fed.remove_client):
+        assert 'class_weight="balanced"' in documented.__doc__ and "NotImplementedError" in documented.__doc__
+    # What the docstring names instead.
+    server.forget(X[::3], y[::3])
+    rest = fed.aggregate(gm.AnalyticClassifier(class_weight=class_weight), parts[1:])
+    np.testing.assert_allclose(server.decision_function(X), rest.decision_function(X), rtol=0, atol=1e-10)

@@ -107,6 +107,72 @@ def test_streams_equal_the_batch_in_any_order(rng):
     assert checks.relative_error(model.mahalanobis(X), expected) <= 1e-12
 
 
+def close_classes(rng, n, d, k=4, condition=1e4, offset=0.0):
+    """Classes a standard deviation apart whose covariance has this condition, in axes that are no features."""
+    mixing = np.logspace(0, -np.log10(condition) / 2, d)[:, np.newaxis] * np.linalg.qr(rng.normal(size=(d, d)))[0]
+    centres = rng.normal(size=(k, d))
+    y = rng.integers(0, k, size=n)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return (centres[y] + rng.normal(size=(n, d))) @ mixing + offset, y
+
+
+def awkward_orders(X, y, rng):
+    """Orders whose first rows say little about the rest."""
+    distance = np.linalg.norm(X - X.mean(axis=0), axis=1)
+    return {
+        "as they come": np.arange(len(y)),
+        "sorted by class": np.argsort(y, kind="stable"),
+        "the last class first": np.argsort(-y, kind="stable"),
+        "the farthest rows first": np.argsort(-distance),
+        "the nearest rows first": np.argsort(distance),
+        "shuffled": rng.permutation(len(y)),
+    }
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+@pytest.mark.parametrize("d", [8, 24])
+def test_no_order_and_no_batch_costs_digits(rng, d, offset):
+    """At condition 1e4, where a sum around a far point loses four digits more than it must."""
+    X, y = close_classes(rng, 400, d, offset=offset)
+    batch = gm.GaussianClassifier().fit(X, y)
+    expected, scores = batch.mahalanobis(X), batch.decision_function(X)
+    if np.finfo(np.longdouble).eps < 1e-18:
+        assert checks.relative_error(expected, heads.long_distances(X, y)) <= 5e-13
+    for name, order in awkward_orders(X, y, rng).items():
+        for size in (1, 3, 50, 399):
+            model = gm.GaussianClassifier()
+            for begin in range(0, len(y), size):
+                rows = order[begin : begin + size]
+                model.partial_fit(X[rows], y[rows])
+            where = f"{name}, {size} at a time"
+            assert checks.relative_error(model.mahalanobis(X), expected) <= 1e-12, where
+            assert checks.relative_error(model.decision_function(X), scores) <= 1e-12, where
+    # Merged one by one, from single rows on.
+    order = awkward_orders(X, y, rng)["the farthest rows first"][:60]
+    merged, whole = gm.GaussianClassifier(), gm.GaussianClassifier().fit(X[order], y[order])
+    for row in order:
+        merged.merge(gm.GaussianClassifier().fit(X[[row]], y[[row]]))
+    assert checks.relative_error(merged.mahalanobis(X), whole.mahalanobis(X)) <= 1e-12
+    # What is taken out again leaves no digits behind: rows a hundred deviations away, before and after.
+    far, labels = close_classes(rng, 50, d, offset=offset + 100.0)
+    model = gm.GaussianClassifier().partial_fit(far, labels).partial_fit(X, y).forget(far, labels)
+    bound = 64 * EPS * np.linalg.cond(heads.pooled_covariance(X, y)) * 100.0**2 * len(far) / len(X)
+    assert checks.relative_error(model.mahalanobis(X), expected) <= bound
+
+
+def test_sums_around_a_far_point_do_cost_digits():
+    """Negative controls: one fixed point, the origin or the farthest row."""
+    for d, offset, point in ((8, 30.0, "origin"), (24, 30.0, "origin"), (8, 0.0, "row")):
+        rng = np.random.default_rng(0)
+        X, y = close_classes(rng, 400, d, offset=offset)
+        order = awkward_orders(X, y, rng)["the farthest rows first"]
+        X, y = X[order], y[order]
+        S, means = heads.pooled_of_sums(X, y, X[0] if point == "row" else 0.0)
+        found = heads.mahalanobis(X, means, S)
+        expected = gm.GaussianClassifier().fit(X, y).mahalanobis(X)
+        assert checks.relative_error(found, expected) > 1e-12, (d, offset, point)
+
+
 def test_update_by_class_counts_is_exact_and_the_common_one_is_not(rng):
     """The row-by-row update with class counts is the pooled scatter; with the count of all rows it is 1 % off."""
     X, y = blobs(rng, n=3000, d=6, k=5)

@@ -154,6 +154,35 @@ def test_estimators_choose_by_gcv(rng):
     assert 1e-13 * unit < default.ridge_ < 1e7 * unit
 
 
+@pytest.mark.parametrize("rule", ["gcv", "holdout", "loo"])
+def test_the_default_grid_of_tiny_features(rng, rule):
+    """The grid follows the features as far down as their squares are numbers, and says so below."""
+    X = rng.normal(size=(60, 4))
+    y = np.arange(60) % 3
+    plain = gm.AnalyticClassifier(ridge=rule).fit(X, y)
+    tiny = gm.AnalyticClassifier(ridge=rule).fit(X * 2.0**-480, y)
+    assert tiny.ridge_ == pytest.approx(plain.ridge_ * 2.0**-960, rel=1e-12)
+    np.testing.assert_allclose(tiny.decision_function(X * 2.0**-480), plain.decision_function(X), rtol=1e-9, atol=1e-12)
+    for size in (1e-158, 1e-160):
+        with pytest.raises(ValueError, match="features are so small that their squares underflow.*multiply X"):
+            gm.AnalyticClassifier(ridge=rule).fit(X * size, y).predict(X)
+    constant = gm.AnalyticClassifier(ridge="gcv").fit(np.ones((60, 4)), y)
+    assert constant.ridge_ > 0
+
+
+def test_no_ridge_and_tiny_features(rng):
+    X = rng.normal(size=(60, 4))
+    y = np.arange(60) % 3
+    plain = gm.AnalyticClassifier(ridge=0.0).fit(X, y).decision_function(X)
+    tiny = gm.AnalyticClassifier(ridge=0.0).fit(X * 1e-150, y)
+    np.testing.assert_allclose(tiny.decision_function(X * 1e-150), plain, rtol=1e-9)
+    for size in (1e-157, 1e-158, 1e-160, 1e-200):
+        with pytest.raises(np.linalg.LinAlgError, match="rank"):
+            gm.AnalyticClassifier(ridge=0.0).fit(X * size, y).predict(X)
+        with pytest.raises(np.linalg.LinAlgError, match="rank"):
+            gm.ridge_solve(X * size, y, ridge=0.0)
+
+
 @pytest.mark.parametrize(
     "ridges, message",
     [

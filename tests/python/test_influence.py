@@ -224,6 +224,41 @@ def test_bad_input(rng, other_kinds):
             gm.RidgeInfluence(other().fit(X, labels))
 
 
+@pytest.mark.parametrize("by", ["sample_weight", "class_weight"])
+def test_a_class_without_weight(rng, by):
+    """Rows of weight 0 are not in the model, so a class of such rows alone is no class of it."""
+    X, _, queries = problem(rng, n=120)
+    y = rng.integers(0, 3, size=120)
+    weight = np.where(y == 2, 0.0, 1.0) if by == "sample_weight" else None
+    model = gm.AnalyticClassifier(class_weight=None if by == "sample_weight" else {2: 0.0}).fit(X, y, weight)
+    assert model.classes_.tolist() == [0, 1]
+    of, like = gm.RidgeInfluence(model), gm.RidgeInfluence(gm.AnalyticClassifier().fit(X[y < 2], y[y < 2]))
+    part = (lambda rows: None) if weight is None else lambda rows: weight[rows]
+    some, seen = np.arange(40), np.flatnonzero(y[:40] < 2)
+    found = of.scores_without(queries, X[some], y[some], part(some))
+    np.testing.assert_allclose(found, like.scores_without(queries, X[seen], y[seen]), rtol=0, atol=1e-12)
+    assert np.array_equal(
+        of.predict_without(queries, X[some], y[some], part(some)), like.predict_without(queries, X[seen], y[seen])
+    )
+    order = rng.permutation(120)
+    held = of.leave_group_out(X[order], y[order], y[order], part(order))
+    expected = like.leave_group_out(X[y < 2], y[y < 2], y[y < 2])
+    residuals = np.empty_like(held.residuals)
+    residuals[order] = held.residuals
+    np.testing.assert_allclose(residuals[y < 2], expected.residuals, rtol=0, atol=1e-12)
+    nothing = np.flatnonzero(y == 2)
+    scores = of.scores_without(X, X[nothing], y[nothing], part(nothing))
+    np.testing.assert_allclose(residuals[y == 2], -scores[y == 2], rtol=0, atol=1e-12)  # their target is zero
+    assert held.groups.tolist() == [0, 1, 2]
+    effect = of.group_effect(queries, X, y, y, weight)
+    assert np.abs(effect[2]).max() == 0 and np.abs(effect[:2]).min() > 0
+    harmful = of.harmful_rows(queries, np.zeros(40, dtype=int), X, y, sample_weight=weight)
+    assert (y[harmful.rows] < 2).all()
+    # With weight they are strangers still.
+    with pytest.raises(ValueError, match=r"labels that the model has not: \[3\]"):
+        of.predict_without(queries, X[:4], np.full(4, 3))
+
+
 def test_what_the_model_learns_later_is_not_seen(rng):
     X, Y, _ = problem(rng)
     model = gm.AnalyticRegressor().fit(X[:200], Y[:200])

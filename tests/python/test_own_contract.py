@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from test_estimator_contract import ESTIMATORS  # noqa: E402
 
-OURS = ("DeepKernel", "FrechetPredictor", "InfiniteWidthEnsemble", "QuantileAggregator", "SoftmaxRegression")
+OURS = ("DeepKernel", "FrechetPredictor", "QuantileAggregator", "SoftmaxRegression")
 
 
 def holed(array):

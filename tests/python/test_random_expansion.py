@@ -584,6 +584,53 @@ def test_truncated_learns_new_classes_in_files_and_streams(rng):
         gm.TruncatedRidgeClassifier().predict(X)
 
 
+@pytest.mark.parametrize("size", [1e-100, 1e-155, 1e-160, 1e-200, 1e-300])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_truncated_takes_tiny_features(rng, size, fit_intercept):
+    """Their squares underflow: the answer is that of ordinary features all the same."""
+    X, y = low_rank(rng, d=12)
+    plain = gm.TruncatedRidgeClassifier(rank=12, fit_intercept=fit_intercept).fit(X, y)
+    model = gm.TruncatedRidgeClassifier(rank=12, fit_intercept=fit_intercept)
+    for rows in np.array_split(np.argsort(y, kind="stable"), 9):
+        model.partial_fit(X[rows] * size, y[rows])
+    assert model.rank_ == 12
+    assert relative_error(model.decision_function(X * size), plain.decision_function(X)) < 1e-9
+    np.testing.assert_allclose(model.singular_values_, plain.singular_values_ * size, rtol=1e-9)
+    again = checks.reloaded(model, "file", gm.load)
+    assert np.array_equal(again.decision_function(X * size), model.decision_function(X * size))
+    # A ridge of ordinary size leaves nothing of them.
+    ridged = gm.TruncatedRidgeClassifier(rank=12, ridge=1.0, fit_intercept=fit_intercept).fit(X * size, y)
+    np.testing.assert_allclose(
+        ridged.decision_function(X * size), np.broadcast_to(ridged.intercept_, (600, 6)), atol=1e-90
+    )
+
+
+def test_truncated_tiny_features_before_ordinary_ones(rng):
+    X, y = low_rank(rng, d=12)
+    first = X[:100] * 1e-200
+    model = gm.TruncatedRidgeClassifier(rank=12).partial_fit(first, y[:100]).partial_fit(X[100:], y[100:])
+    whole = gm.TruncatedRidgeClassifier(rank=12).fit(np.vstack([first, X[100:]]), y)
+    assert relative_error(model.decision_function(X), whole.decision_function(X)) < 1e-9
+    zeros = np.zeros((100, 12))
+    like = gm.TruncatedRidgeClassifier(rank=12).partial_fit(zeros, y[:100]).partial_fit(X[100:], y[100:])
+    assert relative_error(model.decision_function(X), like.decision_function(X)) < 1e-9
+    assert like.rank_ == 12 and np.isfinite(like.coef_).all()
+    # Ordinary rows do not move by what comes behind them, and huge ones still overflow.
+    assert np.isfinite(model.partial_fit(first, y[:100]).coef_).all()
+    with pytest.raises(ValueError, match="overflow"):
+        model.partial_fit(X[:5] * 1e160, y[:5])
+    # Constant features have no direction, whatever their size.
+    flat = gm.TruncatedRidgeClassifier(rank=12).fit(np.full((30, 3), 1e-200), np.arange(30) % 2)
+    assert flat.rank_ == 0 and np.array_equal(flat.coef_, np.zeros((1, 3)))
+
+
+def test_truncated_weights_that_overflow_are_an_error(rng):
+    X, y = low_rank(rng, d=12)
+    model = gm.TruncatedRidgeClassifier(rank=12).fit(X * 1e-310, y)
+    with pytest.raises(np.linalg.LinAlgError, match="rank 12 of 12"):
+        model.predict(X)
+
+
 def test_truncated_files_that_lie(rng, tmp_path):
     X, y = low_rank(rng)
     path = tmp_path / "model"
@@ -595,6 +642,12 @@ def test_truncated_files_that_lie(rng, tmp_path):
         path.write_bytes(wrong)
         with pytest.raises(gm.FormatError):
             gm.load(path)
+    gm.TruncatedRidgeClassifier(rank=10).fit(X * 1e-160, y).save(path)
+    tiny = path.read_bytes()
+    assert tiny.count(b'unit\\":320') == 1
+    path.write_bytes(tiny.replace(b'unit\\":320', b'unit\\":961'))
+    with pytest.raises(gm.FormatError, match="unit"):
+        gm.load(path)
     model, config = gm._core.load_truncated_bytes(data, "cpu", 0)
     config = json.loads(config)
     for names in (5, "x", ["a"], [1] * X.shape[1]):

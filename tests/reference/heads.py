@@ -32,6 +32,46 @@ def discriminant(X, means, S, priors):
     return X @ coef.T - 0.5 * np.sum(coef * means, axis=1) + np.log(priors)
 
 
+def pooled_of_sums(X, y, point):
+    """The pooled covariance from sums of (x - point)(x - point)' that rows enter one by one, and the means.
+
+    Any point gives the same covariance but for rounding: what the sums hold beyond what varies is rounded away.
+    """
+    d = X.shape[1]
+    G, s, labels = np.zeros((d, d)), {}, np.unique(y)
+    for x, c in zip(X - point, y, strict=True):
+        G += np.outer(x, x)
+        s[c] = s.get(c, 0) + x
+    counts = np.bincount(np.searchsorted(labels, y))
+    total = sum(s.values())
+    offsets = np.array([s[c] for c in labels]) / counts[:, np.newaxis] - total / len(y)
+    S = G - np.outer(total, total) / len(y) - (offsets * counts[:, np.newaxis]).T @ offsets
+    return S / len(y), offsets + total / len(y) + point
+
+
+def long_distances(X, y):
+    """`mahalanobis` of the rows to the means of their classes, all of it in extended precision."""
+    X = X.astype(np.longdouble)
+    labels = np.unique(y)
+    means = np.array([X[y == c].mean(axis=0) for c in labels])
+    Z = X - means[np.searchsorted(labels, y)]
+    S = Z.T @ Z / len(X)
+    L = np.zeros_like(S)
+    for j in range(len(S)):
+        L[j, j] = np.sqrt(S[j, j] - L[j, :j] @ L[j, :j])
+        for i in range(j + 1, len(S)):
+            L[i, j] = (S[i, j] - L[i, :j] @ L[j, :j]) / L[j, j]
+
+    def whitened(rows):
+        out = (rows - means.mean(axis=0)).T.copy()
+        for i in range(len(L)):
+            out[i] = (out[i] - L[i, :i] @ out[:i]) / L[i, i]
+        return out.T
+
+    between = whitened(X)[:, np.newaxis] - whitened(means)
+    return (between**2).sum(axis=2)
+
+
 def streamed_scatter(X, y, by_class=True):
     """Scatter within classes, updated row by row with the means as they were before the row.
 

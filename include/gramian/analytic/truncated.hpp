@@ -49,13 +49,14 @@ class GRAMIAN_EXPORT TruncatedRidgeClassifier {
   const TruncatedConfig& config() const;
   const FeatureMapPtr& map() const;
   const Exec& exec() const;
-  std::size_t bytes() const;             // of the state
-  std::int64_t rank() const;             // directions in use
-  std::vector<double> energies() const;  // squared singular values of the (centred) rows, falling
-  void basis(MatrixView<double> out) const;  // rank x d, host: the directions, in the order of the energies
-  double dropped_energy() const;             // sum of the squared singular values dropped so far
+  std::size_t bytes() const;  // of the state
+  std::int64_t rank() const;  // directions in use
+  std::vector<double> singular_values() const;  // of the (centred) rows, falling
+  void basis(MatrixView<double> out) const;     // rank x d, host: the directions, in the order of the singular values
+  double dropped_energy() const;                // sum of the squared singular values dropped so far
 
-  // Weights (C x d) and intercepts (C), host, solved once per change. Error{not_fitted} before the first row.
+  // Weights (C x d) and intercepts (C), host, solved once per change. Error{not_fitted} before the first row,
+  // Error{not_positive_definite} where weights without a ridge overflow, since the features are too small.
   const std::vector<double>& coef() const;
   const std::vector<double>& intercept() const;
   // out: rows x classes, host.

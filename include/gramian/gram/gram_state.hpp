@@ -4,10 +4,10 @@
 //   n, sum w, s = sum w x, t = sum w y, G = sum w x x', Q = sum w y x' (one row per output), sum w y^2, rows per class.
 // It never holds rows, an inverse or a factor. Its size does not depend on the rows seen.
 //
-// The shift is the mean of the first block of the first rows added; it is recorded, and any constant would give the
-// same answers but for rounding: sums around a point near the data lose no digits to a large mean. Removing rows moves
-// the shift to the mean of the rows that are left, so nothing of removed rows stays behind in it. A state without
-// intercept has no shift.
+// The shift begins as the mean of the first block of the first rows added; it is recorded, and any constant would give
+// the same answers but for rounding: sums around a point near the data lose no digits to a large mean. Where the first
+// rows turn out to be unlike the rest (one row, one class), the shift moves to the mean of all; so it does when rows are
+// removed, of which nothing stays behind in it. A state without intercept has no shift.
 #pragma once
 
 #include <cstdint>
@@ -105,7 +105,8 @@ class GRAMIAN_EXPORT GramState {
   void add_moved(const GramState& rows, std::int64_t output, double factor = 1.0, const double* by = nullptr);
 
   // Of a state of class codes: what a Gaussian of each class with one covariance for all is made of.
-  // weight[c] and row c of offset (n_outputs x d, host): the weight of class c, its mean less the mean of all rows.
+  // weight[c] and row c of offset (n_outputs x d, host): the weight of class c, its mean less the mean of all rows as
+  // feature_moments gives it, so that a large mean which no double can hold costs the offsets nothing.
   void class_moments(std::vector<double>& weight, MatrixView<double> offset) const;
   // A state of weight 1, without outputs, with the mean of all rows and, around it, (1 - shrinkage) times the pooled
   // covariance sum_c sum_i w_i (x_i - mean_c)(x_i - mean_c)' / n. d^2 C flops.

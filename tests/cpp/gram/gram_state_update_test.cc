@@ -317,4 +317,32 @@ TEST(GramState, FeaturesWhoseSquaresOverflowAreRefused) {
   expect_overflow(data, DType::f32, x, data.y);
 }
 
+// The shift moves along, which must change nothing that the state says.
+TEST(GramState, RowsThatDriftOneByOne) {
+  Data data(300, 7, 3, 17);
+  for (std::int64_t r = 0; r < 300; ++r) {
+    for (std::int64_t j = 0; j < 7; ++j) data.x[static_cast<std::size_t>(r * 7 + j)] += 0.1 * static_cast<double>(r);
+    for (std::int64_t k = 0; k < 3; ++k) data.y[static_cast<std::size_t>(r * 3 + k)] -= 0.1 * static_cast<double>(r);
+  }
+  for (const bool codes : {true, false}) {
+    for (const bool weighted : {true, false}) {
+      GramState state(cpu(), 7, 3), merged(cpu(), 7, 3);
+      for (std::int64_t r = 0; r < 300; ++r) {
+        add(state, data, r, 1, codes, weighted);
+        GramState one(cpu(), 7, 3);
+        add(one, data, r, 1, codes, weighted);
+        merged.merge(one);
+      }
+      const std::vector<double> expected = naive_ridge(data, range(0, 300), codes, weighted, true, 0.1);
+      for (const GramState* each : {&state, &merged}) {
+        expect_sums(*each, data, range(0, 300), codes, weighted, 1e-13);
+        EXPECT_LE(difference(weights_of(each->solve(with_ridge(0.1))), expected), 1e-10);
+      }
+      // All rows but one go, so that what is left is small beside what has been.
+      remove(state, data, 0, 299, codes, weighted);
+      expect_sums(state, data, range(299, 300), codes, weighted, 1e-11);
+    }
+  }
+}
+
 }  // namespace

@@ -1,0 +1,103 @@
+"""Every public function and class of the analytic family says where its method comes from."""
+
+import importlib
+import inspect
+import re
+
+import pytest
+
+import gramian as gm
+
+# Modules whose public names compute something that was published or stands in a textbook.
+FAMILY = (
+    "analytic",
+    "balance",
+    "broad",
+    "coded_classifier",
+    "codes",
+    "conformal",
+    "deep_kernel",
+    "dual_stream",
+    "features",
+    "federated",
+    "flow",
+    "frechet",
+    "gram",
+    "heads",
+    "influence",
+    "kernel_machine",
+    "leave_one_out",
+    "presets",
+    "quantiles",
+    "replay",
+    "risk",
+    "second_order",
+    "singular_kernel",
+    "softmax_regression",
+    "truncated",
+    "unlearning",
+    "width_ensemble",
+)
+# Records of what another name computed, which has the source.
+RECORDS = {
+    "BalancedMemory",
+    "EmbeddingMetric",
+    "FrechetClassifier",
+    "GcvCurve",
+    "GraphMetric",
+    "HarmfulRows",
+    "HeldOut",
+    "HoldoutCurve",
+    "KernelLimit",
+    "LooCurve",
+    "NestedCurve",
+    "RiskPoint",
+    "SoftBins",
+    "Solution",
+    "SolveReport",
+    "TargetCode",
+    "TreeMetric",
+    "WidthPlan",
+}
+# A title in quotation marks, which begins with a capital letter, or a textbook.
+SOURCE = re.compile(r"\b(?:Source|Reference)s?:\s.*?(?:\"[A-Z][^\"]{7,}\"|textbook)", re.DOTALL)
+
+
+def public_names():
+    """(name, object) of what is public at the top and in the public modules, and at home in the family."""
+    homes = {f"gramian.{name}" for name in FAMILY}
+    found = {}
+    for module in (gm, gm.codes, gm.federated, gm.presets, gm.second_order):
+        listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+        for name in listed:
+            one = getattr(module, name)
+            if (inspect.isclass(one) or inspect.isfunction(one)) and one.__module__ in homes:
+                found[f"{one.__module__}.{name}"] = one
+    return sorted(found.items())
+
+
+@pytest.mark.parametrize("name, one", public_names(), ids=[name for name, _ in public_names()])
+def test_names_its_source(name, one):
+    if one.__name__ not in RECORDS:
+        assert SOURCE.search(inspect.getdoc(one) or ""), f"{name} names no source"
+
+
+def test_the_list_is_of_this_family():
+    for name in FAMILY:
+        assert importlib.import_module(f"gramian.{name}")
+    assert len(public_names()) > 60
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ('Notes\n-----\nSource: "More is Better in Modern Machine Learning".', True),
+        ('References: "Equiangular Basis Vectors" (the idea).', True),
+        ("Source: textbook identity, the hat matrix.", True),
+        ('kind : {"nngp", "ntk"}, default="ntk"', False),
+        ('Source: see "ntk".', False),
+        ("Exact, as everyone knows.", False),
+    ],
+)
+def test_what_counts_as_one(text, found):
+    assert bool(SOURCE.search(text)) == found
