@@ -78,6 +78,12 @@ std::vector<PanelRun> runs_of(std::int64_t panels, std::int64_t edge) {
   return runs;
 }
 
+std::int64_t longest_of(const std::vector<PanelRun>& runs) {
+  std::int64_t longest = 1;
+  for (const PanelRun& run : runs) longest = std::max(longest, run.last - run.first);
+  return longest;
+}
+
 // dst += alpha X_i'X_run over `rows`, in double; float products go through a scratch tile 2048 rows at a time.
 template <class P>
 class RunProduct {
@@ -259,7 +265,7 @@ template <class P>
 struct GramUpdater<P>::Impl {
   Impl(const Exec& exec, const SymmetricMatrix<double>& g, std::int64_t rows)
       : runs(runs_of(g.panels(), g.panel_edge())),
-        run_elements(run_length(g.panels(), g.panel_edge()) * g.panel_edge() * g.panel_edge()),
+        run_elements(longest_of(runs) * g.panel_edge() * g.panel_edge()),
         product(exec, g.panel_edge(), run_elements) {
     const auto n_runs = static_cast<std::int64_t>(runs.size());
     const std::int64_t most = groups_of(exec, rows);
