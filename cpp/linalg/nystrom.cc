@@ -20,10 +20,11 @@ using ConstView = MatrixView<const double>;
 
 constexpr std::uint32_t kTestMatrix = 3, kProbes = 9;
 constexpr std::int64_t kFirstRank = 16;
-// Directions of a small Gram matrix below this share of the largest are rounding of its entries.
-constexpr double kDependent = 1e-10;
-// Negative curvature up to as many times the shift comes from the shift itself.
-constexpr double kShiftSlack = 10;
+// Directions of a small Gram matrix below this share of the largest are left out: rounding of the products counts as
+// many times more along them.
+constexpr double kDependent = 1e-2;
+// Negative curvature up to as many times the rounding of A, or of the products, is none.
+constexpr double kSlack = 10;
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 std::size_t at(std::int64_t k) {
@@ -248,7 +249,8 @@ class Builder {
     gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), ez.view(), 0.0, h.view());
     const double least =
         smallest_ritz_value(exec_, to_host(exec_, gram.view()), to_host(exec_, h.view()), 2 * r);
-    if (least < -kShiftSlack * out_.rounding) refuse(least);
+    const double of_products = out_.rounding * kEps / options_.unit;
+    if (least < -kSlack * (out_.rounding + of_products / kDependent)) refuse(least);
   }
 
   // Why it is enough, or nothing.

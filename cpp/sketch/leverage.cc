@@ -98,6 +98,8 @@ Plan plan(std::int64_t n, std::int64_t d, const LeverageOptions& options) {
   const auto rows_for = [wide](double e) { return std::ceil(wide * std::pow(kDistortion / e, 2)); };
   Plan out;
   out.rows = static_cast<std::int64_t>(rows_for(most));
+  out.columns = options.projection;
+  if (out.columns > 0) return out;
   double least = 2 * wide * wide * (rows_for(most) + tall);
   for (int i = 1; i < kGrid; ++i) {
     const double e = most * i / kGrid, rows = rows_for(e);
@@ -174,7 +176,8 @@ LeverageScores leverage_scores(const Exec& exec, const RowsView& a, const Levera
   GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, shape_mismatch, "A has no rows or no columns");
   GRAMIAN_REQUIRE(options.eps > 0 && options.eps < 1 && options.delta > 0 && options.delta < 1, invalid_argument,
                   "eps and delta must lie between 0 and 1");
-  GRAMIAN_REQUIRE(!(options.rtol >= 1), invalid_argument, "rtol must be below 1");
+  GRAMIAN_REQUIRE(!(options.rtol >= 1) && options.projection >= 0, invalid_argument,
+                  "rtol must be below 1, the columns of the projection at least 0");
   if (options.method != LeverageMethod::exact) {
     const Plan sizes = plan(a.rows, a.cols, options);
     // The sketch is factored as A would be: it pays where it is much smaller.

@@ -144,8 +144,8 @@ py::tuple ridge_solve(const py::object& k, const py::array_t<double, py::array::
   return py::make_tuple(out.array(), found);
 }
 
-py::dict leverage(const py::object& a, const std::string& method, double eps, double delta, double rtol,
-                  std::uint64_t seed, const std::string& device, int threads) {
+py::dict leverage(const py::object& a, const std::string& method, double eps, double delta,
+                  std::int64_t projection, double rtol, std::uint64_t seed, const std::string& device, int threads) {
   const RowsIn rows(a, "A");
   LeverageOptions options;
   options.method = method == "exact"      ? LeverageMethod::exact
@@ -153,6 +153,7 @@ py::dict leverage(const py::object& a, const std::string& method, double eps, do
                                           : LeverageMethod::automatic;
   options.eps = eps;
   options.delta = delta;
+  options.projection = projection;
   options.rtol = rtol;
   options.seed = seed;
   LeverageScores found;
@@ -275,7 +276,7 @@ void bind_low_rank(py::module_& module) {
              py::arg("options"), py::arg("max_iterations"), py::arg("rtol"), py::arg("atol"), py::arg("device"),
              py::arg("threads"));
   module.def("leverage_scores", &leverage, py::arg("A"), py::arg("method"), py::arg("eps"), py::arg("delta"),
-             py::arg("rtol"), py::arg("seed"), py::arg("device"), py::arg("threads"));
+             py::arg("projection"), py::arg("rtol"), py::arg("seed"), py::arg("device"), py::arg("threads"));
   bind_directions(module);
 }
 

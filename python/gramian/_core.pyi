@@ -134,7 +134,15 @@ def nystrom_pcg(
     threads: int,
 ) -> tuple[_Float64, dict[str, Any]]: ...
 def leverage_scores(
-    A: _Rows, method: str, eps: float, delta: float, rtol: float, seed: int, device: str, threads: int
+    A: _Rows,
+    method: str,
+    eps: float,
+    delta: float,
+    projection: int,
+    rtol: float,
+    seed: int,
+    device: str,
+    threads: int,
 ) -> dict[str, Any]: ...
 def lstsq(A: _Rows, b: _Rows, options: dict[str, Any], device: str, threads: int) -> dict[str, Any]: ...
 def lstsq_map(

@@ -600,7 +600,16 @@ class DCT(Sketch):
 
 
 def leverage_scores(
-    A, method="auto", *, eps=0.5, delta=0.01, rtol=None, random_state=0, device="cpu", n_jobs=None
+    A,
+    method="auto",
+    *,
+    eps=0.5,
+    delta=0.01,
+    n_projections=None,
+    rtol=None,
+    random_state=0,
+    device="cpu",
+    n_jobs=None,
 ):
     """Leverage scores of the rows of ``A``: squared lengths of the rows of an orthonormal basis of its columns.
 
@@ -617,6 +626,9 @@ def leverage_scores(
         Between 0 and 1.
     delta : float, default=0.01
         Chance that the projection misses `eps` in some row.
+    n_projections : int, default=None
+        Columns of the projection of "sketched". None: as `eps` and `delta` want, or no projection where it is no less
+        work. With c of them, a score is that of the sketch times a chi-square variable of c degrees over c.
     rtol : float, default=None
         Singular values (the columns scaled to equal length) up to ``rtol`` times the largest count as zero; None for 15
         eps max(1, sqrt(d / 64)).
@@ -657,6 +669,7 @@ def leverage_scores(
         method,
         float(eps),
         float(delta),
+        0 if n_projections is None else _validate.check_count(n_projections, "n_projections"),
         -1.0 if rtol is None else _validate.check_number(rtol, "rtol"),
         draw_seed(random_state),
         _validate.device_name(device),

@@ -97,7 +97,7 @@ def test_rounding_of_single_precision_is_not_indefinite():
     K = kernel(200, 3.0).astype("float32")
     assert np.linalg.eigvalsh(K.astype(float))[0] < 0
     found = gm.nystrom(K, 100)
-    assert np.linalg.norm(K - whole(found), 2) <= found.error <= 1e-3
+    assert np.linalg.norm(K - whole(found), 2) <= found.error <= 1e-4 * np.linalg.norm(K)
 
 
 def test_edges():
@@ -159,7 +159,7 @@ def test_ridge_solve(kind, mu):
 
 
 def test_condition_is_that_of_the_preconditioned_matrix():
-    n, mu = 200, 1e-4
+    n, mu = 200, 1e-3
     s = reference.spectrum("steep", n)
     K = psd(n, s)
     rank = int(2 * np.ceil(reference.effective_dimension(s, mu)) + 1)
