@@ -21,6 +21,8 @@ using sketching::TallMatrix;
 
 // Tags of the streams of one seed.
 constexpr std::uint32_t kTestMatrix = 8, kProbes = 9, kFreshLeft = 10, kFreshRight = 11;
+// The basis grows until this share of the tolerance is proven, which leaves the rest to triplets that can be dropped.
+constexpr double kShare = 0.8;
 // Lengths of one sum of products (linalg/tall.hpp) whose rounding does not average out.
 constexpr double kSumLength = 4096;
 constexpr int kNormSteps = 12;
@@ -104,13 +106,18 @@ class Engine {
     known_ = !std::isnan(squares_);
   }
 
-  // The first block, and the probes with it in one reading.
+  // The first block is A' times a random one; the probes go with it through A in one reading.
   void start() {
     const std::int64_t r = options_.probes;
-    Array<T> test(exec_, d_, block_);
-    fill_random<T>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kTestMatrix), 1.0,
-                   test.view());
-    right_.extend(std::move(test), 0.0);
+    {
+      // Columns of about length one, so that what comes out is of the size of A.
+      Array<T> test(exec_, n_, block_), z(exec_, d_, block_);
+      fill_random<T>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kTestMatrix),
+                     1 / std::sqrt(static_cast<double>(n_)), test.view());
+      a_.adjoint(test.view(), z.view());
+      if (known_) set_rounding();
+      right_.extend(std::move(z), rounding_);
+    }
     probes_ = Array<T>(exec_, d_, r);
     fill_random<T>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kProbes), 1.0,
                    probes_.view());
@@ -123,13 +130,7 @@ class Engine {
     double mean = 0;
     for (const double square : column_sumsq<T>(exec_, rest_.view())) mean += square / static_cast<double>(r);
     if (!known_) squares_ = mean;
-    // |A|_F of the stored A: rounding of centred products goes by what is subtracted.
-    double subtracted = 0;
-    for (const double value : a_.mean()) subtracted += value * value;
-    const double rows = static_cast<double>(a_.turned() ? d_ : n_);
-    const double size = std::sqrt(squares_ + rows * subtracted * a_.alpha() * a_.alpha());
-    const double longest = std::max(static_cast<double>(d_), std::min(static_cast<double>(n_), kSumLength));
-    rounding_ = std::sqrt(longest) * static_cast<double>(std::numeric_limits<T>::epsilon()) * size;
+    set_rounding();
     if (!options_.krylov) {
       image_ = Array<T>(exec_, n_, r);
       axpby<T, T>(exec_, 1.0, rest_.view(), 0.0, image_.view());
@@ -137,6 +138,16 @@ class Engine {
     Array<T> y(exec_, n_, block_);
     axpby<T, T>(exec_, 1.0, image.view().block(0, 0, n_, block_), 0.0, y.view());
     take(std::move(y));
+  }
+
+  // By the size of the stored A: what is subtracted when it is centred rounds as well.
+  void set_rounding() {
+    double subtracted = 0;
+    for (const double value : a_.mean()) subtracted += value * value;
+    const double rows = static_cast<double>(a_.turned() ? d_ : n_);
+    const double size = std::sqrt(squares_ + rows * subtracted * a_.alpha() * a_.alpha());
+    const double longest = std::max(static_cast<double>(d_), std::min(static_cast<double>(n_), kSumLength));
+    rounding_ = std::sqrt(longest) * static_cast<double>(std::numeric_limits<T>::epsilon()) * size;
   }
 
   // y = A times the last block on the right: the residual of the probes, the basis on the left, the coefficients.
@@ -265,7 +276,7 @@ class Engine {
   // Is |E| proven to be within the tolerance? The bound without powers costs nothing; powers cost readings, so they are
   // asked when the tolerance is in reach, and after that each time the basis has grown by an eighth.
   bool within_tolerance() {
-    const double tol = tolerance();
+    const double tol = kShare * tolerance();
     rest_bound_ = std::min(probe_bound(0), frobenius_of_rest());
     if (rest_bound_ + rounding_ <= tol) return true;
     if (options_.certificate_powers == 0 || right_.size() == d_ || right_.size() < next_powers_) return false;

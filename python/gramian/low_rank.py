@@ -84,7 +84,7 @@ def randomized_svd(
     oversampling=10,
     block=32,
     center=False,
-    certificate_powers=1,
+    certificate_powers=None,
     n_probes=10,
     random_state=0,
     device="cpu",
@@ -106,7 +106,7 @@ def randomized_svd(
     method : {"krylov", "subspace"}, default="krylov"
         "krylov" keeps the blocks of all steps; "subspace" the last one alone, with less memory and more readings.
     power_iterations : int, default=None
-        Steps after the first block; each is a product with ``A'`` and one with ``A``. None: 2, or 4 for "subspace".
+        Steps after the first; each is a product with ``A'`` and one with ``A``. None: 2, or 4 for "subspace".
         Not used with a tolerance, which goes on until it is reached.
     oversampling : int, default=10
         Columns of a block beyond `rank`.
@@ -114,9 +114,10 @@ def randomized_svd(
         Columns of a block with a tolerance.
     center : bool, default=False
         Decompose ``A - A.mean(axis=0)``, which is never formed: principal components of sparse rows stay sparse.
-    certificate_powers : int, default=1
+    certificate_powers : int, default=None
         The error is bounded through this power of ``E'E``, at two readings for `n_probes` columns each. 0 saves them
-        and gives a bound that a slowly falling spectrum makes up to a hundred times larger.
+        and gives a bound that a slowly falling spectrum makes up to a hundred times larger. None: 1, or 3 with a
+        tolerance.
     n_probes : int, default=10
         Gaussian vectors that the certificate rests on. More of them make the bound sharper.
     random_state : int, RandomState, Generator or None, default=0
@@ -185,7 +186,9 @@ def randomized_svd(
         "krylov": method == "krylov",
         "centre": bool(center),
         "probes": min(_validate.check_count(n_probes, "n_probes"), 1000),
-        "certificate_powers": min(_validate.check_count(certificate_powers, "certificate_powers", low=0), 100),
+        "certificate_powers": (3 if adaptive else 1)
+        if certificate_powers is None
+        else min(_validate.check_count(certificate_powers, "certificate_powers", low=0), 100),
         "seed": draw_seed(random_state),
     }
     where = (_validate.device_name(device), thread_count(n_jobs))

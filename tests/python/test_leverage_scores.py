@@ -70,8 +70,8 @@ def test_sketched_within_eps(kind, eps):
 
 
 def test_projection_has_the_law_of_chi_square():
-    # With c columns a score is that of the sketch times chi-square with c degrees over c: of several rows and many seeds
-    # of the projection alone, at a sketch of so many rows that it is nearly exact.
+    # With c columns a score is that of the sketch times chi-square with c degrees over c, over many seeds of the
+    # projection, at a sketch of so many rows that it is nearly exact.
     A = np.random.default_rng(0).normal(size=(40000, 12))
     want = reference.leverage(A)
     draws = []

@@ -72,7 +72,8 @@ def test_certificate_covers_the_error_and_is_sharp():
         ratios.append(found.error / reference.spectral_error(A, *found))
     assert min(ratios) >= 1
     assert np.median(ratios) <= 4
-    plain = [gm.randomized_svd(A, 8, certificate_powers=p, random_state=1).error for p in (0, 1, 3)]
+    operator = scipy.sparse.linalg.aslinearoperator(reference.matrix(rng, 150, 100, "polynomial")[0])
+    plain = [gm.randomized_svd(operator, 8, certificate_powers=p, power_iterations=0).error for p in (0, 1, 3)]
     assert plain[0] > plain[1] > plain[2]
 
 
@@ -95,7 +96,7 @@ def test_tolerance(kind, dtype, rtol):
     assert found.converged and found.error <= rtol * found.s[0] * (1 + 1e-12)
     assert reference.spectral_error(A, *found) <= found.error
     best = int((s > rtol).sum())
-    assert best <= len(found.s) <= 1.3 * best + 16
+    assert best <= len(found.s) <= 1.8 * best + 16
     assert found.why in ("tolerance", "full")
 
 
@@ -287,7 +288,7 @@ def test_passes_are_counted():
     for q in (0, 1, 3):
         for p in (0, 1, 2):
             found = gm.randomized_svd(A, 5, power_iterations=q, certificate_powers=p)
-            assert found.passes == 2 * q + 1 + 2 * p
+            assert found.passes == 2 * q + 2 + 2 * p
             assert found.basis == min(15 * (q + 1), 100)
     assert gm.randomized_svd(A, 5, method="subspace").basis == 15
 

@@ -1,6 +1,6 @@
 // The leading singular triplets of a large matrix from a few readings, with a proven bound of what is left out.
 //
-// A random block of columns is carried back and forth between A and A', made orthonormal after each product
+// A random block of columns is carried back and forth between A' and A, made orthonormal after each product
 // ("Finding structure with randomness"), and all blocks are kept as one basis ("Randomized block Krylov methods for
 // stronger and faster approximate singular value decomposition"): q steps then do what more than twice as many do to
 // the last block alone.
@@ -28,7 +28,7 @@ struct SvdOptions {
   std::int64_t rank = 0;              // triplets; with a tolerance: at most as many, 0 for any number
   double tol = 0;                     // bound of |A - U S V'|_2 to reach; 0: none
   double rtol = 0;                    // the same in units of |A|_2 (the larger of the two counts)
-  int power_iterations = -1;          // steps after the first block; < 0: 2, or 4 without `krylov`
+  int power_iterations = -1;          // steps after A' and A of the first block; < 0: 2, or 4 without `krylov`
   std::int64_t oversampling = 10;     // columns of a block beyond the rank
   std::int64_t block = 32;            // columns of a block where a tolerance decides
   bool krylov = true;                 // keep all blocks
