@@ -23,9 +23,15 @@ def problem(n, d, decay, seed=0):
     rng = np.random.default_rng(seed)
     rank = min(n, d, 300)
     left = rng.standard_normal((n, rank), dtype=np.float32) * (np.arange(1, rank + 1) ** -decay).astype(np.float32)
-    A = left @ (rng.standard_normal((rank, d), dtype=np.float32) / np.float32(np.sqrt(d)))
-    A += np.float32(1e-3 / np.sqrt(d)) * rng.standard_normal((n, d), dtype=np.float32)
-    return A / np.float32(np.sqrt(n))
+    right = rng.standard_normal((rank, d), dtype=np.float32) / np.float32(np.sqrt(d))
+    A = np.empty((n, d), dtype=np.float32)
+    for begin in range(0, n, 8192):
+        rows = A[begin : begin + 8192]
+        rng.standard_normal(dtype=np.float32, out=rows)
+        rows *= np.float32(1e-3 / np.sqrt(d))
+        rows += left[begin : begin + 8192] @ right
+    A /= np.float32(np.sqrt(n))
+    return A
 
 
 def certified(A, U, s, Vt, probes=10, powers=1, seed=1):
