@@ -44,15 +44,15 @@ def test_equals_the_definition():
     K = psd(80, np.r_[np.linspace(3, 1, 12), np.zeros(68)])
     found = gm.nystrom(K, 12)
     np.testing.assert_allclose(whole(found), K, atol=1e-12)
-    assert found.error < 1e-10
+    # As many test vectors as the rank: rounding counts by the condition of a random square matrix, squared.
+    assert found.error < 1e-8
     more = gm.nystrom(K, 30)
     assert len(more.eigenvalues) == 12
     np.testing.assert_allclose(whole(more), K, atol=1e-11)
-    K = kernel(120)
+    # Omega spans the same as K^-1 U, so the definition with that span must give the same matrix.
+    K = psd(120, reference.spectrum("polynomial", 120))
     found = gm.nystrom(K, 10)
-    # Omega spans K^-1 U, so the definition with that span must give the same matrix.
-    np.testing.assert_allclose(reference.nystrom(K, np.linalg.solve(K + 1e-13 * np.eye(120), found.U)), whole(found),
-                               atol=1e-3)
+    np.testing.assert_allclose(reference.nystrom(K, np.linalg.solve(K, found.U)), whole(found), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind, rtol", [("steep", 1e-3), ("exponential", 1e-6), ("polynomial", 0.05), ("step", 0.01)])
