@@ -17,6 +17,9 @@ import numpy as np  # noqa: E402
 
 import gramian as gm  # noqa: E402
 
+# Two approximations that are both as good as can be differ by as much in a bound that rests on ten vectors.
+RESOLUTION = 1.005
+
 
 def problem(n, d, decay, seed=0):
     """float32 rows with singular values near i^-decay over a floor of noise."""
@@ -34,7 +37,7 @@ def problem(n, d, decay, seed=0):
     return A
 
 
-def certified(A, U, s, Vt, probes=10, powers=1, seed=1):
+def certified(A, U, s, Vt, probes=10, powers=2, seed=1):
     """The bound of gm.randomized_svd, for anybody's triplets: 10 sqrt(2 / pi) max |E (E'E)^p w|, to the root."""
     E_right = lambda x: A @ x - U @ (s[:, None] * (Vt @ x))  # noqa: E731
     E_left = lambda y: A.T @ y - Vt.T @ (s[:, None] * (U.T @ y))  # noqa: E731
@@ -80,7 +83,7 @@ def main():
         if steps is None:
             for steps in range(1, 8):
                 run_ours(steps)
-                if certified(A, *found["gramian"]) <= theirs * 1.0001:
+                if certified(A, *found["gramian"]) <= theirs * RESOLUTION:
                     break
         else:
             run_ours(steps)
