@@ -22,6 +22,8 @@ constexpr double kNothingNew = 1e-10;
 // Steps between residuals made from scratch: the recursion drifts by about eps a step.
 constexpr std::int64_t kAnchor = 50;
 constexpr int kMostEnds = 5;
+// A preconditioner that reaches down to this multiple of mu leaves little for the iteration to do.
+constexpr double kReach = 10;
 
 using View = MatrixView<double>;
 using ConstView = MatrixView<const double>;
@@ -289,82 +291,6 @@ BlockMap sparse_map(const Exec& exec, const RowsView& a) {
   };
 }
 
-NystromPreconditioner::NystromPreconditioner(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank,
-                                             double mu, std::uint64_t seed)
-    : exec_(exec), mu_(mu) {
-  GRAMIAN_REQUIRE(rank >= 1 && rank <= n, invalid_argument, "the rank must lie in 1 .. n");
-  GRAMIAN_REQUIRE(std::isfinite(mu) && mu >= 0, invalid_argument, "mu must be finite and not negative");
-  // Rows are vectors: an orthonormal test matrix by Cholesky, which Gaussian rows are conditioned well enough for.
-  Array<double> omega(exec, rank, n), y(exec, rank, n);
-  fill_random<double>(exec, Distribution::gaussian, RngStream(seed, RngFamily::gaussian, 3), 1.0, omega.view());
-  for (int pass = 0; pass < 2; ++pass) {
-    SymmetricMatrix<double> l(exec, rank);
-    outer_gram_update(exec, 1.0, omega.view(), l);
-    GRAMIAN_REQUIRE(cholesky(exec, l) == 0, internal, "the random test matrix has dependent rows");
-    cholesky_solve_half<double>(exec, Trans::no, l, omega.view());
-  }
-  a(omega.view(), y.view());
-  const double shift = kEps * std::sqrt(static_cast<double>(n)) * [&] {
-    Array<double> sums(exec, rank);
-    row_sumsq<double>(exec, y.view(), sums.data());
-    std::vector<double> host(static_cast<std::size_t>(rank));
-    download<double>(exec, sums.view(), {host.data(), 1, rank});
-    double total = 0;
-    for (const double value : host) total += value;
-    return std::sqrt(total);
-  }();
-  add(exec, shift, omega.view(), 1.0, y.view());
-  // Omega Y' = L L', B = L^-1 Y: B'B is the approximation, and its eigenpairs are those of the small B B'.
-  Array<double> core(exec, rank, rank);
-  gemm<double>(exec, Trans::no, Trans::yes, 1.0, omega.view(), y.view(), 0.0, core.view());
-  SymmetricMatrix<double> l(exec, rank);
-  std::vector<double> host(static_cast<std::size_t>(rank * rank)), lower;
-  download<double>(exec, core.view(), {host.data(), rank, rank});
-  for (std::int64_t i = 0; i < rank; ++i)
-    for (std::int64_t j = 0; j <= i; ++j)
-      lower.push_back((host[static_cast<std::size_t>(i * rank + j)] + host[static_cast<std::size_t>(j * rank + i)]) /
-                      2);
-  l.unpack(exec, lower.data());
-  GRAMIAN_REQUIRE(cholesky(exec, l) == 0, not_positive_definite,
-                  "A is not positive definite on a random subspace, so it has no Nystrom approximation");
-  cholesky_solve_half<double>(exec, Trans::no, l, y.view());
-  SymmetricMatrix<double> small(exec, rank);
-  outer_gram_update(exec, 1.0, y.view(), small);
-  std::vector<double> w;
-  Array<double> v;
-  symmetric_eigen(exec, small, w, v);
-  u_ = Array<double>(exec, rank, n);
-  gemm<double>(exec, Trans::no, Trans::no, 1.0, v.view(), y.view(), 0.0, u_.view());
-  // Eigenvalues at the level of rounding have no direction of their own: their rows are not used.
-  std::vector<double> unit, gain;
-  const double floor = 1e2 * kEps * static_cast<double>(n) * w.back();
-  double least = 0;
-  for (const double value : w)
-    if (value > floor && least == 0) least = std::max(value - shift, 0.0) + mu;
-  for (const double value : w) {
-    const double own = std::max(value - shift, 0.0) + mu;
-    unit.push_back(value > floor ? 1 / std::sqrt(value) : 0.0);
-    gain.push_back(value > floor && own > 0 ? least / own - 1 : 0.0);
-    eigenvalues_.push_back(std::max(value - shift, 0.0));
-  }
-  std::reverse(eigenvalues_.begin(), eigenvalues_.end());
-  scale_rows<double>(exec, unit, u_.view());
-  gains_ = Array<double>(exec, rank);
-  upload<double>(exec, {gain.data(), 1, rank}, gains_.view());
-}
-
-void NystromPreconditioner::apply(MatrixView<const double> in, MatrixView<double> out) const {
-  Array<double> t(exec_, in.rows, u_.rows());
-  gemm<double>(exec_, Trans::no, Trans::yes, 1.0, in, u_.view(), 0.0, t.view());
-  scale_columns<double>(exec_, gains_.data(), t.view());
-  add(exec_, 1.0, in, 0.0, out);
-  gemm<double>(exec_, Trans::no, Trans::no, 1.0, t.view(), u_.view(), 1.0, out);
-}
-
-bool NystromPreconditioner::worthwhile() const {
-  return eigenvalues_.back() + mu_ <= 0.1 * (eigenvalues_.front() + mu_);
-}
-
 FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<const double> b, MatrixView<double> x,
                              const BlockMap& precondition, const FlexibleCgOptions& options) {
   GRAMIAN_REQUIRE(x.rows == b.rows && x.cols == b.cols, shape_mismatch, "x and b differ in shape");
@@ -373,6 +299,37 @@ FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<con
   GRAMIAN_REQUIRE(options.rtol >= 0 && options.atol >= 0, invalid_argument, "tolerances must not be negative");
   GRAMIAN_REQUIRE(options.fallback_rank <= b.cols, invalid_argument, "the rank of the fallback must not exceed n");
   return Solver(exec, a, b, x, precondition, options).run();
+}
+
+NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<const double> b, MatrixView<double> x,
+                             double mu, const NystromOptions& nystrom_options, const FlexibleCgOptions& options) {
+  GRAMIAN_REQUIRE(std::isfinite(mu) && mu > 0, invalid_argument, "mu must be finite and above 0");
+  NystromOptions wanted = nystrom_options;
+  if (wanted.rank == 0) wanted.least = kReach * mu;
+  NystromFactor factor = nystrom(exec, a, b.cols, wanted);
+  NystromPcgReport out;
+  out.products = factor.products;
+  const bool empty = factor.rank() == 0;
+  const double top = empty ? 0.0 : factor.eigenvalues.front();
+  out.smallest = empty || factor.exhausted ? 0.0 : factor.eigenvalues.back();
+  const double error = factor.error;
+  const NystromPreconditioner by(exec, std::move(factor), mu);
+  out.preconditioned = !empty && by.worthwhile();
+  out.rank = out.preconditioned ? static_cast<std::int64_t>(by.eigenvalues().size()) : 0;
+  const double reach = out.preconditioned ? by.eigenvalues().back() : top;
+  out.condition = (reach + mu + error) / mu;
+  const BlockMap shifted = [&](ConstView in, View y) {
+    a(in, y);
+    add(exec, mu, in, 1.0, y);
+  };
+  const BlockMap precondition =
+      out.preconditioned ? BlockMap([&](ConstView in, View y) { by.apply(in, y); }) : BlockMap();
+  // The preconditioner is fixed and positive definite: there is nothing to watch.
+  FlexibleCgOptions steady = options;
+  steady.stall_window = 0;
+  out.cg = flexible_cg(exec, shifted, b, x, precondition, steady);
+  out.products += out.cg.products;
+  return out;
 }
 
 }  // namespace gramian

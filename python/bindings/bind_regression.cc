@@ -7,6 +7,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/regression/linf_lstsq.hpp"
 #include "gramian/regression/lstsq.hpp"
+#include "vector_callback.hpp"
 
 namespace gramian::python {
 namespace {
@@ -64,22 +65,6 @@ py::dict solve(const py::object& a, const py::object& b, const py::dict& given, 
   LstsqResult result;
   without_gil([&] { result = lstsq(make_exec(device, threads), rows.view(), right.view(), options); });
   return result_out(result, rows.view().cols, right.view().cols);
-}
-
-// A Python function of a float64 matrix as one half of a linear map.
-std::function<void(MatrixView<const double>, MatrixView<double>)> products_of(const py::function& function,
-                                                                              const char* name) {
-  return [&function, name](MatrixView<const double> x, MatrixView<double> out) {
-    const py::gil_scoped_acquire hold;
-    // A copy: the function may keep what it is given.
-    const MatrixOut<double> argument(x.rows, x.cols);
-    for (std::int64_t r = 0; r < x.rows; ++r) std::copy_n(x.row(r), x.cols, argument.view().row(r));
-    const py::array_t<double, py::array::c_style | py::array::forcecast> values(function(argument.array()));
-    GRAMIAN_REQUIRE(values.ndim() == 2 && values.shape(0) == out.rows && values.shape(1) == out.cols, shape_mismatch,
-                    std::string(name) + " must give an array of shape (" + std::to_string(out.rows) + ", " +
-                        std::to_string(out.cols) + ")");
-    for (std::int64_t r = 0; r < out.rows; ++r) std::copy_n(values.data(r, 0), out.cols, out.row(r));
-  };
 }
 
 py::dict solve_map(std::int64_t n, std::int64_t d, const py::function& apply, const py::function& adjoint,

@@ -27,6 +27,7 @@ void bind_flow(py::module_& module);
 void bind_gram(py::module_& module);
 void bind_iterate(py::module_& module);
 void bind_kernels(py::module_& module);
+void bind_low_rank(py::module_& module);
 void bind_regression(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_sketch(py::module_& module);

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_flow(module);
   gramian::python::bind_iterate(module);
   gramian::python::bind_kernels(module);
+  gramian::python::bind_low_rank(module);
   gramian::python::bind_r_factor(module);
   gramian::python::bind_regression(module);
   gramian::python::bind_risk(module);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "array_out.hpp"
 #include "bindings.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/core/view.hpp"
@@ -67,5 +69,21 @@ class VectorCallback {
   bool flat_;
   const char* name_;
 };
+
+// A Python function of a float64 matrix as one half of a linear map.
+inline std::function<void(MatrixView<const double>, MatrixView<double>)> products_of(const py::function& function,
+                                                                                     const char* name) {
+  return [&function, name](MatrixView<const double> x, MatrixView<double> out) {
+    const py::gil_scoped_acquire hold;
+    // A copy: the function may keep what it is given.
+    const MatrixOut<double> argument(x.rows, x.cols);
+    for (std::int64_t r = 0; r < x.rows; ++r) std::copy_n(x.row(r), x.cols, argument.view().row(r));
+    const py::array_t<double, py::array::c_style | py::array::forcecast> values(function(argument.array()));
+    GRAMIAN_REQUIRE(values.ndim() == 2 && values.shape(0) == out.rows && values.shape(1) == out.cols, shape_mismatch,
+                    std::string(name) + " must give an array of shape (" + std::to_string(out.rows) + ", " +
+                        std::to_string(out.cols) + ")");
+    for (std::int64_t r = 0; r < out.rows; ++r) std::copy_n(values.data(r, 0), out.cols, out.row(r));
+  };
+}
 
 }  // namespace gramian::python

@@ -38,6 +38,15 @@ if TYPE_CHECKING:
         permutation_threshold,
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
+    from .low_rank import (
+        FrequentDirections,
+        NystromPcgResult,
+        NystromResult,
+        SvdResult,
+        nystrom,
+        nystrom_pcg,
+        randomized_svd,
+    )
     from .quantiles import QuantileAggregator, pinball_loss
     from .r_factor import RFactor, TriangularSolution
     from .regression import LinfResult, LstsqPlan, LstsqResult, LstsqSpeeds, linf_lstsq, linf_rows, lstsq, lstsq_plan
@@ -75,6 +84,15 @@ _HOMES = {
         "permutation_threshold",
     ),
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
+    "low_rank": (
+        "FrequentDirections",
+        "NystromPcgResult",
+        "NystromResult",
+        "SvdResult",
+        "nystrom",
+        "nystrom_pcg",
+        "randomized_svd",
+    ),
     "presets": ("presets",),
     "quantiles": ("QuantileAggregator", "pinball_loss"),
     "r_factor": ("RFactor", "TriangularSolution"),
@@ -132,6 +150,7 @@ __all__ = [
     "FlexibleCgResult",
     "FormatError",
     "FrechetPredictor",
+    "FrequentDirections",
     "FusedFeatures",
     "GaussianClassifier",
     "GcvCurve",
@@ -152,6 +171,8 @@ __all__ = [
     "MFAC",
     "MKOR",
     "NestedCurve",
+    "NystromPcgResult",
+    "NystromResult",
     "QuantileAggregator",
     "RBFFeatures",
     "RFactor",
@@ -163,6 +184,7 @@ __all__ = [
     "SoftmaxRegression",
     "Solution",
     "SolveReport",
+    "SvdResult",
     "TranslatedClassifier",
     "TriangularSolution",
     "TruncatedRidgeClassifier",
@@ -193,10 +215,13 @@ __all__ = [
     "lstsq",
     "lstsq_plan",
     "nested_curve",
+    "nystrom",
+    "nystrom_pcg",
     "permutation_threshold",
     "pinball_loss",
     "plan_width",
     "presets",
+    "randomized_svd",
     "ridge_solve",
     "second_order",
     "set_num_threads",

@@ -27,7 +27,7 @@ import tempfile
 import numpy as np
 
 from . import _core, _validate
-from .base import thread_count
+from .base import draw_seed, thread_count
 
 __all__ = [
     "CountSketch",
@@ -597,6 +597,85 @@ class DCT(Sketch):
     def __init__(self, n_out, n_in, *, columns=None, seed=0, device="cpu", n_jobs=None):
         columns = [] if columns is None else _whole(columns, "columns")
         super().__init__(n_out, n_in, seed=seed, device=device, n_jobs=n_jobs, columns=columns)
+
+
+def leverage_scores(
+    A,
+    method="auto",
+    *,
+    eps=0.5,
+    delta=0.01,
+    n_projections=None,
+    rtol=None,
+    random_state=0,
+    device="cpu",
+    n_jobs=None,
+):
+    """Leverage scores of the rows of ``A``: squared lengths of the rows of an orthonormal basis of its columns.
+
+    They are the probabilities (up to a factor) with which `RowSampling` should draw rows.
+
+    Parameters
+    ----------
+    A : array-like or CSR matrix of shape (n, d)
+    method : {"auto", "exact", "sketched"}, default="auto"
+        "exact": a thin QR, accurate to rounding whatever the condition. "sketched": R of a sketch, and where d is large
+        a random projection of the rows; every score within the relative error `eps`. "auto": "sketched" where the
+        sketch has at most a quarter of the rows.
+    eps : float, default=0.5
+        Between 0 and 1.
+    delta : float, default=0.01
+        Chance that the projection misses `eps` in some row.
+    n_projections : int, default=None
+        Columns of the projection of "sketched". None: as `eps` and `delta` want, or no projection where it is no less
+        work. With c of them, a score is that of the sketch times a chi-square variable of c degrees over c.
+    rtol : float, default=None
+        Singular values (the columns scaled to equal length) up to ``rtol`` times the largest count as zero; None for 15
+        eps max(1, sqrt(d / 64)).
+    random_state : int, RandomState, Generator or None, default=0
+    device : str, default="cpu"
+    n_jobs : int, default=None
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        At least 0; the sum is the rank of ``A`` (nearly, if sketched). A zero row has the score 0.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity (names the row); a parameter out of range.
+
+    Notes
+    -----
+    "exact" takes 6 n d^2 flops and a float64 copy of ``A``; "sketched" 2 n d min(d, c) with c about 20 log(n) / eps^2
+    and two readings. Source: "Fast approximation of matrix coherence and statistical leverage".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian import sketch
+    >>> A = np.vstack([np.eye(3), np.zeros((2, 3))])
+    >>> sketch.leverage_scores(A, "exact").round(3)
+    array([1., 1., 1., 0., 0.])
+    """
+    if method not in ("auto", "exact", "sketched"):
+        raise ValueError(f"method must be 'auto', 'exact' or 'sketched', got {method!r}")
+    for value, name in ((eps, "eps"), (delta, "delta")):
+        if not 0 < _validate.check_number(value, name) < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+    out = _core.leverage_scores(
+        _validate.check_rows(A, "leverage_scores", name="A"),
+        method,
+        float(eps),
+        float(delta),
+        0 if n_projections is None else _validate.check_count(n_projections, "n_projections"),
+        -1.0 if rtol is None else _validate.check_number(rtol, "rtol"),
+        draw_seed(random_state),
+        _validate.device_name(device),
+        thread_count(n_jobs),
+    )
+    return out["scores"]
 
 
 _FAMILIES = {

@@ -3,44 +3,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "gramian/core/array.hpp"
 #include "gramian/core/exec.hpp"
 #include "gramian/core/export.hpp"
-#include "gramian/core/rows_view.hpp"
 #include "gramian/core/view.hpp"
+#include "gramian/linalg/block_map.hpp"
+#include "gramian/linalg/nystrom.hpp"
 
 namespace gramian {
-
-// out = f(in) for k vectors of length n, one a row, in the memory of the device; out is not read.
-using BlockMap = std::function<void(MatrixView<const double> in, MatrixView<double> out)>;
-
-// Products with a symmetric matrix: dense (n x n, device) or CSR (host). The matrix must outlive the map.
-GRAMIAN_EXPORT BlockMap dense_map(const Exec& exec, MatrixView<const double> a);
-GRAMIAN_EXPORT BlockMap sparse_map(const Exec& exec, const RowsView& a);
-
-// P^-1 = I + U' diag((lambda_l + mu) / (lambda + mu) - 1) U with the leading eigenpairs of a randomized Nystrom
-// approximation of A: a preconditioner for A + mu I ("Randomized Nystrom Preconditioning"). Takes `rank` products with
-// A and 4 n rank^2 flops; n rank values.
-class GRAMIAN_EXPORT NystromPreconditioner {
- public:
-  NystromPreconditioner(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank, double mu,
-                        std::uint64_t seed);
-  void apply(MatrixView<const double> in, MatrixView<double> out) const;
-  const std::vector<double>& eigenvalues() const { return eigenvalues_; }  // descending
-  // Whether the approximation reaches down far enough to help: (lambda_l + mu) <= (lambda_1 + mu) / 10. Of a flat
-  // spectrum it takes too few directions away.
-  bool worthwhile() const;
-
- private:
-  Exec exec_;
-  double mu_;
-  std::vector<double> eigenvalues_;
-  Array<double> u_, gains_;  // rank x n rows; rank
-};
 
 struct FlexibleCgOptions {
   std::int64_t directions = 2;      // earlier directions that a new one is made conjugate to; 0: all since the restart
@@ -74,6 +46,23 @@ struct FlexibleCgReport {
 // Error{not_positive_definite} where a direction of negative curvature shows up.
 GRAMIAN_EXPORT FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<const double> b,
                                             MatrixView<double> x, const BlockMap& precondition,
+                                            const FlexibleCgOptions& options);
+
+// How a ridge system was solved.
+struct NystromPcgReport {
+  FlexibleCgReport cg;
+  std::int64_t rank = 0;        // of the preconditioner; 0: none
+  bool preconditioned = false;  // false: the spectrum is too flat for it, and residuals alone were used
+  double smallest = 0;          // eigenvalue that the preconditioner reaches down to
+  double condition = 0;         // of the preconditioned system is at most this, with probability 1 - kProbeFailure
+  std::int64_t products = 0;    // vectors that A was applied to, those for the preconditioner counted
+};
+
+// (A + mu I) x = b for psd A and mu > 0, k right-hand sides as in flexible_cg, preconditioned by a Nystrom
+// approximation ("Randomized Nystrom Preconditioning"). nystrom.rank = 0: doubled until the smallest eigenvalue is
+// below 10 mu, or up to max_rank.
+GRAMIAN_EXPORT NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<const double> b,
+                                            MatrixView<double> x, double mu, const NystromOptions& nystrom,
                                             const FlexibleCgOptions& options);
 
 }  // namespace gramian

@@ -16,7 +16,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +23,7 @@
 #include "gramian/core/export.hpp"
 #include "gramian/core/rows_view.hpp"
 #include "gramian/core/view.hpp"
+#include "gramian/linalg/linear_map.hpp"
 
 namespace gramian {
 
@@ -68,13 +68,6 @@ struct LstsqPlan {
   std::vector<LstsqCost> costs;
 };
 GRAMIAN_EXPORT LstsqPlan plan_lstsq(const LstsqShape& shape, const LstsqSpeeds& speeds);
-
-// A matrix known by its products. Both functions are called on the calling thread and fill `out`.
-struct LinearMap {
-  std::int64_t n = 0, d = 0;
-  std::function<void(MatrixView<const double> x, MatrixView<double> out)> apply;    // out (n x k) = A x
-  std::function<void(MatrixView<const double> y, MatrixView<double> out)> adjoint;  // out (d x k) = A' y
-};
 
 struct LstsqOptions {
   LstsqMethod method = LstsqMethod::automatic;

@@ -1,0 +1,338 @@
+#include "gramian/linalg/nystrom.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "gramian/core/error.hpp"
+#include "gramian/core/rng.hpp"
+#include "gramian/linalg/elementwise.hpp"
+#include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/probes.hpp"
+#include "gramian/linalg/sketching.hpp"
+#include "gramian/linalg/symmetric.hpp"
+
+namespace gramian {
+namespace {
+
+using View = MatrixView<double>;
+using ConstView = MatrixView<const double>;
+
+constexpr std::uint32_t kTestMatrix = 3, kProbes = 9;
+constexpr std::int64_t kFirstRank = 16;
+// Directions of a small Gram matrix below this share of the largest are left out: rounding of the products counts as
+// many times more along them.
+constexpr double kDependent = 1e-2;
+// Negative curvature up to as many times the rounding of A, or of the products, is none.
+constexpr double kSlack = 10;
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+
+std::size_t at(std::int64_t k) {
+  return static_cast<std::size_t>(k);
+}
+
+void add(const Exec& exec, double alpha, ConstView x, double beta, View y) {
+  axpby<double, double>(exec, alpha, x, beta, y);
+}
+
+std::vector<double> to_host(const Exec& exec, ConstView x) {
+  std::vector<double> host(at(x.rows * x.cols));
+  download<double>(exec, x, {host.data(), x.rows, x.cols});
+  return host;
+}
+
+std::vector<double> squares_of_rows(const Exec& exec, ConstView x) {
+  Array<double> sums(exec, x.rows);
+  row_sumsq<double>(exec, x, sums.data());
+  return to_host(exec, sums.view());
+}
+
+double frobenius(const Exec& exec, ConstView x) {
+  double total = 0;
+  for (const double value : squares_of_rows(exec, x)) total += value;
+  return std::sqrt(total);
+}
+
+// The symmetric part of a k x k host matrix as one on the device.
+SymmetricMatrix<double> symmetric_part(const Exec& exec, const std::vector<double>& a, std::int64_t k) {
+  std::vector<double> lower;
+  for (std::int64_t i = 0; i < k; ++i)
+    for (std::int64_t j = 0; j <= i; ++j) lower.push_back((a[at(i * k + j)] + a[at(j * k + i)]) / 2);
+  SymmetricMatrix<double> out(exec, k);
+  out.unpack(exec, lower.data());
+  return out;
+}
+
+// (Z Z') and then the smallest eigenvalue of Z H Z' with respect to it; both k x k on the host.
+double smallest_ritz_value(const Exec& exec, const std::vector<double>& gram, const std::vector<double>& h,
+                           std::int64_t k) {
+  std::vector<double> w;
+  Array<double> v;
+  symmetric_eigen(exec, symmetric_part(exec, gram, k), w, v);
+  std::int64_t first = 0;
+  while (first < k && !(w[at(first)] > kDependent * w.back())) ++first;
+  const std::int64_t kept = k - first;
+  if (kept == 0) return 0.0;
+  std::vector<double> scale;
+  for (std::int64_t i = first; i < k; ++i) scale.push_back(1 / std::sqrt(w[at(i)]));
+  const View basis = v.view().block(first, 0, kept, k);
+  scale_rows<double>(exec, scale, basis);
+  Array<double> middle(exec, k, k), half(exec, kept, k), inside(exec, kept, kept);
+  upload<double>(exec, {h.data(), k, k}, middle.view());
+  gemm<double>(exec, Trans::no, Trans::no, 1.0, basis, middle.view(), 0.0, half.view());
+  gemm<double>(exec, Trans::no, Trans::yes, 1.0, half.view(), basis, 0.0, inside.view());
+  std::vector<double> values;
+  Array<double> vectors;
+  symmetric_eigen(exec, symmetric_part(exec, to_host(exec, inside.view()), kept), values, vectors);
+  return values.front();
+}
+
+[[noreturn]] void refuse(double curvature) {
+  throw Error(ErrorCode::not_positive_definite,
+              "the matrix is not positive semi-definite: v'A v / v'v is at most " + std::to_string(curvature) +
+                  " for a vector v, so it has no Nystrom approximation");
+}
+
+class Builder {
+ public:
+  Builder(const Exec& exec, const BlockMap& a, std::int64_t n, const NystromOptions& options)
+      : exec_(exec), a_(a), n_(n), options_(options) {}
+
+  NystromFactor run() {
+    const bool adaptive = options_.rank == 0;
+    const std::int64_t most = options_.max_rank > 0 ? std::min(options_.max_rank, n_) : n_;
+    std::int64_t rank = adaptive ? std::min(kFirstRank, most) : options_.rank;
+    for (int check = 1;; ++check) {
+      exec_.poll();
+      grow(rank);
+      factor();
+      out_.error = std::numeric_limits<double>::infinity();
+      if (options_.certify) certify(adaptive ? check : 0);
+      out_.why = adaptive ? reached() : "rank";
+      if (!out_.why.empty()) break;
+      if (rank == most) {
+        out_.why = rank == n_ ? "full" : "limit";
+        out_.converged = false;
+        break;
+      }
+      rank = std::min(2 * rank, most);
+    }
+    out_.products = products_;
+    return std::move(out_);
+  }
+
+ private:
+  void apply(ConstView in, View out) {
+    a_(in, out);
+    products_ += in.rows;
+  }
+
+  // Orthonormal test vectors up to this number, and their products; what is there stays.
+  void grow(std::int64_t rank) {
+    const std::int64_t before = omega_.rows(), more = rank - before;
+    Array<double> omega(exec_, rank, n_), y(exec_, rank, n_);
+    const View old = omega.view().block(0, 0, before, n_), fresh = omega.view().block(before, 0, more, n_);
+    if (before > 0) {
+      add(exec_, 1.0, omega_.view(), 0.0, old);
+      add(exec_, 1.0, y_.view(), 0.0, y.view().block(0, 0, before, n_));
+    }
+    fill_random_tile<double>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kTestMatrix),
+                             1.0, 0, before, fresh);
+    // Rows are vectors; Gaussian rows are conditioned well enough for Cholesky, where they are not nearly n. Twice.
+    for (int pass = 0; pass < 2; ++pass) {
+      if (before > 0) {
+        Array<double> along(exec_, more, before);
+        gemm<double>(exec_, Trans::no, Trans::yes, 1.0, fresh, old, 0.0, along.view());
+        gemm<double>(exec_, Trans::no, Trans::no, -1.0, along.view(), old, 1.0, fresh);
+      }
+      SymmetricMatrix<double> l(exec_, more);
+      outer_gram_update(exec_, 1.0, fresh, l);
+      GRAMIAN_REQUIRE(cholesky(exec_, l) == 0, internal, "the random test matrix has dependent rows");
+      cholesky_solve_half<double>(exec_, Trans::no, l, fresh);
+    }
+    apply(fresh, y.view().block(before, 0, more, n_));
+    omega_ = std::move(omega);
+    y_ = std::move(y);
+  }
+
+  void factor() {
+    const std::int64_t rank = omega_.rows();
+    const double size = frobenius(exec_, y_.view());
+    GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "the products of the matrix contain NaN or infinity");
+    const double shift = options_.unit * std::sqrt(static_cast<double>(n_)) * size;
+    out_.rounding = shift;
+    out_.eigenvalues.clear();
+    out_.exhausted = size == 0;
+    out_.u = Array<double>();
+    if (size == 0) return;
+    Array<double> b(exec_, rank, n_), core(exec_, rank, rank);
+    add(exec_, 1.0, y_.view(), 0.0, b.view());
+    add(exec_, shift, omega_.view(), 1.0, b.view());
+    // Omega Y' = L L', B = L^-1 Y: B'B is the approximation, and its eigenpairs are those of the small B B'.
+    gemm<double>(exec_, Trans::no, Trans::yes, 1.0, omega_.view(), b.view(), 0.0, core.view());
+    const std::vector<double> host = to_host(exec_, core.view());
+    SymmetricMatrix<double> l = symmetric_part(exec_, host, rank);
+    if (cholesky(exec_, l) != 0) {
+      std::vector<double> w;
+      Array<double> v;
+      symmetric_eigen(exec_, symmetric_part(exec_, host, rank), w, v);
+      refuse(std::min(w.front() - shift, 0.0));
+    }
+    cholesky_solve_half<double>(exec_, Trans::no, l, b.view());
+    SymmetricMatrix<double> small(exec_, rank);
+    outer_gram_update(exec_, 1.0, b.view(), small);
+    std::vector<double> w;
+    Array<double> v;
+    symmetric_eigen(exec_, small, w, v);
+    // Eigenvalues at the level of rounding have no direction of their own.
+    const double floor = std::max(1e2 * kEps * static_cast<double>(n_) * w.back(), shift);
+    std::int64_t kept = 0;
+    while (kept < rank && w[at(rank - 1 - kept)] > floor) ++kept;
+    out_.exhausted = kept < rank;
+    std::vector<double> turn(at(kept * rank)), unit;
+    const std::vector<double> vectors = to_host(exec_, v.view());
+    for (std::int64_t i = 0; i < kept; ++i) {
+      std::copy_n(vectors.begin() + (rank - 1 - i) * rank, rank, turn.begin() + i * rank);
+      const double value = w[at(rank - 1 - i)];
+      unit.push_back(1 / std::sqrt(value));
+      out_.eigenvalues.push_back(value - shift);
+    }
+    Array<double> left(exec_, kept, rank);
+    upload<double>(exec_, {turn.data(), kept, rank}, left.view());
+    out_.u = Array<double>(exec_, kept, n_);
+    gemm<double>(exec_, Trans::no, Trans::no, 1.0, left.view(), b.view(), 0.0, out_.u.view());
+    scale_rows<double>(exec_, unit, out_.u.view());
+  }
+
+  // out = E in for E = A - U diag(lambda) U'.
+  void apply_rest(ConstView in, View out) {
+    apply(in, out);
+    if (out_.rank() == 0) return;
+    Array<double> along(exec_, in.rows, out_.rank()), values(exec_, out_.rank());
+    upload<double>(exec_, {out_.eigenvalues.data(), 1, out_.rank()}, values.view());
+    gemm<double>(exec_, Trans::no, Trans::yes, 1.0, in, out_.u.view(), 0.0, along.view());
+    scale_columns<double>(exec_, values.data(), along.view());
+    gemm<double>(exec_, Trans::no, Trans::no, -1.0, along.view(), out_.u.view(), 1.0, out);
+  }
+
+  // |E|^2 = |E^2|, and that from products with E twice. On the way the curvature of E in the span of both products.
+  void certify(int check) {
+    const std::int64_t r = options_.probes;
+    Array<double> z(exec_, 2 * r, n_), ez(exec_, 2 * r, n_);
+    const View w = z.view().block(0, 0, r, n_), ew = z.view().block(r, 0, r, n_);
+    fill_random_tile<double>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kProbes), 1.0,
+                             0, 0, w);
+    apply_rest(w, ez.view().block(0, 0, r, n_));
+    add(exec_, 1.0, ez.view().block(0, 0, r, n_), 0.0, ew);
+    // Rows of length one, so that powers of small errors do not vanish.
+    std::vector<double> logs, scale;
+    for (const double square : squares_of_rows(exec_, ew)) {
+      const double length = std::sqrt(square);
+      logs.push_back(std::log(length));
+      scale.push_back(length > 0 ? 1 / length : 0.0);
+    }
+    scale_rows<double>(exec_, scale, ew);
+    apply_rest(ew, ez.view().block(r, 0, r, n_));
+    const std::vector<double> squares = squares_of_rows(exec_, ez.view().block(r, 0, r, n_));
+    for (std::int64_t j = 0; j < r; ++j) logs[at(j)] += 0.5 * std::log(squares[at(j)]);
+    const double largest = *std::max_element(logs.begin(), logs.end());
+    GRAMIAN_REQUIRE(!std::isnan(largest) && largest < std::numeric_limits<double>::infinity(), non_finite,
+                    "the products of the matrix contain NaN or infinity");
+    out_.error = bound_of_norm_power(largest, 2, static_cast<int>(r), check) + out_.rounding;
+    // The probes' rows to length one as well, for the small problem.
+    std::vector<double> all = squares_of_rows(exec_, w), each(at(2 * r), 1.0);
+    for (std::int64_t j = 0; j < r; ++j) each[at(j)] = 1 / std::sqrt(all[at(j)]);
+    scale_rows<double>(exec_, each, z.view());
+    scale_rows<double>(exec_, each, ez.view());
+    Array<double> gram(exec_, 2 * r, 2 * r), h(exec_, 2 * r, 2 * r);
+    gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), z.view(), 0.0, gram.view());
+    gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), ez.view(), 0.0, h.view());
+    const double least =
+        smallest_ritz_value(exec_, to_host(exec_, gram.view()), to_host(exec_, h.view()), 2 * r);
+    const double of_products = out_.rounding * kEps / options_.unit;
+    if (least < -kSlack * (out_.rounding + of_products / kDependent)) refuse(least);
+  }
+
+  // Why it is enough, or nothing.
+  std::string reached() {
+    if (options_.least > 0 && (out_.exhausted || out_.eigenvalues.back() <= options_.least)) return "eigenvalue";
+    if (options_.tol <= 0 && options_.rtol <= 0) return "";
+    const double top = out_.rank() > 0 ? out_.eigenvalues.front() : 0.0;
+    const double tol = std::max(options_.tol, options_.rtol * top);
+    if (!(out_.error <= tol)) return "";
+    // Whatever the tolerance still lets go.
+    std::int64_t kept = out_.rank();
+    while (kept > 1 && out_.error + out_.eigenvalues[at(kept - 1)] <= tol) --kept;
+    if (kept < out_.rank()) {
+      out_.error += out_.eigenvalues[at(kept)];
+      out_.exhausted = false;
+      out_.eigenvalues.resize(at(kept));
+      Array<double> u(exec_, kept, n_);
+      add(exec_, 1.0, out_.u.view().block(0, 0, kept, n_), 0.0, u.view());
+      out_.u = std::move(u);
+    }
+    return "tolerance";
+  }
+
+  const Exec& exec_;
+  const BlockMap& a_;
+  const std::int64_t n_;
+  const NystromOptions& options_;
+  Array<double> omega_, y_;
+  std::int64_t products_ = 0;
+  NystromFactor out_;
+};
+
+NystromFactor uncertified(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank, std::uint64_t seed) {
+  GRAMIAN_REQUIRE(rank >= 1, invalid_argument, "the rank must lie in 1 .. n");
+  NystromOptions options;
+  options.rank = rank;
+  options.certify = false;
+  options.seed = seed;
+  return nystrom(exec, a, n, options);
+}
+
+}  // namespace
+
+NystromFactor nystrom(const Exec& exec, const BlockMap& a, std::int64_t n, const NystromOptions& options) {
+  GRAMIAN_REQUIRE(n >= 1 && options.rank >= 0 && options.rank <= n && options.max_rank >= 0, invalid_argument,
+                  "the rank must lie in 1 .. n");
+  GRAMIAN_REQUIRE(options.probes >= 1 && options.unit > 0 && options.tol >= 0 && options.rtol >= 0 &&
+                      options.least >= 0 && std::isfinite(options.tol),
+                  invalid_argument, "an option of nystrom is out of range");
+  const bool certain = options.certify || options.least > 0;
+  GRAMIAN_REQUIRE(options.rank > 0 || (certain && (options.tol > 0 || options.rtol > 0 || options.least > 0)),
+                  invalid_argument, "a rank or a tolerance is needed");
+  return Builder(exec, a, n, options).run();
+}
+
+NystromPreconditioner::NystromPreconditioner(const Exec& exec, const BlockMap& a, std::int64_t n, std::int64_t rank,
+                                             double mu, std::uint64_t seed)
+    : NystromPreconditioner(exec, uncertified(exec, a, n, rank, seed), mu) {}
+
+NystromPreconditioner::NystromPreconditioner(const Exec& exec, NystromFactor factor, double mu)
+    : exec_(exec), mu_(mu), factor_(std::move(factor)) {
+  GRAMIAN_REQUIRE(std::isfinite(mu) && mu >= 0, invalid_argument, "mu must be finite and not negative");
+  if (factor_.rank() == 0) return;
+  const double least = factor_.eigenvalues.back() + mu;
+  std::vector<double> gains;
+  for (const double value : factor_.eigenvalues) gains.push_back(least / (value + mu) - 1);
+  gains_ = Array<double>(exec, factor_.rank());
+  upload<double>(exec, {gains.data(), 1, factor_.rank()}, gains_.view());
+}
+
+void NystromPreconditioner::apply(MatrixView<const double> in, MatrixView<double> out) const {
+  add(exec_, 1.0, in, 0.0, out);
+  if (factor_.rank() == 0) return;
+  Array<double> t(exec_, in.rows, factor_.rank());
+  gemm<double>(exec_, Trans::no, Trans::yes, 1.0, in, factor_.u.view(), 0.0, t.view());
+  scale_columns<double>(exec_, gains_.data(), t.view());
+  gemm<double>(exec_, Trans::no, Trans::no, 1.0, t.view(), factor_.u.view(), 1.0, out);
+}
+
+bool NystromPreconditioner::worthwhile() const {
+  if (factor_.rank() == 0) return false;
+  return factor_.exhausted || factor_.eigenvalues.back() + mu_ <= 0.1 * (factor_.eigenvalues.front() + mu_);
+}
+
+}  // namespace gramian
