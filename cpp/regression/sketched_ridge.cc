@@ -28,7 +28,8 @@ using regression::RidgeSketch;
 using regression::RidgeSpectrum;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kUnit = std::numeric_limits<double>::epsilon() / 2;
+// Backward errors that a solution in double is granted.
+constexpr double kRounding = 4 * std::numeric_limits<double>::epsilon();
 // Rows of the sketch: 8 D + 24. The condition of the preconditioned system is then below ((1 + e) / (1 - e))^2 with
 // e = 1 / sqrt(8), and each step of conjugate gradients gains a factor of about 1 / e.
 constexpr double kRowsOverDimension = 8;
@@ -385,6 +386,7 @@ class PathSolver {
   void check(std::int64_t j, std::int64_t count) {
     const std::int64_t size = count * k_;
     Array<double> right(exec_, n_, size), r(exec_, n_, size), g(exec_, d_, size), rows(exec_, size, d_);
+    double before = kInfinity;
     for (int round = 0;; ++round) {
       if (stale_) find_leverages();
       for (std::int64_t i = 0; i < count; ++i)
@@ -393,21 +395,22 @@ class PathSolver {
       take_residuals(j, count, r.view());
       if (by_lstsq_) break;
       transpose<double>(exec_, g.view(), rows.view());
-      const bool done = judge(j, count, rows.view());
-      if (done || !options_.refine) return;
-      const bool may_go_on = point(j).iterations < options_.max_iterations;
-      if (!may_go_on || (round == kRounds && count_ > 1)) return;
-      if (round < kRounds) {
+      const double left = judge(j, count, rows.view());
+      if (left == 0 || !options_.refine || point(j).iterations >= options_.max_iterations) return;
+      if (round < kRounds && left < 0.5 * before) {
+        before = left;
         iterate(j, count);
-      } else {
-        // What rounding of A'A does not allow is for a method that does not square the condition.
-        by_least_squares(j);
+        continue;
       }
+      // Rounding is in the way. Where it leaves more than a change of A by rounding does, that is that of A'A, and the
+      // rest is for a method that does not square the condition.
+      if (count_ > 1 || point(j).converged) return;
+      by_least_squares(j);
     }
   }
 
-  // gradients: A'W r (rows of length d). Are all solutions as good as asked for?
-  bool judge(std::int64_t j, std::int64_t count, MatrixView<double> gradients) {
+  // gradients: A'W r (rows of length d). The largest error that is more than was asked for, or 0.
+  double judge(std::int64_t j, std::int64_t count, MatrixView<double> gradients) {
     const std::int64_t size = count * k_;
     const std::vector<double> ridges = ridges_of_rows(j, count);
     Array<double> corrections(exec_, size, d_);
@@ -418,7 +421,7 @@ class PathSolver {
     precondition(own.get(), gradients, corrections.view());
     const std::vector<double> x = on_host(exec_, solutions(j, count)), g = on_host(exec_, gradients),
                               z = on_host(exec_, corrections.view());
-    bool done = true;
+    double left = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       SketchedRidgePoint& p = point(j + i);
       p.error = p.backward_error = 0;
@@ -435,10 +438,11 @@ class PathSolver {
         const double backward = length > 0 ? damped / length / norm : std::sqrt(slope / squares) / norm;
         p.backward_error = std::max(p.backward_error, backward);
       }
-      p.converged = p.error <= 4 * options_.rtol || p.backward_error <= kUnit;
-      done = done && p.converged;
+      const bool reached = p.error <= 4 * options_.rtol;
+      p.converged = reached || p.backward_error <= kRounding;
+      if (!reached) left = std::max(left, p.error);
     }
-    return done;
+    return left;
   }
 
   // r: weighted residuals, n x (count k); becomes garbage.

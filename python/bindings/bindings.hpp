@@ -30,7 +30,6 @@ void bind_kernels(py::module_& module);
 void bind_regression(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_sketch(py::module_& module);
-void bind_sketched_ridge(py::module_& module);
 void bind_analytic(py::module_& module);
 void bind_dual_stream(py::module_& module);
 void bind_transforms(py::module_& module);

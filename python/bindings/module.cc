@@ -28,5 +28,4 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_second_order(module);
   gramian::python::bind_targets(module);
   gramian::python::bind_sketch(module);
-  gramian::python::bind_sketched_ridge(module);
 }

@@ -42,6 +42,7 @@ class SketchedRidgeResult:
     readings : int
         Of ``A``.
     converged : bool
+        The error is within ``4 rtol``, or the backward error at the level of rounding.
     why : str
         Of the number of rows.
     """
@@ -298,7 +299,7 @@ def sketched_ridge(
     }
     out = _solve(rows, right, weight, ridges, options, device, n_jobs, bool(loo))
     path = _path_of(out, flat)
-    if not path.converged.all():
+    if refine and not path.converged.all():
         warn_not_converged(_complaint(who, path))
     if not single:
         return path
@@ -488,6 +489,8 @@ class SketchedRidge(Composite, Estimator):
             raise ValueError(f"ridge must be a number, 'gcv' or 'loo', got {self.ridge!r}")
         grid = self._grid(self.ridges) if chooses else [_validate.check_number(self.ridge, "ridge")]
         rows, path = self._run(X, y, sample_weight, grid, self.ridge == "loo")
+        if chooses and rows.shape[0] == 1:
+            raise ValueError(f"{type(self).__name__} cannot choose a ridge by {self.ridge!r} from 1 sample")
         best = path.best(self.ridge) if chooses else 0
         names = _validate.column_names(X)
         self.coef_ = np.ascontiguousarray(path.coef[best])

@@ -37,8 +37,8 @@ def rounding(A, ridge):
 @pytest.mark.parametrize("name", SPECTRA)
 def test_rows_iterations_and_solution(name, kind):
     rng = np.random.default_rng(0)
-    A = reference.spectrum_design(rng, 4000, SPECTRA[name](np.arange(1.0, 251)))
-    b = A @ rng.normal(size=250) + 0.1 * rng.normal(size=4000)
+    A = reference.spectrum_design(rng, 3000, SPECTRA[name](np.arange(1.0, 251)))
+    b = A @ rng.normal(size=250) + 0.1 * rng.normal(size=3000)
     plain = reference.Ridge(A, b)
     before = None
     for ridge in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
@@ -271,7 +271,7 @@ def test_the_ridge_that_is_chosen(rule):
 def test_wide_problems():
     rng = np.random.default_rng(11)
     for decay in (0.0, 1.0):
-        A = rng.normal(size=(400, 1500)) / np.arange(1, 1501) ** decay
+        A = rng.normal(size=(400, 900)) / np.arange(1, 901) ** decay
         b = A[:, :5].sum(axis=1) + 0.1 * rng.normal(size=400)
         for intercept in (False, True):
             exact, c = reference.solution(A, b, 0.5, intercept=intercept)

@@ -44,7 +44,7 @@ struct SketchedRidgePoint {
                                    // sqrt(ridge) I below; the largest over the outputs
   double gcv = 0;                  // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs
   double loo = 0;                  // mean squared leave-one-out error, summed over outputs; NaN where not asked for
-  bool converged = false;
+  bool converged = false;          // error <= 4 rtol, or a backward error at the level of rounding
 };
 
 struct SketchedRidgeResult {
