@@ -28,8 +28,9 @@ using regression::RidgeSketch;
 using regression::RidgeSpectrum;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// Backward errors that a solution in double is granted.
-constexpr double kRounding = 4 * std::numeric_limits<double>::epsilon();
+// Backward errors that a solution in double is granted, and above which a single one is left to lstsq.
+constexpr double kRounding = 32 * std::numeric_limits<double>::epsilon();
+constexpr double kUnimprovable = 4 * std::numeric_limits<double>::epsilon();
 // Rows of the sketch: 8 D + 24. The condition of the preconditioned system is then below ((1 + e) / (1 - e))^2 with
 // e = 1 / sqrt(8), and each step of conjugate gradients gains a factor of about 1 / e.
 constexpr double kRowsOverDimension = 8;
@@ -404,7 +405,7 @@ class PathSolver {
       }
       // Rounding is in the way. Where it leaves more than a change of A by rounding does, that is that of A'A, and the
       // rest is for a method that does not square the condition.
-      if (count_ > 1 || point(j).converged) return;
+      if (count_ > 1 || point(j).backward_error <= kUnimprovable) return;
       by_least_squares(j);
     }
   }

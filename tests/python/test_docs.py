@@ -94,7 +94,7 @@ FAMILY = (
 )
 
 
-OTHER_FAMILIES = ("iterative-solvers", "least-squares", "second-order", "sketching", "transforms")
+OTHER_FAMILIES = ("iterative-solvers", "least-squares", "second-order", "sketched-ridge", "sketching", "transforms")
 
 
 @pytest.mark.parametrize("page", FAMILY + OTHER_FAMILIES)
