@@ -28,9 +28,11 @@ using regression::RidgeSketch;
 using regression::RidgeSpectrum;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// Backward errors that a solution in double is granted, and above which a single one is left to lstsq.
-constexpr double kRounding = 32 * std::numeric_limits<double>::epsilon();
-constexpr double kUnimprovable = 4 * std::numeric_limits<double>::epsilon();
+constexpr double kEps = std::numeric_limits<double>::epsilon();
+// The most that rounding of products with A'A, eps |A|^2 / ridge, excuses; and the backward error above which a single
+// solution is left to lstsq.
+constexpr double kExcused = 1e-6;
+constexpr double kUnimprovable = 4 * kEps;
 // Rows of the sketch: 8 D + 24. The condition of the preconditioned system is then below ((1 + e) / (1 - e))^2 with
 // e = 1 / sqrt(8), and each step of conjugate gradients gains a factor of about 1 / e.
 constexpr double kRowsOverDimension = 8;
@@ -440,7 +442,7 @@ class PathSolver {
         p.backward_error = std::max(p.backward_error, backward);
       }
       const bool reached = p.error <= 4 * options_.rtol;
-      p.converged = reached || p.backward_error <= kRounding;
+      p.converged = reached || p.error <= std::min(kExcused, kEps * norm * norm / p.ridge);
       if (!reached) left = std::max(left, p.error);
     }
     return left;

@@ -42,7 +42,7 @@ class SketchedRidgeResult:
     readings : int
         Of ``A``.
     converged : bool
-        The error is within ``4 rtol``, or the backward error at the level of rounding.
+        The error is within ``4 rtol``, or within what rounding of ``A'A`` allows, ``eps |A|^2 / ridge`` (at most 1e-6).
     why : str
         Of the number of rows.
     """
