@@ -44,7 +44,7 @@ struct SketchedRidgePoint {
                                    // sqrt(ridge) I below; the largest over the outputs
   double gcv = 0;                  // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs
   double loo = 0;                  // mean squared leave-one-out error, summed over outputs; NaN where not asked for
-  bool converged = false;          // error <= 4 rtol, or all that rounding of A'A allows: eps |A|_F^2 / ridge, not above 1e-6
+  bool converged = false;          // error <= 4 rtol, or rounding of A'A: eps |A|_F^2 / ridge, at most 1e-6
 };
 
 struct SketchedRidgeResult {
