@@ -59,6 +59,7 @@ struct Column {
   std::deque<Direction> old;
   double target = 0, norm = 0;  // of the residual
   bool active = true;
+  bool settled = false;  // by the size of its correction
   double gained = 0;  // in this window
   std::int64_t steps = 0;
 };
@@ -92,13 +93,13 @@ class Solver {
     int ends = 0;
     while (report_.iterations < most && any_active() && ends < kMostEnds) {
       exec_.poll();
-      step();
+      if (!step()) break;
       report_.iterations += 1;
       ends += any_active() ? 0 : 1;
       if (report_.iterations % kAnchor == 0 || !any_active()) anchor();
       watch();
     }
-    if (report_.iterations % kAnchor != 0) anchor();
+    if (report_.iterations % kAnchor != 0 && any_active()) anchor();
     report_.converged = !any_active();
     for (const Column& c : columns_) report_.residual.push_back(c.norm);
     return std::move(report_);
@@ -125,7 +126,7 @@ class Solver {
     Column& c = column(j);
     c.norm = std::sqrt(dot(exec_, row(r_, j), row(r_, j)));
     GRAMIAN_REQUIRE(std::isfinite(c.norm), non_finite, "a product with A contains NaN or infinity");
-    c.active = c.norm > c.target;
+    c.active = !c.settled && c.norm > c.target;
   }
 
   // z = the unit residual, made conjugate. False where nothing new is in z.
@@ -141,7 +142,8 @@ class Solver {
     return std::sqrt(dot(exec_, z, z)) > kNothingNew;
   }
 
-  void step() {
+  // False where nobody needs another step.
+  bool step() {
     for (std::int64_t j = 0; j < b_.rows; ++j) {
       if (column(j).active) {
         add(exec_, 1 / column(j).norm, row(r_, j), 0.0, row(unit_, j));
@@ -155,11 +157,12 @@ class Solver {
       add(exec_, 1.0, unit_.view(), 0.0, z_.view());
     }
     for (std::int64_t j = 0; j < b_.rows; ++j) {
+      const double size = column(j).active ? std::sqrt(dot(exec_, row(z_, j), row(z_, j))) : 0.0;
+      if (column(j).active && options_.correction_rtol > 0) settle(j, size);
       if (!column(j).active) {
         zero(exec_, row(z_, j));
         continue;
       }
-      const double size = std::sqrt(dot(exec_, row(z_, j), row(z_, j)));
       bool usable = std::isfinite(size) && size > 0;
       if (usable) {
         add(exec_, 1 / size, row(z_, j), 0.0, row(z_, j));
@@ -167,9 +170,20 @@ class Solver {
       }
       if (!usable) replace(j);
     }
+    if (!any_active()) return false;
     apply(z_.view(), q_.view());
     for (std::int64_t j = 0; j < b_.rows; ++j)
       if (column(j).active) advance(j);
+    return true;
+  }
+
+  // size: of what the callback made of the unit residual.
+  void settle(std::int64_t j, double size) {
+    Column& c = column(j);
+    const ConstView x = x_.block(j, 0, 1, b_.cols);
+    if (!(size * c.norm <= options_.correction_rtol * std::sqrt(dot(exec_, x, x)))) return;
+    c.settled = true;
+    c.active = false;
   }
 
   // The residual in the place of a direction that is of no use.
@@ -296,7 +310,8 @@ FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<con
   GRAMIAN_REQUIRE(x.rows == b.rows && x.cols == b.cols, shape_mismatch, "x and b differ in shape");
   GRAMIAN_REQUIRE(options.directions >= 0 && options.restart >= 1, invalid_argument,
                   "directions must not be negative, restart at least 1");
-  GRAMIAN_REQUIRE(options.rtol >= 0 && options.atol >= 0, invalid_argument, "tolerances must not be negative");
+  GRAMIAN_REQUIRE(options.rtol >= 0 && options.atol >= 0 && options.correction_rtol >= 0, invalid_argument,
+                  "tolerances must not be negative");
   GRAMIAN_REQUIRE(options.fallback_rank <= b.cols, invalid_argument, "the rank of the fallback must not exceed n");
   return Solver(exec, a, b, x, precondition, options).run();
 }

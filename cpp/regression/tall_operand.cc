@@ -55,9 +55,9 @@ class DenseOperand : public RowsOperand {
     }
   }
 
-  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
-             MatrixView<double> g) const override {
-    normal_sweep<T>(exec_, view_, x, b, r, g);
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g,
+             const std::vector<double>& weight) const override {
+    normal_sweep<T>(exec_, view_, x, b, r, g, weight);
   }
   void load(std::int64_t begin, MatrixView<double> out) const override { load_as(begin, out); }
   void load(std::int64_t begin, MatrixView<float> out) const override { load_as(begin, out); }
@@ -79,10 +79,11 @@ class SparseOperand : public RowsOperand {
  public:
   SparseOperand(const Exec& exec, const RowsView& a, const char* name) : RowsOperand(exec, a, name), turned_(a) {}
 
-  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
-             MatrixView<double> g) const override {
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g,
+             const std::vector<double>& weight) const override {
     sparse_multiply<double>(exec_, a_, x, r);
     axpby<double, double>(exec_, b.data != nullptr ? 1.0 : 0.0, b, -1.0, r);
+    if (!weight.empty()) scale_rows<double>(exec_, weight, r);
     sparse_multiply<double>(exec_, turned_.view(), r, g);
   }
   void describe(LstsqShape& shape) const override { shape.stored = turned_.stored(); }
@@ -137,10 +138,11 @@ class MapOperand : public TallOperand {
       axpby<double, double>(exec_, 1.0, sketched, 0.0, out.block(0, begin, out.rows, image.cols));
     });
   }
-  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
-             MatrixView<double> g) const override {
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g,
+             const std::vector<double>& weight) const override {
     product(map_.apply, x, r);
     axpby<double, double>(exec_, b.data != nullptr ? 1.0 : 0.0, b, -1.0, r);
+    if (!weight.empty()) scale_rows<double>(exec_, weight, r);
     product(map_.adjoint, r, g);
   }
   void load(std::int64_t, MatrixView<double>) const override { no_rows(); }

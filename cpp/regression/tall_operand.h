@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "gramian/core/exec.hpp"
 #include "gramian/core/rows_view.hpp"
@@ -19,9 +20,12 @@ class TallOperand {
   virtual std::int64_t cols() const = 0;
   // out (op.n_out x d) = S A. Throws Error{non_finite} naming the row of A.
   virtual void sketch(const SketchOp& op, MatrixView<double> out) const = 0;
-  // r = b - A x, g = A' r; b may be empty.
+  // r = diag(weight) (b - A x), g = A' r; b may be empty, and so may weight (host), which then stands for ones.
   virtual void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
-                     MatrixView<double> g) const = 0;
+                     MatrixView<double> g, const std::vector<double>& weight) const = 0;
+  void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g) const {
+    sweep(x, b, r, g, {});
+  }
   // Can rows be loaded? If not, `load` is an internal error.
   virtual bool has_rows() const { return true; }
   virtual void load(std::int64_t begin, MatrixView<double> out) const = 0;

@@ -65,6 +65,7 @@
 #include "gramian/regression/logistic_head.hpp"
 #include "gramian/regression/lstsq.hpp"
 #include "gramian/regression/mfac.hpp"
+#include "gramian/regression/sketched_ridge.hpp"
 #include "gramian/regression/softmax_regression.hpp"
 #include "gramian/sketch/frequent_directions.hpp"
 #include "gramian/sketch/gradient_sketch.hpp"

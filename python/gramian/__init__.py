@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .r_factor import RFactor, TriangularSolution
     from .regression import LinfResult, LstsqPlan, LstsqResult, LstsqSpeeds, linf_lstsq, linf_rows, lstsq, lstsq_plan
     from .replay import ReplayClassifier
+    from .ridge_sketch import SketchedRidge, SketchedRidgePath, SketchedRidgeResult, sketched_ridge
     from .risk import RiskCurve, plan_width
     from .second_order import MFAC, MKOR, LogisticHead
     from .softmax_regression import SoftmaxRegression
@@ -107,6 +108,7 @@ _HOMES = {
         "lstsq_plan",
     ),
     "replay": ("ReplayClassifier",),
+    "ridge_sketch": ("SketchedRidge", "SketchedRidgePath", "SketchedRidgeResult", "sketched_ridge"),
     "risk": ("RiskCurve", "plan_width"),
     "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
     "sketch": ("sketch",),
@@ -181,6 +183,9 @@ __all__ = [
     "RidgeInfluence",
     "RiskCurve",
     "SingularKernelClassifier",
+    "SketchedRidge",
+    "SketchedRidgePath",
+    "SketchedRidgeResult",
     "SoftmaxRegression",
     "Solution",
     "SolveReport",
@@ -226,6 +231,7 @@ __all__ = [
     "second_order",
     "set_num_threads",
     "sketch",
+    "sketched_ridge",
     "softmax",
     "unlearn",
 ]

@@ -24,6 +24,7 @@ HOMES = {
     "QuantileAggregator": "quantiles",
     "ReplayClassifier": "replay",
     "SingularKernelClassifier": "singular_kernel",
+    "SketchedRidge": "ridge_sketch",
     "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",
 }

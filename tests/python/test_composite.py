@@ -88,6 +88,10 @@ CASES = {
     "ConformalClassifier": lambda X, y, t: gm.ConformalClassifier(by_class=False).fit(X, TEXT[y]),
     "LogisticHead": lambda X, y, t: gm.LogisticHead(ridge=0.5).fit(X, TEXT[y]),
     "LogisticHead, two": lambda X, y, t: gm.LogisticHead(solver="adahessian", ridge=9.0).fit(X, y == 1),
+    "SketchedRidge": lambda X, y, t: gm.SketchedRidge(0.3).fit(X, t),
+    "SketchedRidge, chosen": lambda X, y, t: gm.SketchedRidge("loo", [0.1, 1.0], fit_intercept=False).fit(
+        X, np.stack([t, -t], 1)
+    ),
     "SoftmaxRegression": lambda X, y, t: gm.SoftmaxRegression(ridge=1e-3).fit(X, np.exp(t) / np.exp(t).sum()),
     "QuantileAggregator": lambda X, y, t: (
         gm.QuantileAggregator([0.1, 0.5, 0.9], "stacked").fit(levels_of(t), t).calibrate(levels_of(t)[:6], t[:6])

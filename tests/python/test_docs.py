@@ -94,7 +94,16 @@ FAMILY = (
 )
 
 
-OTHER_FAMILIES = ("iterative-solvers", "least-squares", "low-rank", "second-order", "sketching", "transforms")
+OTHER_FAMILIES = (
+    "federated-sketches",
+    "iterative-solvers",
+    "least-squares",
+    "low-rank",
+    "second-order",
+    "sketched-ridge",
+    "sketching",
+    "transforms",
+)
 
 
 @pytest.mark.parametrize("page", FAMILY + OTHER_FAMILIES)

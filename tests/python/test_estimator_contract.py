@@ -28,6 +28,7 @@ from gramian import (
     RBFFeatures,
     ReplayClassifier,
     SingularKernelClassifier,
+    SketchedRidge,
     TranslatedClassifier,
     TruncatedRidgeClassifier,
 )
@@ -84,6 +85,9 @@ ESTIMATORS = [
     FeatureChain([RandomFeatures(20), RandomFeatures(10, activation="tanh", random_state=1)]),
     SingularKernelClassifier(),
     SingularKernelClassifier(alpha=3.0),
+    SketchedRidge(),
+    SketchedRidge(ridge="gcv"),
+    SketchedRidge(ridge="loo", ridges=[0.1, 1.0, 10.0]),
 ]
 
 

@@ -19,6 +19,8 @@ struct FlexibleCgOptions {
   std::int64_t restart = 50;        // with directions = 0: how many are kept before all are dropped
   std::int64_t max_iterations = 0;  // 0: 10 n
   double rtol = 1e-8, atol = 0;     // stop at |r| <= max(rtol |b|, atol)
+  double correction_rtol = 0;       // or at |p(r)| <= correction_rtol |x|, p the callback: where it is nearly the
+                                    // inverse of A, p(r) is the error. Such a column is not looked at again
   std::int64_t stall_window = 20;   // steps after which the callback must have gained what gradient steps would; 0: off
   std::int64_t fallback_rank = -1;  // of the Nystrom preconditioner that follows a callback that did not; 0: residuals
                                     // alone, -1: min(n / 4, 50)
@@ -31,7 +33,7 @@ struct FlexibleCgReport {
   std::int64_t restarts = 0;
   std::int64_t switched_at = -1;  // step from which the callback was not asked any more
   std::string then;               // what took its place: "nystrom" or "residual"
-  bool converged = false;
+  bool converged = false;         // all columns, by either rule
   std::vector<double> residual;               // |b - A x|, one per right-hand side, computed at the end
   std::vector<std::vector<double>> decrease;  // per right-hand side and step: how far |x - x*|_A^2 fell
 };
