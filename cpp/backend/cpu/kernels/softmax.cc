@@ -271,8 +271,10 @@ inline T log_of_sum(T largest, double scale, double sum, const T* x, int64_t cou
   return has_nan(x, count, step) ? static_cast<T>(NAN) : largest;
 }
 
+/* Of a row that fits the cache the values `ahead` elements further are fetched while this one is in work: hardware does
+ * not fetch past the end of a page. */
 template <class T, bool kSubnormals, bool kExactly>
-void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, const T* x, T* out) {
+void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, const T* x, int64_t ahead, T* out) {
   constexpr T lowest = -kInfinity<T>;
   const Decay<T, kSubnormals, kExactly> decay(splat<T>(largest), static_cast<T>(factor));
   if (kind == GRAMIAN_SOFTMAX && cols <= kBlock<T>) {
@@ -280,6 +282,7 @@ void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, c
     T aside[kBlock<T>];
     T* kept = stream ? aside : out;
     const double sum = sum_of<T>(cols, [&](int64_t i, int64_t left) {
+      __builtin_prefetch(x + i + ahead);
       const Vector<T> value = decay(load_or(x + i, left, lowest));
       store_some(kept + i, left, value);
       return value;
@@ -316,12 +319,12 @@ void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, c
 }
 
 template <class T, bool kSubnormals>
-void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, T* out) {
+void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, int64_t ahead, T* out) {
   const T largest = largest_of(x, cols);
   if (needs_exactness(largest, static_cast<T>(factor))) {
-    finish_row<T, kSubnormals, true>(kind, stream, cols, factor, largest, x, out);
+    finish_row<T, kSubnormals, true>(kind, stream, cols, factor, largest, x, ahead, out);
   } else {
-    finish_row<T, kSubnormals, false>(kind, stream, cols, factor, largest, x, out);
+    finish_row<T, kSubnormals, false>(kind, stream, cols, factor, largest, x, ahead, out);
   }
 }
 
@@ -399,7 +402,7 @@ int softmax_type(int kind, int flags, int64_t rows, int64_t cols, double scale, 
                  int64_t ldout) {
   const bool stream = (flags & GRAMIAN_SOFTMAX_STREAM) != 0 && kind != GRAMIAN_LOGSUMEXP && x != out;
   for (int64_t r = 0; r < rows; ++r) {
-    softmax_row<T, kSubnormals>(kind, stream, cols, scale, x + r * ldx, out + r * ldout);
+    softmax_row<T, kSubnormals>(kind, stream, cols, scale, x + r * ldx, r + 1 < rows ? ldx : 0, out + r * ldout);
   }
   finish_stores(stream);
   return GRAMIAN_STATUS_OK;
