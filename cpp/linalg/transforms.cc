@@ -12,8 +12,9 @@ using namespace linalg;
 
 namespace {
 
-// Elements of one task: enough to pay for handing it out.
-constexpr std::int64_t kTask = std::int64_t{1} << 15;
+// Elements of one task: enough to pay for handing it out. Rows in place fetch those that follow in their task, so they
+// get longer ones; rows that are copied first stay in the second-level cache.
+constexpr std::int64_t kTask = std::int64_t{1} << 15, kRowsTask = 4 * kTask;
 // Columns of a task: whole strips of the kernel, and enough of them that the narrow ones at its ends do not matter.
 constexpr std::int64_t kColumns = 512;
 constexpr std::int64_t kLine = 64;
@@ -128,7 +129,8 @@ void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> fro
                   "walsh_hadamard_rows: the output does not fit");
   if (from.empty()) return;
   check_length(from.cols);
-  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, kTask / from.cols);
+  const std::int64_t task_size = from.data == to.data ? kRowsTask : kTask;
+  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, task_size / from.cols);
   exec.parallel_for(ceil_div(from.rows, edge), [&](std::int64_t task) {
     const Range range = part_of(from.rows, edge, task);
     const MatrixView<T> rows = to.block(range.begin, 0, range.size(), to.cols);
