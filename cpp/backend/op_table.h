@@ -222,7 +222,7 @@ typedef struct gramian_op_table {
   int (*fwht)(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
   /* Columns of x (n x cols, n a power of two) times scale * Walsh-Hadamard matrix in natural order. In place. scratch:
    * GRAMIAN_FWHT_SCRATCH bytes of table memory. CPU tables give a column the bits that fwht gives it as a row.
-   * cols n log2(n) flops; one read and one write of x per ten stages begun. */
+   * cols n log2(n) flops; one read and one write of x per ten stages begun, or per three where rows have no gaps. */
   int (*fwht_columns)(gramian_context*, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
                       void* scratch);
 

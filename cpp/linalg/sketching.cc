@@ -9,6 +9,7 @@
 
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/transforms.hpp"
 #include "linalg/blocks.h"
 #include "linalg/device_csr.h"
 #include "linalg/scratch.h"
@@ -441,31 +442,6 @@ void transpose_block(const Exec& exec, MatrixView<const T> src, MatrixView<T> ds
                static_cast<const double*>(nullptr), &first_bad);
 }
 
-// dst = the columns of x that the view picks, each as a row.
-template <class T>
-void load_transposed(const Exec& exec, const RowsView& x, MatrixView<T> dst, Array<T>& buffer) {
-  if (!x.sparse && x.row_index == nullptr && exec.table().memory == GRAMIAN_HOST_MEMORY) {
-    RowsView turned = x;
-    turned.rows = x.cols;
-    turned.cols = x.rows;
-    turned.row_stride = x.col_stride;
-    turned.col_stride = x.row_stride;
-    // Names of rows would be names of columns: the caller looks for what is not finite.
-    std::int64_t first_bad = -1;
-    const bool narrowing = sizeof(T) == sizeof(float) && (x.dtype == DType::i32 || x.dtype == DType::i64);
-    if (!narrowing) {
-      GRAMIAN_CALL(exec, load_rows, static_cast<int>(turned.dtype), turned.data, turned.row_stride, turned.col_stride,
-                   static_cast<const std::int64_t*>(nullptr), turned.rows, turned.cols, code_of<T>(),
-                   static_cast<void*>(dst.data), dst.stride, static_cast<const double*>(nullptr),
-                   static_cast<const double*>(nullptr), &first_bad);
-      return;
-    }
-  }
-  buffer = Array<T>(exec, x.rows, x.cols);
-  load_rows<T>(exec, x, nullptr, nullptr, buffer.view(), kName);
-  transpose_block<T>(exec, buffer.view(), dst);
-}
-
 template <class T>
 Array<T> device_vector(const Exec& exec, const std::vector<double>& host) {
   const std::vector<T> rounded(host.begin(), host.end());
@@ -521,10 +497,10 @@ void transform_rows(const Exec& exec, MatrixView<const T> x, const DevicePlan<T>
   gather_block<T>(exec, work, plan.choice, plan.choice_scale, times, out);
 }
 
-// Vectors per task: their work space stays in the second-level cache where one vector does.
-std::int64_t vectors_at_once(const Exec& exec, std::int64_t count, std::int64_t padded, std::int64_t least) {
+// Rows per task: their work space stays in the second-level cache where one row does.
+std::int64_t rows_at_once(const Exec& exec, std::int64_t count, std::int64_t padded) {
   if (whole_operations(exec)) return std::max<std::int64_t>(1, count);
-  return std::max(least, std::min<std::int64_t>(64, (std::int64_t{1} << 15) / padded));
+  return std::max<std::int64_t>(1, std::min<std::int64_t>(64, (std::int64_t{1} << 15) / padded));
 }
 
 }  // namespace
@@ -549,7 +525,7 @@ template <class T, class Rows>
 bool hadamard_pieces(const Exec& exec, const HadamardPlan& plan, MatrixView<T> out, bool times, const Rows& source) {
   if (out.empty()) return true;
   const DevicePlan<T> device(exec, plan);
-  const std::int64_t padded = device.index.size(), edge = vectors_at_once(exec, out.rows, padded, 1);
+  const std::int64_t padded = device.index.size(), edge = rows_at_once(exec, out.rows, padded);
   ScratchPool<T> scratch(exec, edge * padded);
   std::atomic<bool> finite{true};
   exec.parallel_for(ceil_div(out.rows, edge), [&](std::int64_t task) {
@@ -580,25 +556,97 @@ bool hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& 
   });
 }
 
+namespace {
+
+// Columns through a plan on the host: rows go to their places, with their signs, as they are read, and the transforms
+// run down the columns of a work space of plan.index.size() rows.
+template <class T>
+class HostColumns {
+ public:
+  HostColumns(const Exec& exec, const RowsView& x, const HadamardPlan& plan)
+      : exec_(exec), x_(x), plan_(plan), choice_scale_(plan.choice_scale.begin(), plan.choice_scale.end()) {
+    x_.row_index = nullptr;
+    for (std::size_t k = 0; k < plan.index.size(); ++k) {
+      const std::int64_t row = std::max<std::int64_t>(0, plan.index[k]);
+      source_.push_back(x.row_index != nullptr ? x.row_index[row] : row);
+      sign_.push_back(plan.index[k] < 0 ? 0.0 : plan.sign[k]);
+    }
+  }
+
+  void run(MatrixView<T> out) {
+    const auto padded = static_cast<std::int64_t>(source_.size());
+    const std::int64_t edge = std::max(kAddColumns, kWorkElements / padded / kAddColumns * kAddColumns);
+    const Array<T> work(exec_, padded, std::min(edge, out.cols));
+    for (std::int64_t begin = 0; begin < out.cols; begin += edge) {
+      const std::int64_t width = std::min(edge, out.cols - begin);
+      const MatrixView<T> packed(work.data(), padded, width);
+      take(columns_of(x_, begin, width), static_cast<int>(x_.dtype), source_, sign_.data(), packed);
+      walsh_hadamard_columns<T>(exec_, 1.0, packed);
+      if (!plan_.second_sign.empty()) {
+        scale_rows<T>(exec_, plan_.second_sign, packed);
+        walsh_hadamard_columns<T>(exec_, 1.0, packed);
+      }
+      const MatrixView<T> target = out.block(0, begin, out.rows, width);
+      take(RowsView::dense<T>(packed), code_of<T>(), plan_.choice, nullptr, target);
+    }
+    exec_.parallel_for(ceil_div(out.rows, kLoadRows), [&](std::int64_t task) {
+      const Range rows = part_of(out.rows, kLoadRows, task);
+      GRAMIAN_CALL(exec_, scale_rows, code_of<T>(), rows.size(), out.cols,
+                   static_cast<const void*>(choice_scale_.data() + rows.begin), static_cast<void*>(out.row(rows.begin)),
+                   out.stride);
+    });
+  }
+
+ private:
+  // Elements of the work space, unless a few columns alone are more.
+  static constexpr std::int64_t kWorkElements = std::int64_t{1} << 26;
+
+  // to[k, :] = scale[k] * from[rows[k], :]; what is not finite comes out in the result.
+  void take(const RowsView& from, int dtype, const std::vector<std::int64_t>& rows, const double* scale,
+            MatrixView<T> to) const {
+    exec_.parallel_for(ceil_div(to.rows, kLoadRows), [&](std::int64_t task) {
+      const Range part = part_of(to.rows, kLoadRows, task);
+      std::int64_t first_bad = -1;
+      GRAMIAN_CALL(exec_, load_rows, dtype, from.data, from.row_stride, from.col_stride, rows.data() + part.begin,
+                   part.size(), to.cols, code_of<T>(), static_cast<void*>(to.row(part.begin)), to.stride,
+                   static_cast<const double*>(nullptr), scale != nullptr ? scale + part.begin : nullptr, &first_bad);
+    });
+  }
+
+  const Exec& exec_;
+  RowsView x_;
+  const HadamardPlan& plan_;
+  std::vector<T> choice_scale_;
+  std::vector<std::int64_t> source_;
+  std::vector<double> sign_;
+};
+
+// On a device of whole operations: columns become rows.
+template <class T>
+void device_columns(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out) {
+  const DevicePlan<T> device(exec, plan);
+  const Array<T> turned(exec, x.cols, x.rows), work(exec, x.cols, device.index.size());
+  const Array<T> picked(exec, x.cols, device.choice.size());
+  const Array<T> rows(exec, x.rows, x.cols);
+  load_rows<T>(exec, x, nullptr, nullptr, rows.view(), kName);
+  transpose_block<T>(exec, rows.view(), turned.view());
+  transform_rows<T>(exec, turned.view(), device, work.view(), 0, picked.view());
+  transpose_block<T>(exec, picked.view(), out);
+}
+
+}  // namespace
+
 template <class T>
 void hadamard_columns(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out) {
   if (out.empty()) return;
-  const DevicePlan<T> device(exec, plan);
-  constexpr std::int64_t kLineColumns = 64 / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t padded = device.index.size(), chosen = device.choice.size();
-  const std::int64_t edge = x.sparse ? x.cols : vectors_at_once(exec, x.cols, padded, kLineColumns);
-  ScratchPool<T> scratch(exec, edge * (x.rows + padded + chosen));
-  exec.parallel_for(ceil_div(x.cols, edge), [&](std::int64_t task) {
-    const Range cols = part_of(x.cols, edge, task);
-    const auto lease = scratch.lease();
-    const MatrixView<T> turned(lease.data(), cols.size(), x.rows);
-    const MatrixView<T> work(turned.data + edge * x.rows, cols.size(), padded);
-    const MatrixView<T> picked(work.data + edge * padded, cols.size(), chosen);
-    Array<T> loaded;
-    load_transposed<T>(exec, x.sparse ? x : columns_of(x, cols.begin, cols.size()), turned, loaded);
-    transform_rows<T>(exec, turned, device, work, 0, picked);
-    transpose_block<T>(exec, picked, out.block(0, cols.begin, chosen, cols.size()));
-  });
+  if (x.rows == 0) return zero<T>(exec, out);
+  if (whole_operations(exec)) return device_columns<T>(exec, x, plan, out);
+  // The table widens integers of 32 and 64 bits to double only, and rows of CSR one after the other.
+  const bool narrowing = sizeof(T) == sizeof(float) && (x.dtype == DType::i32 || x.dtype == DType::i64);
+  if (!x.sparse && !narrowing) return HostColumns<T>(exec, x, plan).run(out);
+  const Array<T> loaded(exec, x.rows, x.cols);
+  load_rows<T>(exec, x, nullptr, nullptr, loaded.view(), kName);
+  HostColumns<T>(exec, RowsView::dense<T>(loaded.view()), plan).run(out);
 }
 
 template <class T>

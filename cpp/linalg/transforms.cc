@@ -12,13 +12,16 @@ using namespace linalg;
 
 namespace {
 
-// Elements of one task: enough to pay for handing it out.
-constexpr std::int64_t kTask = std::int64_t{1} << 15;
+// Elements of one task: enough to pay for handing it out. Rows in place fetch those that follow in their task, so they
+// get longer ones; rows that are copied first stay in the second-level cache.
+constexpr std::int64_t kTask = std::int64_t{1} << 15, kRowsTask = 4 * kTask;
 // Columns of a task: whole strips of the kernel, and enough of them that the narrow ones at its ends do not matter.
 constexpr std::int64_t kColumns = 512;
 constexpr std::int64_t kLine = 64;
-// Stages that the kernel does in one sweep over memory.
-constexpr int kSweep = 10;
+// Stages that the kernel does in one sweep over the strips of a matrix with gaps, and in one over packed rows.
+constexpr int kSweep = 10, kPackedSweep = 3;
+// Bytes of packed rows that one task transforms to the end: what it writes in a pass is in the last cache at the next.
+constexpr std::int64_t kRun = std::int64_t{8} << 20;
 
 int stages_of(std::int64_t n) {
   int stages = 0;
@@ -66,9 +69,18 @@ class Columns {
     });
   }
 
-  // One long transform: the first sweep meets rows far apart, what follows stays inside runs of rows. The widest stages
+  // One long transform: the first sweeps meet rows far apart, what follows stays inside runs of rows. The widest stages
   // come first here as in the kernel, so the cut changes no bit.
   void long_columns(double scale, MatrixView<T> x) {
+    constexpr auto size = static_cast<std::int64_t>(sizeof(T));
+    if (x.stride == x.cols && x.cols * size >= kLine) {
+      std::int64_t run = x.rows;
+      for (; run * x.cols * size > kRun && run > 1 << kPackedSweep; run >>= kPackedSweep) {
+        const std::int64_t far = (run >> kPackedSweep) * x.cols;
+        for (std::int64_t r = 0; r < x.rows; r += run) by_columns(1.0, {x.row(r), 1 << kPackedSweep, far, far});
+      }
+      return by_runs(scale, run, x);
+    }
     const int stages = stages_of(x.rows), sweeps = (stages + kSweep - 1) / kSweep;
     const std::int64_t outer = std::int64_t{1} << ((stages + sweeps - 1) / sweeps), inner = x.rows / outer;
     if (x.stride == x.cols) {
@@ -117,7 +129,8 @@ void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> fro
                   "walsh_hadamard_rows: the output does not fit");
   if (from.empty()) return;
   check_length(from.cols);
-  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, kTask / from.cols);
+  const std::int64_t task_size = from.data == to.data ? kRowsTask : kTask;
+  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, task_size / from.cols);
   exec.parallel_for(ceil_div(from.rows, edge), [&](std::int64_t task) {
     const Range range = part_of(from.rows, edge, task);
     const MatrixView<T> rows = to.block(range.begin, 0, range.size(), to.cols);

@@ -86,7 +86,9 @@ GRAMIAN_EXPORT bool hadamard_rows(const Exec& exec, const RowsView& x, const Had
 template <class T>
 GRAMIAN_EXPORT bool hadamard_rows(const Exec& exec, MatrixView<const T> x, const HadamardPlan& plan, MatrixView<T> out,
                                   bool times = false);
-// Columns of x through the plan: out (choice x x.cols). x.rows must exceed every index.
+// Columns of x through the plan: out (choice x x.cols). x.rows must exceed every index. On the host the columns are
+// transformed where they lie (walsh_hadamard_columns), in a work space of N x x.cols values, 512 MiB of doubles at most
+// unless 64 columns are more.
 template <class T>
 GRAMIAN_EXPORT void hadamard_columns(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out);
 

@@ -5,7 +5,7 @@
 // column of the same values have the same bits, for any number of threads; integers stay exact while sums of magnitudes
 // stay below 2^24 (float) or 2^53 (double).
 //
-// The sweeps over memory are those of "FFTs in External or Hierarchical Memory".
+// The sweeps over strips of rows with gaps are those of "FFTs in External or Hierarchical Memory".
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@
 
 namespace gramian {
 
-// Columns of x (n x c, n a power of two) times scale * H, in place. Memory is read and written once per ten stages
-// begun: twice for n = 2^20.
+// Columns of x (n x c, n a power of two) times scale * H, in place. Rows without gaps: memory is read and written once
+// per three stages until what is left fits a part of the last cache (8 MiB), and once for all the rest: three times for
+// 2^20 x 64 doubles. Rows with gaps: once per ten stages begun.
 template <class T>
 GRAMIAN_EXPORT void walsh_hadamard_columns(const Exec& exec, double scale, MatrixView<T> x);
 // The same for each run of n rows of x (k n x c).

@@ -42,7 +42,8 @@ std::vector<T> transposed(const std::vector<T>& x, std::int64_t rows, std::int64
 
 template <class T>
 void columns_have_the_bits_of_rows() {
-  const std::int64_t shapes[][2] = {{1, 3}, {8, 5}, {1024, 70}, {2048, 3}, {4096, 33}, {1 << 16, 1}};
+  const std::int64_t shapes[][2] = {{1, 3},     {8, 5},     {8, 300},     {1024, 70},
+                                   {2048, 3}, {4096, 33}, {1 << 16, 40}, {1 << 16, 1}};
   for (const auto& shape : shapes) {
     const std::int64_t n = shape[0], cols = shape[1];
     const std::vector<T> x = draws<T>(n * cols, 7);

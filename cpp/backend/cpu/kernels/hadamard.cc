@@ -1,6 +1,8 @@
 /* Fast Walsh-Hadamard transform of rows and of columns, natural order. The stages commute, so the widest go first, in
- * both directions: a column has the bits of a row. Rows: radix-8 passes until a block fits the first-level cache, each
- * block then to its end before the next is touched. Columns: ten stages per sweep over memory, see below. */
+ * both directions: a column has the bits of a row. Rows, and columns of rows without gaps, which are one long row that
+ * ends early: radix-8 passes until a block fits the first-level cache, each block then to its end before the next is
+ * touched. Eight streams are what caches of eight ways hold at distances of a power of two, and run at the pace of a
+ * copy. Columns of rows with gaps: ten stages per sweep over memory, see below. */
 #include "kernel_common.h"
 
 namespace {
@@ -8,35 +10,124 @@ namespace {
 /* Elements of a block that stays in the first-level cache. */
 template <class T>
 constexpr int64_t kBlock = 16384 / static_cast<int64_t>(sizeof(T));
+/* Bytes that no second-level cache can be counted on to hold: passes over more ask for their lines ahead, and as lines
+ * that will be written. */
+constexpr int64_t kBeyondCache = int64_t(1) << 17;
+constexpr int64_t kLine = 64;
+constexpr int64_t kStreamAhead = 4 * kLine;
+template <class T>
+inline int64_t ahead_of(int64_t elements) {
+  constexpr auto size = static_cast<int64_t>(sizeof(T));
+  return elements * size > kBeyondCache ? kStreamAhead / size : 0;
+}
 
-/* 2^kStages-point transform of vectors in registers, the widest distance first. */
-template <class T, int kStages>
-inline void butterflies(Vector<T>* v) {
+/* 1 as a number that the compiler does not know: a - b * one has the bits of a - b, but where there is a fused
+ * multiply-add it runs on the units that additions leave idle, and a butterfly takes half the time. */
+template <class V>
+inline V hidden_one() {
+  V one = V{} + 1;
+#if defined(__FMA__)
+  __asm__("" : "+x"(one));
+#endif
+  return one;
+}
+template <class V>
+inline V difference(const V& a, const V& b, const V& one) {
+#if defined(__FMA__)
+  return a - b * one;
+#else
+  (void)one;
+  return a - b;
+#endif
+}
+
+/* 2^kStages-point transform of values in registers, the widest distance first. */
+template <int kStages, class V>
+inline void butterflies(V* v, const V& one) {
   constexpr int points = 1 << kStages;
 #pragma GCC unroll 4
   for (int half = points / 2; half >= 1; half /= 2) {
 #pragma GCC unroll 16
     for (int p = 0; p < points; ++p) {
       if (p & half) continue;
-      const Vector<T> sum = v[p] + v[p + half];
-      v[p + half] = v[p] - v[p + half];
+      const V sum = v[p] + v[p + half];
+      v[p + half] = difference(v[p], v[p + half], one);
       v[p] = sum;
     }
   }
 }
 
-/* One pass of 2^kStages-point transforms of the elements `step` apart, x[0 .. 2^kStages step). step is a multiple of
- * the vector length. */
-template <class T, int kStages>
-inline void radix_pass(T* x, int64_t step) {
+/* 16 bytes: what lies between memory as others align it and a whole vector. */
+template <class T>
+struct Short;
+template <>
+struct Short<float> {
+  typedef float Vector __attribute__((vector_size(16)));
+};
+template <>
+struct Short<double> {
+  typedef double Vector __attribute__((vector_size(16)));
+};
+
+/* One transform of 2^kStages values of V (a vector or a number) that lie `step` apart. */
+template <int kStages, bool kScale, class V, class T>
+inline void radix_at(T* x, int64_t step, const V& one, T scale) {
   constexpr int points = 1 << kStages;
-  for (int64_t i = 0; i < step; i += kLanes<T>) {
-    Vector<T> v[points];
-#pragma GCC unroll 8
-    for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(x + i + p * step);
-    butterflies<T, kStages>(v);
-#pragma GCC unroll 8
-    for (int p = 0; p < points; ++p) store(x + i + p * step, v[p]);
+  V v[points];
+#pragma GCC unroll 16
+  for (int p = 0; p < points; ++p) v[p] = load<V>(x + p * step);
+  butterflies<kStages>(v, one);
+#pragma GCC unroll 16
+  for (int p = 0; p < points; ++p) store<V>(x + p * step, kScale ? v[p] * scale : v[p]);
+}
+
+/* Elements before the first whole vector, where short vectors lead there at all points. */
+template <class T>
+inline int64_t head_of(const T* x, int64_t step, int64_t count) {
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(x) % GRAMIAN_VECTOR_BYTES);
+  const bool leads = past % 16 == 0 && step % kLanes<T> == 0;
+  const int64_t head = past == 0 || !leads ? 0 : (GRAMIAN_VECTOR_BYTES - past) / static_cast<int64_t>(sizeof(T));
+  return head < count ? head : 0;
+}
+
+/* `count` transforms of 2^kStages points that lie `step` apart, side by side, times `scale` if kScale. With each line
+ * of data the line `ahead` elements further is fetched, if that is not 0. A store of a vector that ends in the next
+ * line costs two, so vectors are aligned where that is possible. */
+template <class T, int kStages, bool kScale>
+void radix_pass(T* x, int64_t step, int64_t count, int64_t ahead, T scale) {
+  using Few = typename Short<T>::Vector;
+  constexpr int64_t lanes = kLanes<T>, few = 16 / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t line = kLine / static_cast<int64_t>(sizeof(T));
+  const Vector<T> one = hidden_one<Vector<T>>();
+  const Few few_ones = Few{} + 1;
+  int64_t i = 0;
+  for (const int64_t head = head_of(x, step, count); i < head; i += few) {
+    radix_at<kStages, kScale>(x + i, step, few_ones, scale);
+  }
+  if (ahead != 0) {
+    for (; i + line <= count; i += line) {
+#pragma GCC unroll 16
+      for (int p = 0; p < 1 << kStages; ++p) __builtin_prefetch(x + i + p * step + ahead, 1);
+      for (int64_t q = 0; q < line; q += lanes) radix_at<kStages, kScale>(x + i + q, step, one, scale);
+    }
+  }
+  for (; i + lanes <= count; i += lanes) radix_at<kStages, kScale>(x + i, step, one, scale);
+  for (; i + few <= count; i += few) radix_at<kStages, kScale>(x + i, step, few_ones, scale);
+  for (; i < count; ++i) radix_at<kStages, kScale>(x + i, step, T(1), scale);
+}
+
+/* stages = 1 .. 4 */
+template <class T, bool kScale>
+void radix_pass(int stages, T* x, int64_t step, int64_t count, int64_t ahead, T scale) {
+  switch (stages) {
+    case 1:
+      return radix_pass<T, 1, kScale>(x, step, count, ahead, scale);
+    case 2:
+      return radix_pass<T, 2, kScale>(x, step, count, ahead, scale);
+    case 3:
+      return radix_pass<T, 3, kScale>(x, step, count, ahead, scale);
+    default:
+      return radix_pass<T, 4, kScale>(x, step, count, ahead, scale);
   }
 }
 
@@ -67,58 +158,60 @@ inline Vector<T> lane_stages(Vector<T> v) {
   return lane_stage<T, 1>(v);
 }
 
-/* The last stages of all: 2^kStages neighbouring vectors, and what is inside them. */
+/* The last stages of all: 2^kStages neighbouring vectors, and what is inside them. Fetches what lies `ahead` elements
+ * further, if that is not 0. */
 template <class T, int kStages>
-inline void last_pass(T* x, int64_t size, T scale) {
+void last_pass(T* x, int64_t size, int64_t ahead, T scale) {
   constexpr int points = 1 << kStages;
+  constexpr int64_t line = kLine / static_cast<int64_t>(sizeof(T));
+  // The multiply-add units are busy with the stages inside vectors.
+  const Vector<T> one = splat(T(1));
   for (int64_t i = 0; i < size; i += points * kLanes<T>) {
+    for (int64_t k = 0; ahead != 0 && k < points * kLanes<T>; k += line) __builtin_prefetch(x + i + k + ahead, 1);
     Vector<T> v[points];
 #pragma GCC unroll 8
     for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(x + i + p * kLanes<T>);
-    butterflies<T, kStages>(v);
+    butterflies<kStages>(v, one);
 #pragma GCC unroll 8
     for (int p = 0; p < points; ++p) store(x + i + p * kLanes<T>, lane_stages<T>(v[p]) * scale);
   }
 }
 
-/* Runs all stages of distance below `size` on a block that fits the cache, and scales it. size >= kLanes<T>. */
+/* Runs all stages of distance below `size` on a block that fits the cache, and scales it. size >= kLanes<T>. The last
+ * pass, which takes longest, fetches what lies `ahead` elements further. */
 template <class T>
-void transform_block(T* x, int64_t size, T scale) {
-  int64_t span = size;
-  while (span > 8 * kLanes<T>) {
-    for (int64_t at = 0; at < size; at += span) radix_pass<T, 3>(x + at, span / 8);
-    span /= 8;
+void transform_block(T* x, int64_t size, int64_t ahead, T scale) {
+  int stages = 0;
+  while (kLanes<T> << stages < size) ++stages;
+  // Three for the last pass; the others by threes, with one pass of four where that saves one.
+  for (int64_t span = size; stages > 3;) {
+    const int before = stages - 3, most = before % 3 == 1 ? 4 : 3, taken = before < most ? before : most;
+    const int64_t part = span >> taken;
+    for (int64_t at = 0; at < size; at += span) radix_pass<T, false>(taken, x + at, part, part, int64_t{0}, T(1));
+    span = part;
+    stages -= taken;
   }
-  switch (span / kLanes<T>) {
-    case 8:
-      return last_pass<T, 3>(x, size, scale);
-    case 4:
-      return last_pass<T, 2>(x, size, scale);
+  switch (stages) {
+    case 3:
+      return last_pass<T, 3>(x, size, ahead, scale);
     case 2:
-      return last_pass<T, 1>(x, size, scale);
+      return last_pass<T, 2>(x, size, ahead, scale);
+    case 1:
+      return last_pass<T, 1>(x, size, ahead, scale);
     default:
-      return last_pass<T, 0>(x, size, scale);
+      return last_pass<T, 0>(x, size, ahead, scale);
   }
 }
 
 /* Depth first, so every level of cache sees a block once. At most 6 levels deep for n = 2^30. */
 template <class T>
-void transform(T* x, int64_t n, T scale) {
-  if (n <= kBlock<T>) {
-    transform_block(x, n, scale);
-    return;
-  }
-  int64_t part = n / 8;
-  if (n >= 8 * kBlock<T>) {
-    radix_pass<T, 3>(x, part);
-  } else if (n == 4 * kBlock<T>) {
-    part = n / 4;
-    radix_pass<T, 2>(x, part);
-  } else {
-    part = n / 2;
-    radix_pass<T, 1>(x, part);
-  }
-  for (int64_t at = 0; at < n; at += part) transform(x + at, part, scale);
+void transform(T* x, int64_t n, int64_t ahead, T scale) {
+  if (n <= kBlock<T>) return transform_block(x, n, ahead, scale);
+  int stages = 1;
+  while (stages < 3 && n >> stages > kBlock<T>) ++stages;
+  const int64_t part = n >> stages;
+  radix_pass<T, false>(stages, x, part, part, ahead_of<T>(n), T(1));
+  for (int64_t at = 0; at < n; at += part) transform(x + at, part, int64_t{0}, scale);
 }
 
 /* Rows shorter than a vector. */
@@ -142,7 +235,8 @@ int fwht_type(int64_t rows, int64_t n, double scale, T* x, int64_t ldx) {
     if (n < kLanes<T>) {
       transform_short(x, n, static_cast<T>(scale));
     } else {
-      transform(x, n, static_cast<T>(scale));
+      // The row after the next is fetched while this one is in work: hardware does not fetch past the end of a page.
+      transform(x, n, r + 2 < rows ? 2 * ldx : 0, static_cast<T>(scale));
     }
   }
   return GRAMIAN_STATUS_OK;
@@ -162,7 +256,6 @@ int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, voi
  * over memory takes more than eight rows at a time, and takes whole lines of them, while the tile lies close. In the
  * tile the strip is cut into planes, one vector of each row. */
 constexpr int kTileStages = 10;
-constexpr int64_t kLine = 64;
 constexpr int64_t kStrip = 2 * kLine;
 constexpr int64_t kPlanes = kStrip / GRAMIAN_VECTOR_BYTES;
 /* A plane has a line between its blocks, eight at most, again to spread them over the sets. A ragged strip has a packed
@@ -181,6 +274,7 @@ struct Layout {
 template <class T, int kStages, bool kScale>
 inline void pass_of(const Layout<T>& from, const Layout<T>& to, int64_t count, int64_t planes, T scale) {
   constexpr int points = 1 << kStages;
+  const Vector<T> one = hidden_one<Vector<T>>();
   for (int64_t i = 0; i < count; ++i) {
     const T* source = from.data + i * from.transform;
     T* target = to.data + i * to.transform;
@@ -188,7 +282,7 @@ inline void pass_of(const Layout<T>& from, const Layout<T>& to, int64_t count, i
       Vector<T> v[points];
 #pragma GCC unroll 16
       for (int p = 0; p < points; ++p) v[p] = load<Vector<T>>(source + p * from.point);
-      butterflies<T, kStages>(v);
+      butterflies<kStages>(v, one);
 #pragma GCC unroll 16
       for (int p = 0; p < points; ++p) store(target + p * to.point, kScale ? v[p] * scale : v[p]);
     }
@@ -254,11 +348,31 @@ void transform_ragged(int stages, int64_t width, T scale, T* x, int64_t ldx, T* 
   for (int64_t r = 0; r < rows; ++r) std::memcpy(x + r * ldx, packed + r * lanes, bytes);
 }
 
+/* Wider rows meet too few at a time in the caches. */
+constexpr int64_t kPackedColumns = 1024;
+
+/* Rows without gaps between them: a transform of one long row that ends at the distance of a row. Depth first. */
+template <class T>
+void transform_packed(int stages, int64_t cols, T scale, T* x) {
+  const int64_t ahead = ahead_of<T>(cols << stages);
+  if (stages <= 3) return radix_pass<T, true>(stages, x, cols, cols, ahead, scale);
+  const int taken = stages == 4 ? 2 : 3;
+  const int64_t part = cols << (stages - taken);
+  radix_pass<T, false>(taken, x, part, part, ahead, T(1));
+  for (int p = 0; p < 1 << taken; ++p) transform_packed(stages - taken, cols, scale, x + p * part);
+}
+
 template <class T>
 void transform_columns(int stages, int64_t cols, T scale, T* x, int64_t ldx, T* tile) {
   const int64_t n = int64_t(1) << stages;
   if (cols == 1 && ldx == 1) {
-    return n < kLanes<T> ? transform_short(x, n, scale) : transform(x, n, scale);
+    return n < kLanes<T> ? transform_short(x, n, scale) : transform(x, n, int64_t{0}, scale);
+  }
+  if (stages > 0 && stages <= 3 && cols >= kLine / static_cast<int64_t>(sizeof(T))) {
+    return radix_pass<T, true>(stages, x, ldx, cols, ahead_of<T>(cols << stages), scale);
+  }
+  if (stages > 0 && ldx == cols && cols >= kLine / static_cast<int64_t>(sizeof(T)) && cols <= kPackedColumns) {
+    return transform_packed(stages, cols, scale, x);
   }
   if (stages > kTileStages) {
     const int sweeps = (stages + kTileStages - 1) / kTileStages;

@@ -270,30 +270,118 @@ inline Word scaled_words(Word w, uint32_t factor) {
   return (multiply_low(w >> 32, factor) + (multiply_low(w, factor) >> 32)) >> 32;
 }
 
-/* Nonzero k of kWords columns from index `first` on, of which `count` are wanted. */
-inline void store_codes(Word words, int64_t k, int64_t nnz, int64_t m, int64_t count, int32_t* codes) {
-  const int64_t begin = k * m / nnz, end = (k + 1) * m / nnz;
-  const Word row = scaled_words(words, static_cast<uint32_t>(end - begin)) + static_cast<uint64_t>(begin);
-  const Word code = row << 1 | (words & uint64_t{1});
-  for (int64_t lane = 0; lane < count; ++lane) codes[lane * nnz + k] = static_cast<int32_t>(code[lane]);
+/* The keys of the ten rounds in all lanes: made once, where a loop would make them for each block. */
+struct RoundKeys {
+  Word k0[10], k1[10];
+
+  explicit RoundKeys(uint64_t key) {
+    for (uint32_t round = 0; round < 10; ++round) {
+      k0[round] = Word{} + uint64_t{static_cast<uint32_t>(key) + 0x9e3779b9u * round};
+      k1[round] = Word{} + uint64_t{static_cast<uint32_t>(key >> 32) + 0xbb67ae85u * round};
+    }
+  }
+};
+
+/* Philox of kBlocks counters side by side: one block waits for itself in every round. */
+template <int kBlocks>
+inline void philox_blocks(Word (&counter)[kBlocks][4], const RoundKeys& keys, Word (&words)[kBlocks][2]) {
+  for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 4
+    for (int b = 0; b < kBlocks; ++b) {
+      Word* const x = counter[b];
+      const Word p0 = multiply_low(x[0], 0xd2511f53u), p1 = multiply_low(x[2], 0xcd9e8d57u);
+      x[0] = (p1 >> 32) ^ x[1] ^ keys.k0[round];
+      x[1] = p1;
+      x[2] = (p0 >> 32) ^ x[3] ^ keys.k1[round];
+      x[3] = p0;
+    }
+  }
+  const Word low = Word{} + uint64_t{0xffffffffu};
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; ++b) {
+    words[b][0] = (counter[b][0] & low) | counter[b][1] << 32;
+    words[b][1] = (counter[b][2] & low) | counter[b][3] << 32;
+  }
+}
+
+/* The rows that a nonzero may have. */
+struct HashRange {
+  uint64_t begin;
+  uint32_t count;
+};
+
+/* 2 row + sign bit of each lane, in its low half. */
+inline Word codes_of(const Word& words, const HashRange& range) {
+  return (scaled_words(words, range.count) + range.begin) << 1 | (words & uint64_t{1});
+}
+
+/* What all columns have in common; ranges[k] is of nonzero first + k. */
+struct HashLaw {
+  RoundKeys keys;
+  Word stream_word;
+  int64_t nnz, first, end;
+  const HashRange* ranges;
+};
+
+/* The codes of blocks `block` .. block + kBlocks of kWords columns from `index` on, of which `count` are wanted. */
+template <int kBlocks>
+inline void hash_blocks(const HashLaw& law, const Word& index, int64_t block, int64_t count, int32_t* codes) {
+  Word counter[kBlocks][4], words[kBlocks][2];
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; ++b) {
+    counter[b][0] = index;
+    counter[b][1] = index >> 32;
+    counter[b][2] = law.stream_word;
+    counter[b][3] = Word{} + static_cast<uint64_t>(block + b);
+  }
+  philox_blocks<kBlocks>(counter, law.keys, words);
+  // Both codes of a block in one lane, so that they are written at once.
+  uint64_t pairs[kBlocks][kWords];
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; ++b) {
+    const HashRange* const range = law.ranges + (2 * (block + b) - law.first);
+    store(pairs[b], codes_of(words[b][0], range[0]) | codes_of(words[b][1], range[1]) << 32);
+  }
+  codes += 2 * block;
+  const int64_t left = law.end - 2 * block;
+  for (int64_t lane = 0; lane < count; ++lane, codes += law.nnz) {
+#pragma GCC unroll 4
+    for (int b = 0; b < kBlocks; ++b) {
+      const size_t bytes = left - 2 * b >= 2 ? sizeof(uint64_t) : sizeof(int32_t);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+      std::memcpy(codes + 2 * b, &pairs[b][lane], bytes);
+#else
+#error "the first of two codes is taken for the low half of a word"
+#endif
+    }
+  }
+}
+
+/* Nonzeros that have their ranges at hand at a time. */
+constexpr int64_t kHashed = 64;
+
+void hash_columns(const gramian_stream& stream, int64_t j0, int64_t rows, int64_t first, int64_t nnz, int64_t m,
+                  int32_t* codes) {
+  HashRange ranges[kHashed + 1] = {};
+  const int64_t end = first + kHashed < nnz ? first + kHashed : nnz;
+  for (int64_t k = first; k < end; ++k) {
+    const int64_t begin = k * m / nnz;
+    ranges[k - first] = {static_cast<uint64_t>(begin), static_cast<uint32_t>((k + 1) * m / nnz - begin)};
+  }
+  const HashLaw law = {RoundKeys(stream.key), Word{} + uint64_t{gramian_stream_word(&stream)}, nnz, first, end, ranges};
+  for (int64_t r = 0; r < rows; r += kWords, codes += kWords * nnz) {
+    const int64_t count = rows - r < kWords ? rows - r : kWords;
+    const Word index = lane_numbers() + static_cast<uint64_t>(j0 + r);
+    int64_t block = first / 2;
+    for (; 2 * block + 2 < end; block += 2) hash_blocks<2>(law, index, block, count, codes);
+    if (2 * block < end) hash_blocks<1>(law, index, block, count, codes);
+  }
 }
 
 int fill_row_hash(gramian_context*, gramian_stream stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m,
                   int32_t* codes) {
   if (nnz < 1 || nnz > m || m >= int64_t{1} << 30) return GRAMIAN_STATUS_INVALID;
-  const Word lanes = lane_numbers();
-  for (int64_t r = 0; r < rows; r += kWords) {
-    const int64_t count = rows - r < kWords ? rows - r : kWords;
-    const Word index = lanes + static_cast<uint64_t>(j0 + r);
-    for (int64_t k = 0; k < nnz; k += 2) {
-      Word counter[4] = {index, index >> 32, Word{} + uint64_t{gramian_stream_word(&stream)},
-                         Word{} + static_cast<uint64_t>(k / 2)};
-      Word words[2];
-      philox_lanes(counter, stream.key, words);
-      store_codes(words[0], k, nnz, m, count, codes + r * nnz);
-      if (k + 1 < nnz) store_codes(words[1], k + 1, nnz, m, count, codes + r * nnz);
-    }
-  }
+  for (int64_t k0 = 0; k0 < nnz; k0 += kHashed) hash_columns(stream, j0, rows, k0, nnz, m, codes);
   return GRAMIAN_STATUS_OK;
 }
 

@@ -99,7 +99,10 @@ int sparse_sketch_type(int64_t rows, int64_t cols, int64_t nnz, const int32_t* c
     const int64_t count = rows - r < kSketchRows ? rows - r : kSketchRows;
     for (int64_t c = 0; c < cols; c += panel) {
       const SketchRows<T> part = {count, nnz, codes + r * nnz, x + r * ldx + c, ldx, panel};
-      const int64_t lines = c == 0 ? cols * static_cast<int64_t>(sizeof(T)) : 0;
+      // Lines asked for by name keep the first-level cache busy for as long as memory takes. Rows that follow each
+      // other are fetched by the hardware, if there is little work between two of them.
+      const bool ask = c == 0 && (nnz > 2 || ldx != cols);
+      const int64_t lines = ask ? cols * static_cast<int64_t>(sizeof(T)) : 0;
       add_panel(part, cols - c < panel ? cols - c : panel, lines, out + c * m);
     }
   }
@@ -175,27 +178,46 @@ int sparse_sketch_csr(gramian_context*, int dtype, int value_dtype, int index_dt
 
 /* --- gathering columns --------------------------------------------------------------------------------------- */
 
-template <bool kTimes, class T>
-void gather_row(int64_t cols, const T* __restrict x, const int64_t* __restrict index, const T* __restrict scale,
-                T* __restrict out) {
+/* kRows rows at a time, so that an index and its scale are read once for all of them. An index below 0 reads a zero. */
+template <class T, bool kTimes, bool kScaled, int kRows>
+void gather_some(int64_t cols, const T* __restrict x, int64_t ldx, const int64_t* __restrict index,
+                 const T* __restrict scale, T* __restrict out, int64_t ld_out) {
+  const T zero = 0;
   for (int64_t c = 0; c < cols; ++c) {
-    const T value = index[c] < 0 ? T(0) : x[index[c]];
-    const T scaled = scale != nullptr ? scale[c] * value : value;
-    out[c] = kTimes ? out[c] * scaled : scaled;
+    int64_t i = index[c];
+    // Hides i from the vectoriser, whose gathers are slower than loads of single values.
+    __asm__("" : "+r"(i));
+    const T* const from = i < 0 ? &zero : x + i;
+    const int64_t step = i < 0 ? 0 : ldx;
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const T scaled = kScaled ? scale[c] * from[r * step] : from[r * step];
+      T& to = out[c + r * ld_out];
+      to = kTimes ? to * scaled : scaled;
+    }
   }
+}
+
+template <class T, bool kTimes, bool kScaled>
+int gather_all(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* index, const T* scale, T* out,
+               int64_t ld_out) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    gather_some<T, kTimes, kScaled, 4>(cols, x + r * ldx, ldx, index, scale, out + r * ld_out, ld_out);
+  }
+  for (; r < rows; ++r) {
+    gather_some<T, kTimes, kScaled, 1>(cols, x + r * ldx, ldx, index, scale, out + r * ld_out, ld_out);
+  }
+  return GRAMIAN_STATUS_OK;
 }
 
 template <class T>
 int gather_type(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* index, const T* scale, int times,
                 T* out, int64_t ld_out) {
-  for (int64_t r = 0; r < rows; ++r, x += ldx, out += ld_out) {
-    if (times != 0) {
-      gather_row<true>(cols, x, index, scale, out);
-    } else {
-      gather_row<false>(cols, x, index, scale, out);
-    }
-  }
-  return GRAMIAN_STATUS_OK;
+  if (times != 0 && scale != nullptr) return gather_all<T, true, true>(rows, cols, x, ldx, index, scale, out, ld_out);
+  if (times != 0) return gather_all<T, true, false>(rows, cols, x, ldx, index, scale, out, ld_out);
+  if (scale != nullptr) return gather_all<T, false, true>(rows, cols, x, ldx, index, scale, out, ld_out);
+  return gather_all<T, false, false>(rows, cols, x, ldx, index, scale, out, ld_out);
 }
 
 int gather_columns(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,

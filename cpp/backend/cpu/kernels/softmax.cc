@@ -182,13 +182,14 @@ struct Split {
   Integer<T> bits; /* k + kBias and higher bits that a shift drops */
 };
 
-template <class T>
-inline Split<T> split(const Vector<T>& z, const Vector<T>& error) {
+template <class T, bool kError = false>
+inline Split<T> split(const Vector<T>& z, const Vector<T>& error = Vector<T>{}) {
   using E = Exponential<T>;
   constexpr T round = E::kRound + E::kBias;
   const Vector<T> shifted = z * T(1.44269504088896340736) + round;
   const Vector<T> multiple = shifted - round;
-  const Vector<T> rest = ((z - multiple * E::kLog2High) - multiple * E::kLog2Low) + error;
+  Vector<T> rest = (z - multiple * E::kLog2High) - multiple * E::kLog2Low;
+  if constexpr (kError) rest += error;  // an addition of nothing would be kept for the sign of zero
   constexpr int terms = sizeof Limits<T>::kCoefficients / sizeof(T);
   Vector<T> sum = splat<T>(Limits<T>::kCoefficients[terms - 1]);
 #pragma GCC unroll 16
@@ -245,7 +246,7 @@ struct Decay {
     } else {
       z = larger<T>(lowest, difference(x));
     }
-    const Split<T> e = split<T>(z, error);
+    const Split<T> e = split<T, kExactly>(z, error);
     if constexpr (!kSubnormals) return e.p * power<T>(e.bits);
     return scaled_down<T>(e.p, e.bits - bits_of_one<T>());
   }
@@ -270,8 +271,10 @@ inline T log_of_sum(T largest, double scale, double sum, const T* x, int64_t cou
   return has_nan(x, count, step) ? static_cast<T>(NAN) : largest;
 }
 
+/* Of a row that fits the cache the values `ahead` elements further are fetched while this one is in work: hardware does
+ * not fetch past the end of a page. */
 template <class T, bool kSubnormals, bool kExactly>
-void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, const T* x, T* out) {
+void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, const T* x, int64_t ahead, T* out) {
   constexpr T lowest = -kInfinity<T>;
   const Decay<T, kSubnormals, kExactly> decay(splat<T>(largest), static_cast<T>(factor));
   if (kind == GRAMIAN_SOFTMAX && cols <= kBlock<T>) {
@@ -279,6 +282,7 @@ void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, c
     T aside[kBlock<T>];
     T* kept = stream ? aside : out;
     const double sum = sum_of<T>(cols, [&](int64_t i, int64_t left) {
+      __builtin_prefetch(x + i + ahead);
       const Vector<T> value = decay(load_or(x + i, left, lowest));
       store_some(kept + i, left, value);
       return value;
@@ -315,12 +319,12 @@ void finish_row(int kind, bool stream, int64_t cols, double factor, T largest, c
 }
 
 template <class T, bool kSubnormals>
-void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, T* out) {
+void softmax_row(int kind, bool stream, int64_t cols, double factor, const T* x, int64_t ahead, T* out) {
   const T largest = largest_of(x, cols);
   if (needs_exactness(largest, static_cast<T>(factor))) {
-    finish_row<T, kSubnormals, true>(kind, stream, cols, factor, largest, x, out);
+    finish_row<T, kSubnormals, true>(kind, stream, cols, factor, largest, x, ahead, out);
   } else {
-    finish_row<T, kSubnormals, false>(kind, stream, cols, factor, largest, x, out);
+    finish_row<T, kSubnormals, false>(kind, stream, cols, factor, largest, x, ahead, out);
   }
 }
 
@@ -398,7 +402,7 @@ int softmax_type(int kind, int flags, int64_t rows, int64_t cols, double scale, 
                  int64_t ldout) {
   const bool stream = (flags & GRAMIAN_SOFTMAX_STREAM) != 0 && kind != GRAMIAN_LOGSUMEXP && x != out;
   for (int64_t r = 0; r < rows; ++r) {
-    softmax_row<T, kSubnormals>(kind, stream, cols, scale, x + r * ldx, out + r * ldout);
+    softmax_row<T, kSubnormals>(kind, stream, cols, scale, x + r * ldx, r + 1 < rows ? ldx : 0, out + r * ldout);
   }
   finish_stores(stream);
   return GRAMIAN_STATUS_OK;
@@ -421,8 +425,15 @@ int softmax_columns_type(int kind, int64_t rows, int64_t cols, double scale, con
 
 /* --- two passes ---------------------------------------------------------------------------------------------- */
 
+/* scale * x; kUnit says that scale is 1. */
+template <bool kUnit, class T>
+inline Vector<T> scaled(const Vector<T>& x, T scale) {
+  if constexpr (kUnit) return x;
+  return x * scale;
+}
+
 /* 0, or 1 where the largest value is out of reach. */
-template <class T>
+template <class T, bool kUnit>
 int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
   double sum = 0, exponent = -HUGE_VAL;
   for (int64_t c = 0; c < cols; c += kBlock<T>) {
@@ -435,10 +446,11 @@ int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
     const T top = largest * scale;
     if (!(std::fabs(top * T(1.44269504088896340736)) <= Limits<T>::kReach)) return 1;
     const Vector<T> floor = splat<T>(top + Limits<T>::kVanished);
-    const Integer<T> k = split<T>(splat<T>(top), Vector<T>{}).bits - bits_of_one<T>() - Exponential<T>::kBias;
+    const Integer<T> k = split<T>(splat<T>(top)).bits - bits_of_one<T>() - Exponential<T>::kBias;
     const Integer<T> base = bits_of_one<T>() + k;
     const double part = sum_of<T>(count, [&](int64_t i, int64_t left) {
-      const Split<T> e = split<T>(larger<T>(floor, load_or(x + c + i, left, -kInfinity<T>) * scale), Vector<T>{});
+      const Vector<T> z = scaled<kUnit>(load_or(x + c + i, left, -kInfinity<T>), scale);
+      const Split<T> e = split<T>(larger<T>(floor, z));
       const Integer<T> exponent = e.bits - base;
       return e.p * power<T>(exponent > 0 ? exponent : Integer<T>{});
     });
@@ -458,12 +470,14 @@ int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
 template <class T>
 int exp_sums_type(int64_t rows, int64_t cols, double scale, const T* x, int64_t ldx, double* sums) {
   for (int64_t r = 0; r < rows; ++r) {
-    if (exp_sum_row(cols, static_cast<T>(scale), x + r * ldx, sums + 2 * r) != 0) return static_cast<int>(r + 1);
+    const int far = scale == 1 ? exp_sum_row<T, true>(cols, T(1), x + r * ldx, sums + 2 * r)
+                               : exp_sum_row<T, false>(cols, static_cast<T>(scale), x + r * ldx, sums + 2 * r);
+    if (far != 0) return static_cast<int>(r + 1);
   }
   return GRAMIAN_STATUS_OK;
 }
 
-template <class T, bool kSubnormals>
+template <class T, bool kSubnormals, bool kUnit>
 int exp_write_type(int kind, int flags, int64_t rows, int64_t cols, double factor, const T* x, int64_t ldx,
                    const double* sums, T* out, int64_t ldout) {
   const bool stream = (flags & GRAMIAN_SOFTMAX_STREAM) != 0 && x != out;
@@ -477,12 +491,12 @@ int exp_write_type(int kind, int flags, int64_t rows, int64_t cols, double facto
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = x + r * ldx;
     write_row(cols, out + r * ldout, stream, [&](int64_t i, int64_t left) {
-      const Vector<T> z = load_or(row + i, left, T(0)) * scale;
+      const Vector<T> z = scaled<kUnit>(load_or(row + i, left, T(0)), scale);
       if (kind == GRAMIAN_LOG_SOFTMAX) {
         // One number for the logarithm of the sum would lose the digits of small differences.
         return ((z - multiple * Exponential<T>::kLog2High) - multiple * Exponential<T>::kLog2Low) - log_sum;
       }
-      const Split<T> e = split<T>(larger<T>(floor, z), Vector<T>{});
+      const Split<T> e = split<T>(larger<T>(floor, z));
       const Integer<T> above = e.bits - base;
       if constexpr (kSubnormals) return scaled_down<T>(e.p * inverse, above);
       return flushed<T, false>((e.p * inverse) * power<T>(above > 0 ? above : Integer<T>{}));
@@ -539,8 +553,9 @@ int exp_write(gramian_context*, int dtype, int kind, int flags, int64_t rows, in
   if (kind != GRAMIAN_SOFTMAX && kind != GRAMIAN_LOG_SOFTMAX) return GRAMIAN_STATUS_INVALID;
   return with_choices(dtype, flags, [&](auto zero, auto subnormals) {
     using T = decltype(zero);
-    return exp_write_type<T, decltype(subnormals)::value>(kind, flags, rows, cols, scale, static_cast<const T*>(x), ldx,
-                                                          sums, static_cast<T*>(out), ldout);
+    constexpr bool kept = decltype(subnormals)::value;
+    const auto write = scale == 1 ? exp_write_type<T, kept, true> : exp_write_type<T, kept, false>;
+    return write(kind, flags, rows, cols, scale, static_cast<const T*>(x), ldx, sums, static_cast<T*>(out), ldout);
   });
 }
 
