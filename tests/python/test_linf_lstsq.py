@@ -176,14 +176,14 @@ def certificates(d, n, runs, **options):
 
 
 @pytest.mark.parametrize(
-    "d, n, eps, runs", [(1, 600, 0.5, 1500), (2, 600, 0.5, 1500), (5, 600, 0.5, 1500), (20, 1600, 0.5, 200),
-                        (64, 2048, 0.9, 100)]
-)  # fmt: skip
+    "d, n, eps, runs",
+    [(1, 600, 0.5, 1500), (2, 600, 0.5, 1500), (5, 600, 0.5, 1000), (20, 1600, 0.5, 100), (64, 2048, 0.9, 40)],
+)
 @pytest.mark.parametrize("family", ["srht", "gaussian"])
 def test_certificate_for_any_width(d, n, eps, runs, family):
     """Over 99 % of problems, and within 4 times the error in the median, at the rows of the rule."""
-    if family == "gaussian" and d == 64 and not FULL:
-        runs = 20
+    if family == "gaussian" and d > 2 and not FULL:
+        runs = {5: 300, 20: 20, 64: 8}[d]  # it makes m n numbers for each
     share, ratio = certificates(d, n, 1500 if FULL else runs, family=family, eps=eps)
     assert share > 0.99 and ratio <= 4
 
@@ -203,16 +203,16 @@ def test_certificate_of_sparse_sketches():
 @pytest.mark.parametrize("power", [0, 10, 26, 33])
 def test_certificate_counts_rounding(power):
     """Whole numbers whose solution is known: all that the bound can come from is rounding."""
-    x, covered = np.array([1.0, 2.0, -1.0, 3.0]), []
+    x, covered, ratios = np.array([1.0, 2.0, -1.0, 3.0]), [], []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         A = rng.integers(-8, 9, size=(2000, 4)).astype(float)
         A[:, 3] += A[:, 0] * 2.0**power
         result = linf_lstsq(A, A @ x, random_state=seed)
         covered.append((np.abs(result.x - x) <= result.bounds).all())
-        # Not by being useless: some thousand roundings, times the condition.
-        assert result.exact or result.bound < 1e-9 * 2.0**power
-    assert all(covered)
+        ratios.append(result.bound / np.abs(result.x - x).max())
+    # Not by being useless: that is the distance of the worst roundings of all from those that happen.
+    assert all(covered) and np.median(ratios) < 2000
 
 
 def test_exact_path_without_rank_certifies_nothing():
@@ -232,7 +232,7 @@ def test_exact_path_without_rank_certifies_nothing():
 def test_scales(left, right, exact):
     """Powers of ten that squares do not survive: the same digits, the same bounds."""
     rng = np.random.default_rng(4)
-    n = 200 if exact else 3000
+    n = 100 if exact else 3000
     A = rng.normal(size=(n, 5))
     b = A @ np.ones(5) + rng.normal(size=n)
     plain = linf_lstsq(A, b)
@@ -254,7 +254,7 @@ def test_scales_of_columns():
     rng = np.random.default_rng(5)
     A, B = rng.normal(size=(3000, 4)), rng.normal(size=(3000, 2))
     want = linf_lstsq(A, B)
-    powers, sides = np.array([0, -500, 600, -300]), np.array([-560, 0])
+    powers, sides = np.array([0, -400, 500, -300]), np.array([-460, 0])
     for rows in (np.ldexp(A, powers), scipy.sparse.csr_matrix(np.ldexp(A, powers))):
         result = linf_lstsq(rows, np.ldexp(B, sides))
         back = powers[:, None] - sides
@@ -376,13 +376,13 @@ def test_memory():
     """Beside A: the transform's work space, not a copy of A besides."""
     code = """
 import resource, numpy as np, gramian as gm
-A = np.ones((2**18, 32)); A[:, 1:] = np.random.default_rng(0).normal(size=(2**18, 31)); b = A[:, 0] + A[:, 1] ** 2
-gm.linf_lstsq(A[:4000], b[:4000], family=FAMILY)
+A = np.ones((2**17, 32)); A[:, 1:] = np.random.default_rng(0).normal(size=(2**17, 31)); b = A[:, 0] + A[:, 1] ** 2
+gm.linf_lstsq(A[:4000], b[:4000], rows=64, family=FAMILY)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert not gm.linf_lstsq(A, b, family=FAMILY).exact
+assert not gm.linf_lstsq(A, b, rows=64, family=FAMILY).exact
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / A.nbytes)
 """
-    for family, allowed in (("srht", 1.5), ("sparse_sign", 1.5), ("gaussian", 0.5)):
+    for family, allowed in (("srht", 1.4), ("rademacher", 0.4)):
         out = subprocess.run(
             [sys.executable, "-c", code.replace("FAMILY", repr(family))], capture_output=True, text=True, check=True
         )
