@@ -20,7 +20,9 @@ namespace {
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 // No product of two numbers below it overflows.
 constexpr std::int64_t kMostColumns = std::int64_t{1} << 30;
-constexpr double kSmallest = 1e-140;  // of the largest value of X: what is eps times it can still be squared
+// Of the largest entry of a triangle, and of its part of X: where sums of squares neither overflow nor lose what is eps
+// times the largest. Some tables scale columns before they square them, but not all do.
+constexpr double kLargest = 1e150, kSmallest = 1e-140;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -173,7 +175,7 @@ struct RFactor::Impl {
     for (std::int64_t i = 0; i < d + k; ++i) {
       for (std::int64_t j = i; j < d + k; ++j) {
         const double value = std::abs(host[at(i * (d + k) + j)]);
-        GRAMIAN_REQUIRE(std::isfinite(value), invalid_argument,
+        GRAMIAN_REQUIRE(value <= kLargest, invalid_argument,
                         "the rows are too large: their squares overflow; divide them by a power of two");
         if (j < d) largest = std::max(largest, value);
       }

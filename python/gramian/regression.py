@@ -449,9 +449,9 @@ def linf_lstsq(
     Notes
     -----
     Sketching, 2 m (d + k)^2 flops and one reading of ``A``; for "sparse_sign", "count_sketch", "dct" and "srht" without
-    ``permute`` a second, dense sketch, which certifies what they have found. Where the sketch would have as many rows as
-    ``A``, or ``n`` is below ``4 d / eps^2``, the problem is solved exactly, and ``why`` says so. Columns whose values
-    are beyond 2^+-150 are divided by powers of two, in a copy.
+    ``permute`` a second, dense sketch, which certifies what they have found. Where the sketch would have as many rows
+    as ``A``, or ``n`` is below ``4 d / eps^2``, the problem is solved exactly, and ``why`` says so. Columns whose
+    values are beyond 2^+-150 are divided by powers of two, in a dense float64 copy.
 
     Memory beside ``A``: the sketch, two float64 arrays of n x k, and for "srht" and "hdhd" the rows while they are
     transformed: ``N d`` float64 values with N the power of two at or above n, but no more than 512 MiB (or 64 columns,

@@ -68,8 +68,8 @@ def _range(values, name, end):
     if len(both) != 2:
         raise ValueError(f"{name} must be a pair (begin, end), got {values!r}")
     if not 0 <= both[0] <= both[1] or (end is not None and both[1] > end):
-        top = "" if end is None else f" <= {end}"
-        raise ValueError(f"{name} must be a pair (begin, end) with 0 <= begin <= end{top}, got {values!r}")
+        inside = "" if end is None else f" <= {end}"
+        raise ValueError(f"{name} must be (begin, end) with 0 <= begin <= end{inside}; {values!r} is not inside")
     return both
 
 
@@ -305,8 +305,8 @@ class Sketch:
         """Adds ``S[:, start:start + n] @ A`` to the sum, A being rows ``start ..`` of the data.
 
         Rows that come in order give the same bits however they were cut, and so do parts that begin at multiples of
-        4096 rows and are merged; those of `apply` too, but for `SRHT`, `HDHD` and `TensorSRHT`, which transform all rows
-        at once there. The first call fixes the number of columns and the type of the sum (`dtype`, or that
+        4096 rows and are merged; those of `apply` too, but for `SRHT`, `HDHD` and `TensorSRHT`, which transform all
+        rows at once there. The first call fixes the number of columns and the type of the sum (`dtype`, or that
         of `A`). On an error the sum is what it was.
 
         Returns

@@ -182,9 +182,11 @@ def certificates(d, n, runs, **options):
 @pytest.mark.parametrize("family", ["srht", "gaussian"])
 def test_certificate_for_any_width(d, n, eps, runs, family):
     """Over 99 % of problems, and within 4 times the error in the median, at the rows of the rule."""
-    if family == "gaussian" and d > 2 and not FULL:
-        runs = {5: 300, 20: 20, 64: 8}[d]  # it makes m n numbers for each
-    share, ratio = certificates(d, n, 1500 if FULL else runs, family=family, eps=eps)
+    if FULL:
+        runs = 1500
+    if family == "gaussian" and d > 2:  # it makes m n numbers for each
+        runs = {5: 300, 20: 20, 64: 8}[d] * (10 if FULL else 1)
+    share, ratio = certificates(d, n, runs, family=family, eps=eps)
     assert share > 0.99 and ratio <= 4
 
 
@@ -276,7 +278,6 @@ def test_rows():
             return 2 * d * scipy.stats.t.sf(eps * np.sqrt(nu / d), nu)
 
         assert spent(m) <= delta < spent(m - 1)
-
 
     # Numbers of rows at which differences of lgamma have no digits left: normal quantiles hold there.
     for d, eps, delta in ((1000, 1e-6, 1e-3), (1000, 1e-5, 1e-3), (3, 1e-7, 0.1)):

@@ -651,13 +651,13 @@ def test_wrong_calls(rng):
         s.update(A, -1)
     with pytest.raises(ValueError, match=r"start must be below 2\^63"):
         s.update(A, 10**30)
-    for start in (2**40, 2**62, 2**63 - 1):
-        with pytest.raises(ValueError, match="row"):
+    for start in (2**62 - 19, 2**63 - 1):
+        with pytest.raises(ValueError, match=r"start must be below 2\^62"):
             gm.sketch.CountSketch(8).update(A, start)
     for rows in ((0, 1, 2), (3,), (5, 2), (-1, 2), (0, 9), (0, 2**70), 3):
         with pytest.raises(ValueError, match="rows must be"):
             s.materialise(rows=rows)
-    with pytest.raises(ValueError, match=r"columns must be a pair \(begin, end\) with 0 <= begin <= end <= 20"):
+    with pytest.raises(ValueError, match=r"columns must be \(begin, end\) with 0 <= begin <= end <= 20"):
         s.materialise(columns=(0, 21))
     with pytest.raises(ValueError, match="no rows yet"):
         s.result()
