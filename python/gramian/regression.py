@@ -455,7 +455,8 @@ def linf_lstsq(
 
     Memory beside ``A``: the sketch, two float64 arrays of n x k, and for "srht" and "hdhd" the rows while they are
     transformed: ``N d`` float64 values with N the power of two at or above n, but no more than 512 MiB (or 64 columns,
-    if those are more); a CSR ``A`` is also made dense for them, in float64. The other families take blocks of rows.
+    if those are more), and some 50 bytes for each of the N; a CSR ``A`` is also made dense for them, in float64. The
+    other families take blocks of rows.
 
     Method of the paper "A Nearly-Optimal Bound for Fast Regression with l_infinity Guarantee"; the calibrated rule and
     the certificate are this library's.

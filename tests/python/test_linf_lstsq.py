@@ -142,7 +142,8 @@ def test_calibrated_rule(design, d, eps, delta):
     failures = 0
     for seed in range(runs):
         result = linf_lstsq(problem.A, problem.b, eps, delta, random_state=seed)
-        assert not result.exact and result.n_rows == linf_rows(4096, d, eps, delta)
+        # Of 13 rows of signs two columns are alike once in some thousand draws, and that sketch is drawn again.
+        assert not result.exact and result.n_rows == linf_rows(4096, d, eps, delta) << result.redraws
         failures += problem.rho(result.x) > eps
     assert failures / runs <= delta + 3 * np.sqrt(delta * (1 - delta) / runs)
 
