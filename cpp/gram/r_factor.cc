@@ -18,6 +18,11 @@ namespace gramian {
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
+// No product of two numbers below it overflows.
+constexpr std::int64_t kMostColumns = std::int64_t{1} << 30;
+// Of the largest entry of a triangle, and of its part of X: where sums of squares neither overflow nor lose what is eps
+// times the largest. Some tables scale columns before they square them, but not all do.
+constexpr double kLargest = 1e150, kSmallest = 1e-140;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -142,6 +147,9 @@ TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, 
 struct RFactor::Impl {
   Impl(const Exec& exec_, std::int64_t d_, std::int64_t k_) : exec(exec_), d(d_), k(k_) {
     GRAMIAN_REQUIRE(d >= 1 && k >= 0, invalid_argument, "an R factor needs at least one feature");
+    GRAMIAN_REQUIRE(d < kMostColumns && k < kMostColumns, invalid_argument,
+                    "an R factor has fewer than 2^30 features and outputs, not " + std::to_string(d) + " and " +
+                        std::to_string(k));
     r = Array<double>(exec, d + k, d + k);
     axpby<double, double>(exec, 0.0, {}, 0.0, r.view());
   }
@@ -155,8 +163,25 @@ struct RFactor::Impl {
     } else {
       axpby<double, double>(exec, 1.0, other, 0.0, next.view());
     }
+    check_range(next.view());
     r = std::move(next);
     n_rows += rows;
+  }
+
+  // A triangle is made of squares: values beyond their range, on either side, leave one of other rows.
+  void check_range(MatrixView<const double> triangle) const {
+    const std::vector<double> host = on_host(exec, triangle);
+    double largest = 0;
+    for (std::int64_t i = 0; i < d + k; ++i) {
+      for (std::int64_t j = i; j < d + k; ++j) {
+        const double value = std::abs(host[at(i * (d + k) + j)]);
+        GRAMIAN_REQUIRE(value <= kLargest, invalid_argument,
+                        "the rows are too large: their squares overflow; divide them by a power of two");
+        if (j < d) largest = std::max(largest, value);
+      }
+    }
+    GRAMIAN_REQUIRE(largest == 0 || largest >= kSmallest, invalid_argument,
+                    "the rows are too small: their squares underflow; multiply them by a power of two");
   }
 
   Exec exec;
@@ -277,9 +302,7 @@ Json RFactor::save(ModelWriter& writer, const std::string& prefix) const {
 RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& reader, const std::string& prefix) {
   const std::int64_t d = config.at("n_features").integer(), k = config.at("n_outputs").integer();
   const std::int64_t rows = config.at("n_rows").integer();
-  // Below 2^30 each, so that no product of two of them overflows.
-  constexpr std::int64_t limit = std::int64_t{1} << 30;
-  GRAMIAN_REQUIRE(d >= 1 && d < limit && k >= 0 && k < limit && rows >= 0, file_format,
+  GRAMIAN_REQUIRE(d >= 1 && d < kMostColumns && k >= 0 && k < kMostColumns && rows >= 0, file_format,
                   "the R factor has an impossible size");
   const std::int64_t size = d + k;
   // Looked up, and so its size checked, before memory for the state is taken.

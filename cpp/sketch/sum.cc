@@ -84,6 +84,8 @@ void SketchSum<T>::check(const RowsView& x, std::int64_t start) const {
                   "A has " + std::to_string(x.cols) + " columns, but the sketch has " + std::to_string(cols_));
   GRAMIAN_REQUIRE(start >= 0, invalid_argument, "start must not be negative, got " + std::to_string(start));
   const std::int64_t end = dist.n_in > 0 ? dist.n_in : std::int64_t{1} << 62;
+  GRAMIAN_REQUIRE(dist.n_in > 0 || (start <= end && x.rows <= end - start), invalid_argument,
+                  "start must be below 2^62 less the number of rows, got " + std::to_string(start));
   GRAMIAN_REQUIRE(start <= end && x.rows <= end - start, shape_mismatch,
                   "rows [" + std::to_string(start) + ", " + std::to_string(start) + " + " + std::to_string(x.rows) +
                       ") are not inside the n_in = " + std::to_string(end) + " rows of the sketch");

@@ -312,11 +312,13 @@ def check_number(value, name, *, low=0.0, strict=False):
 
 
 def check_count(value, name, low=1):
-    """An integer that is not below ``low``."""
+    """An integer that is not below ``low`` and fits into 64 bits."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name} must be an integer, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+    if value >= 2**63:
+        raise ValueError(f"{name} must be below 2^63, got {value}")
     return int(value)
 
 

@@ -145,7 +145,8 @@ class RFactor:
         Raises
         ------
         ValueError
-            Shapes that do not fit; NaN or infinity (names the first such row).
+            Shapes that do not fit; NaN or infinity (names the first such row); columns longer than 1e150, whose
+            squares overflow, or an ``X`` so far of values below 1e-140, whose squares underflow.
         """
         rows = _validate.check_rows(X, "RFactor", min_rows=0)
         _validate.check_width(rows, self.n_features, "RFactor")

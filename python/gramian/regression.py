@@ -172,10 +172,10 @@ def _products(A, single, several):
     return lambda X: np.stack([np.asarray(one(column), dtype=np.float64).ravel() for column in X.T], axis=1)
 
 
-def _right_hand_sides(b):
+def _right_hand_sides(b, who="lstsq"):
     """b as columns, and whether it had one dimension."""
     if b is None:
-        raise ValueError("b is None: lstsq needs an array of shape (n,) or (n, k)")
+        raise ValueError(f"b is None: {who} needs an array of shape (n,) or (n, k)")
     b = b.toarray() if _validate.is_sparse(b) else np.asarray(b)
     if b.ndim not in (1, 2):
         raise ValueError(f"b must have 1 or 2 dimensions, got an array of shape {b.shape}")
@@ -318,7 +318,8 @@ class LinfResult:
     bound : float or ndarray of shape (k,)
         Of ``max |x - x*|``, certified after the fact: the largest of ``bounds``.
     bounds : ndarray of the shape of x
-        Of ``|x - x*|``, coordinate by coordinate.
+        Of ``|x - x*|``, coordinate by coordinate, rounding included; all but for a chance of about 1e-3. Infinite where
+        an exact solution is not determined by the data to within rounding (the rank is below d, or nearly).
     target : float or ndarray of shape (k,)
         ``eps / sqrt(d) |r| |A^+|``, what was promised beforehand with probability 1 - delta; ``|r|`` and ``|A^+|`` as
         the sketch gives them.
@@ -383,7 +384,7 @@ def linf_rows(n, d, eps=0.5, delta=0.05, rows="calibrated"):
 
 
 def _check_rule(rows):
-    if rows not in ("calibrated", "theorem"):
+    if not isinstance(rows, str) or rows not in ("calibrated", "theorem"):
         raise ValueError(f"rows must be 'calibrated', 'theorem' or an integer, got {rows!r}")
     return rows
 
@@ -447,9 +448,18 @@ def linf_lstsq(
 
     Notes
     -----
-    Sketching, 2 m (d + k)^2 flops and one reading of ``A``. Where the sketch would have as many rows as ``A``, or ``n``
-    is below ``4 d / eps^2``, the problem is solved exactly, and ``why`` says so. Method of the paper "A Nearly-Optimal
-    Bound for Fast Regression with l_infinity Guarantee"; the calibrated rule and the certificate are this library's.
+    Sketching, 2 m (d + k)^2 flops and one reading of ``A``; for "sparse_sign", "count_sketch", "dct" and "srht" without
+    ``permute`` a second, dense sketch, which certifies what they have found. Where the sketch would have as many rows
+    as ``A``, or ``n`` is below ``4 d / eps^2``, the problem is solved exactly, and ``why`` says so. Columns whose
+    values are beyond 2^+-150 are divided by powers of two, in a dense float64 copy.
+
+    Memory beside ``A``: the sketch, two float64 arrays of n x k, and for "srht" and "hdhd" the rows while they are
+    transformed: ``N d`` float64 values with N the power of two at or above n, but no more than 512 MiB (or 64 columns,
+    if those are more), and some 50 bytes for each of the N; a CSR ``A`` is also made dense for them, in float64. The
+    other families take blocks of rows.
+
+    Method of the paper "A Nearly-Optimal Bound for Fast Regression with l_infinity Guarantee"; the calibrated rule and
+    the certificate are this library's.
 
     Examples
     --------
@@ -464,7 +474,9 @@ def linf_lstsq(
     """
     if family not in _FAMILIES:
         raise ValueError(f"family must be one of {', '.join(_FAMILIES)}, got {family!r}")
-    right, flat = _right_hand_sides(b)
+    right, flat = _right_hand_sides(b, "linf_lstsq")
+    if _is_operator(A):
+        raise TypeError("linf_lstsq reads the rows of A: an array or a CSR matrix, not a linear operator (see lstsq)")
     matrix = _validate.check_rows(A, "linf_lstsq", name="A")
     _check_rows_of_b(right, matrix.shape[0])
     number = isinstance(rows, (int, np.integer)) and not isinstance(rows, (bool, np.bool_))

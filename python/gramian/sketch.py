@@ -62,6 +62,17 @@ def _whole(values, name):
     return [int(value) for value in array]
 
 
+def _range(values, name, end):
+    """A half-open range (begin, end) inside [0, end), end None where it is not known."""
+    both = _whole(values, name)
+    if len(both) != 2:
+        raise ValueError(f"{name} must be a pair (begin, end), got {values!r}")
+    if not 0 <= both[0] <= both[1] or (end is not None and both[1] > end):
+        inside = "" if end is None else f" <= {end}"
+        raise ValueError(f"{name} must be (begin, end) with 0 <= begin <= end{inside}; {values!r} is not inside")
+    return both
+
+
 class Sketch:
     """What the families share. Make one of them, not this.
 
@@ -260,8 +271,8 @@ class Sketch:
         """
         if columns is None and self.n_in is None:
             raise ValueError("columns must be given, since this sketch has no n_in")
-        i0, i1 = (0, self.n_out) if rows is None else _whole(rows, "rows")
-        j0, j1 = (0, self.n_in) if columns is None else _whole(columns, "columns")
+        i0, i1 = (0, self.n_out) if rows is None else _range(rows, "rows", self.n_out)
+        j0, j1 = (0, self.n_in) if columns is None else _range(columns, "columns", self.n_in)
         single = _validate.product_dtype(dtype) == "float32"
         return self._core.materialise(i0, i1, j0, j1, single, self._device, self._threads())
 
@@ -294,7 +305,8 @@ class Sketch:
         """Adds ``S[:, start:start + n] @ A`` to the sum, A being rows ``start ..`` of the data.
 
         Rows that come in order give the same bits however they were cut, and so do parts that begin at multiples of
-        4096 rows and are merged. The first call fixes the number of columns and the type of the sum (`dtype`, or that
+        4096 rows and are merged; those of `apply` too, but for `SRHT`, `HDHD` and `TensorSRHT`, which transform all
+        rows at once there. The first call fixes the number of columns and the type of the sum (`dtype`, or that
         of `A`). On an error the sum is what it was.
 
         Returns
@@ -516,7 +528,9 @@ class _Tensor(Sketch):
         dims = _whole(dims, "dims")
         n_in = 1
         for dim in dims:
-            n_in *= dim
+            n_in *= _validate.check_count(dim, "dims")
+        if n_in > 2**40:
+            raise ValueError(f"the product of dims must be at most 2^40, got {n_in}")
         super().__init__(n_out, max(1, n_in), seed=seed, device=device, n_jobs=n_jobs, dims=dims)
 
     @property

@@ -48,9 +48,8 @@ def main():
                 rho.append(problem.rho(result.x))
                 t.append(problem.studentised(result.x, M))
                 excess.append(problem.excess(result.x))
-                if family in ("srht", "sparse_sign"):
-                    covered.append(bool((np.abs(result.x - problem.x) <= result.bounds).all()))
-                    ratios.append(result.bound / problem.error(result.x))
+                covered.append(bool((np.abs(result.x - problem.x) <= result.bounds).all()))
+                ratios.append(result.bound / problem.error(result.x))
             within = np.sum(np.array(rho) <= EPS) / args.seeds
             p = scipy.stats.kstest(t, scipy.stats.t(M - D + 1).cdf).pvalue if t else np.nan
             mean = np.mean(excess) / (D / (M - D - 1)) if excess else np.nan

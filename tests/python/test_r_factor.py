@@ -137,6 +137,33 @@ def test_files_and_pickles(tmp_path):
     assert flat.solve().x.shape == (11,)
 
 
+def test_rows_beyond_the_range_of_squares():
+    """A triangle of them would be one of other rows: refused, and the state is as before."""
+    X, Y = data(300)
+    for factor, message in ((1e306, "too large"), (1e200, "too large"), (1e-200, "too small"), (1e-310, "too small")):
+        state = RFactor(11, 2)
+        with pytest.raises(ValueError, match=message):
+            state.add(X * factor, Y)
+        assert state.n_rows == 0 and not state.R.any()
+    signs = np.where(X > 0, 1.5e308, -1.5e308)
+    with pytest.raises(ValueError, match="too large"):
+        RFactor(11).add(signs)
+    state = RFactor(11, 2).add(X, Y)
+    before = state.R
+    for wrong in (X * 1e200, signs):
+        with pytest.raises(ValueError, match="too large"):
+            state.add(wrong, Y)
+    assert (state.R == before).all() and state.n_rows == 300
+    # What is small beside other rows, and zeros, are fine; so is Y, which is not squared.
+    state.add(X * 1e-200, Y).add(np.zeros((3, 11)), np.zeros((3, 2)))
+    assert RFactor(11).add(np.zeros((20, 11))).n_rows == 20
+    small = RFactor(11, 2).add(X, Y * 1e-200).solve().x
+    np.testing.assert_allclose(small * 1e200, RFactor(11, 2).add(X, Y).solve().x, rtol=1e-12)
+    for sizes in ((10**30,), (2**40,), (3, 2**40)):
+        with pytest.raises(ValueError, match=r"2\^(63|30)"):
+            RFactor(*sizes)
+
+
 def test_bad_input_leaves_the_state():
     X, Y = data(9000)
     state = RFactor(11, 2).add(X, Y)

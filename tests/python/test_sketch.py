@@ -619,6 +619,12 @@ def test_damaged_bytes_are_refused(rng):
         (lambda: gm.sketch.DCT(2, 8, columns=[1, 2, 3]), "columns"),
         (lambda: gm.sketch.DCT(2, 8, columns=[1, 2]).append(1), "chosen"),
         (lambda: gm.sketch.SRHT(6, 8).append(9), "without replacement"),
+        (lambda: gm.sketch.Gaussian(10**30, 5), r"n_out must be below 2\^63"),
+        (lambda: gm.sketch.Gaussian(5, 10**30), r"n_in must be below 2\^63"),
+        (lambda: gm.sketch.Gaussian(5, 2**62), r"n_in must not be negative nor above 2\^40"),
+        (lambda: gm.sketch.SparseSign(5, 50, nnz=10**30), r"nnz must be below 2\^63"),
+        (lambda: gm.sketch.TensorSketch(5, [2**40] * 2), r"product of dims must be at most 2\^40"),
+        (lambda: gm.sketch.TensorSketch(5, [-3, -3]), "dims must be at least 1"),
     ],
 )
 def test_wrong_sketches(make, message):
@@ -643,6 +649,16 @@ def test_wrong_calls(rng):
         s.update(A, 1)
     with pytest.raises(ValueError, match="start"):
         s.update(A, -1)
+    with pytest.raises(ValueError, match=r"start must be below 2\^63"):
+        s.update(A, 10**30)
+    for start in (2**62 - 19, 2**63 - 1):
+        with pytest.raises(ValueError, match=r"start must be below 2\^62"):
+            gm.sketch.CountSketch(8).update(A, start)
+    for rows in ((0, 1, 2), (3,), (5, 2), (-1, 2), (0, 9), (0, 2**70), 3):
+        with pytest.raises(ValueError, match="rows must be"):
+            s.materialise(rows=rows)
+    with pytest.raises(ValueError, match=r"columns must be \(begin, end\) with 0 <= begin <= end <= 20"):
+        s.materialise(columns=(0, 21))
     with pytest.raises(ValueError, match="no rows yet"):
         s.result()
     s.update(A[:10], 0)

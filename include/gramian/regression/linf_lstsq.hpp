@@ -43,7 +43,9 @@ struct LinfOptions {
 
 struct LinfResult {
   std::vector<double> x;               // d x k by rows
-  std::vector<double> bounds;          // d x k: of |x' - x*|, coordinate by coordinate
+  // d x k: of |x' - x*|, coordinate by coordinate, rounding included, but for a chance of about 1e-3; infinite where an
+  // exact solution is not determined to within rounding (the rank is below d, or nearly)
+  std::vector<double> bounds;
   std::vector<double> targets;         // k: eps / sqrt(d) |r| |A^+|, with |r| and |A^+| as the sketch gives them
   std::vector<double> residual_norms;  // k: |b - A x'|
   std::int64_t n_rows = 0;             // of the sketch, 0 where A itself was solved
