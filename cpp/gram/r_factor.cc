@@ -97,7 +97,7 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
 }  // namespace
 
 double default_rtol(std::int64_t d) {
-  return 15 * kEps * std::max(1.0, std::sqrt(static_cast<double>(d) / 64.0));
+  return 4 * kEps * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
 }
 
 TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d, double rtol,

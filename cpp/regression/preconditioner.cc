@@ -50,6 +50,19 @@ double power_norm(const Exec& exec, std::int64_t d, const Apply& apply) {
   return norm;
 }
 
+// |x_c| where the squares of the entries leave the range of double.
+double scaled_norm(MatrixView<const double> x, std::int64_t c) {
+  double largest = 0, sum = 0;
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    // A NaN is the largest of all.
+    const double size = std::abs(x(r, c));
+    largest = size <= largest ? largest : size;
+  }
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  for (std::int64_t r = 0; r < x.rows; ++r) sum += x(r, c) / largest * (x(r, c) / largest);
+  return largest * std::sqrt(sum);
+}
+
 double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
   const double square = power_norm(exec, l.size(), [&](Array<double>& x) {
     cholesky_solve_half<double>(exec, Trans::no, l, x.view());
@@ -70,7 +83,11 @@ std::vector<double> column_norms(const Exec& exec, MatrixView<const double> x) {
   }
   for (std::int64_t r = 0; r < values.rows; ++r)
     for (std::int64_t c = 0; c < values.cols; ++c) sums[at(c)] += values(r, c) * values(r, c);
-  for (double& sum : sums) sum = std::sqrt(sum);
+  for (std::int64_t c = 0; c < values.cols; ++c) {
+    // Outside this range squares have overflowed, or lost digits that count.
+    const bool squares_fit = sums[at(c)] > 1e-280 && sums[at(c)] < 1e280;
+    sums[at(c)] = squares_fit ? std::sqrt(sums[at(c)]) : scaled_norm(values, c);
+  }
   return sums;
 }
 
@@ -167,9 +184,7 @@ Array<double> Preconditioner::triangle() const {
 }
 
 BackwardError::BackwardError(const Exec& exec, Array<double> triangle) : exec_(exec), r_(std::move(triangle)) {
-  double total = 0;
-  for (const double norm : column_norms(exec_, r_.view())) total += norm * norm;
-  norm_ = std::sqrt(total);
+  for (const double norm : column_norms(exec_, r_.view())) norm_ = std::hypot(norm_, norm);
 }
 
 double BackwardError::damped_norm(MatrixView<const double> g, double mu) {
@@ -230,13 +245,12 @@ std::vector<double> BackwardError::operator()(MatrixView<const double> g, const 
     } else {
       const double mu = mu_of(j);
       for (std::int64_t i = 0; i < d; ++i) {
-        const double value = host[at(i * k + j)], s = values_[at(i)];
-        const double weight = s * s + mu;
-        if (weight > 0) numerator += value * value / weight;
+        const double s = values_[at(i)], weight = std::sqrt(s * s + mu);
+        if (weight > 0) numerator = std::hypot(numerator, host[at(i * k + j)] / weight);
       }
-      numerator = std::sqrt(numerator);
     }
-    out[at(j)] = norm_ > 0 ? numerator / scale / norm_ : 0.0;
+    // A gradient where the factor says that A is zero: nothing is known.
+    out[at(j)] = norm_ > 0 ? numerator / scale / norm_ : kInfinity;
   }
   return out;
 }
