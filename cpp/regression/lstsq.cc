@@ -500,8 +500,9 @@ class TallSolver {
       result_.iterations = readings_;
       result_.why = redrawn_;
       if (done && good_enough()) return true;
-      // A sketch of as many rows as A has is no better than A itself.
-      if (cuts_through_ || result_.sketch_rows == 0 || draw_ == kRedraws || 2 * result_.sketch_rows > n_) return done;
+      // A sketch of as many rows as A has is no cheaper than A itself, unless both are small.
+      const bool too_tall = 2 * result_.sketch_rows > std::max<std::int64_t>(n_, 4096);
+      if (cuts_through_ || result_.sketch_rows == 0 || draw_ == kRedraws || too_tall) return done;
       redrawn_ = "; sketched anew with twice the rows: " +
                  (done ? in_words(largest_of(result_.backward_errors)) : failure_);
     }
@@ -711,6 +712,9 @@ class TallSolver {
         residuals[j] = std::hypot(residuals[j], std::sqrt(options_.ridge) * sizes[j]);
     }
     result_.backward_errors = error(g_.view(), residuals, sizes);
+    some_zero_ = false;
+    for (std::size_t j = 0; j < sizes.size(); ++j)
+      some_zero_ = some_zero_ || (sizes[j] == 0 && result_.backward_errors[j] > 0);
     return largest_of(result_.backward_errors);
   }
 
@@ -732,7 +736,8 @@ class TallSolver {
       }
       const double least = largest_of(best.backward_errors);
       failures = round > 0 && !(now < 0.5 * before) ? failures + 1 : 0;
-      if (least <= kReached || (failures > 0 && (least <= kSettled || failures == kPatience))) break;
+      // Where the ridge is out of all proportion x = 0 is accurate in norm, but the solution is one correction away.
+      if ((least <= kReached && !(round == 0 && some_zero_)) || (failures > 0 && (least <= kSettled || failures == kPatience))) break;
       if (round >= options_.max_rounds || rank == 0) break;
       before = now;
       m.apply_transposed(g_.view(), c.view());
@@ -780,6 +785,7 @@ class TallSolver {
   Array<double> null_;         // what the last triangle says is in the null space of A, empty for full rank
   double largest_value_ = 0;   // singular value of that triangle
   bool cuts_through_ = false, best_is_good_ = false;
+  bool some_zero_ = false;     // a column of x is zero where the gradient is not
   std::string why_, failure_, redrawn_;
 };
 

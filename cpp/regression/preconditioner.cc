@@ -28,8 +28,16 @@ Array<double> uploaded(const Exec& exec, const std::vector<double>& values) {
 std::vector<double> start_vector(std::int64_t d) {
   const RngStream signs(0, RngFamily::rademacher);
   std::vector<double> v(at(d));
-  for (std::int64_t j = 0; j < d; ++j)
-    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) / std::sqrt(static_cast<double>(d));
+  // Sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null vectors
+  // of matrices with equal or opposite columns.
+  constexpr double golden = 0.6180339887498949;
+  double total = 0;
+  for (std::int64_t j = 0; j < d; ++j) {
+    const double size = 1 + std::fmod(golden * static_cast<double>(j + 1), 1.0);
+    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) * size;
+    total += size * size;
+  }
+  for (double& value : v) value /= std::sqrt(total);
   return v;
 }
 

@@ -347,11 +347,11 @@ def scaled_problem(seed=30):
 
 
 @pytest.mark.parametrize("method", ["auto", "cholesky", *ACCURATE])
-@pytest.mark.parametrize("a_power", [-1000, -530, -280, -63, 0, 63, 660, 1000])
-@pytest.mark.parametrize("b_power", [-660, 0, 530])
+@pytest.mark.parametrize(
+    "a_power, b_power",
+    [(-1000, 0), (-1000, -660), (-530, 0), (-530, 400), (-280, -280), (-63, 0), (0, 530), (0, -660), (63, 0), (660, 0)],
+)
 def test_scale_does_not_matter(method, a_power, b_power):
-    if abs(b_power - a_power) > 1000:
-        pytest.skip("the solution leaves the range of double")
     A, b = scaled_problem()
     plain = lstsq(A, b, method=method)
     result = lstsq(np.ldexp(A, a_power), np.ldexp(b, b_power), method=method)
@@ -401,9 +401,12 @@ def test_scale_of_the_ridge(method, power):
 
 def test_what_float64_cannot_hold_raises():
     A, b = scaled_problem()
-    for rows in (A * 1e-320, A[:6] * 1e-320, scipy.sparse.linalg.aslinearoperator(A * 1e-320)):
+    for rows in (A * 1e-320, A[:6] * 1e-320):
         with pytest.raises(np.linalg.LinAlgError, match="outside the range of float64"):
-            lstsq(rows, b[: rows.shape[0]])
+            lstsq(rows, b[: len(rows)])
+    # Products of subnormal numbers have hardly a digit.
+    with pytest.raises(np.linalg.LinAlgError):
+        lstsq(scipy.sparse.linalg.aslinearoperator(A * 1e-320), b)
     with pytest.raises(np.linalg.LinAlgError, match="outside the range of float64"):
         lstsq(A * 1e-200, b * 1e200)
 
@@ -438,9 +441,10 @@ def test_a_sketch_that_lost_rank_is_not_the_rank_of_a(d, n, method, options):
 
 
 def test_a_redraw_is_told():
-    results = [lstsq(np.eye(402, 2), np.arange(402.0), method="spir", sketch_rows=2, random_state=s) for s in range(8)]
+    A, b = np.eye(402, 2), np.arange(402.0)
+    results = [lstsq(A, b, method="spir", sketch_rows=2, random_state=seed) for seed in range(8)]
     redrawn = [result for result in results if result.sketch_rows > 2]
-    assert redrawn and all("twice the rows: a sketch of" in result.why for result in redrawn)
+    assert redrawn and all("rows: a sketch of" in result.why and "lost rank" in result.why for result in redrawn)
 
 
 @pytest.mark.parametrize(
