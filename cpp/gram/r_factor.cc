@@ -48,8 +48,14 @@ double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
   const std::int64_t d = l.size();
   const RngStream signs(0, RngFamily::rademacher);
   std::vector<double> v(at(d));
+  // Sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null vectors
+  // of matrices with equal or opposite columns.
+  constexpr double golden = 0.6180339887498949;
   for (std::int64_t j = 0; j < d; ++j)
-    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) / std::sqrt(static_cast<double>(d));
+    v[at(j)] =
+        signs.row_sign(static_cast<std::uint64_t>(j)) * (1 + std::fmod(golden * static_cast<double>(j + 1), 1.0));
+  const double length = frobenius(v);
+  for (double& value : v) value /= length;
   double square = 0;
   Array<double> x(exec, d, 1);
   for (int step = 0; step < 3; ++step) {
@@ -97,7 +103,7 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
 }  // namespace
 
 double default_rtol(std::int64_t d) {
-  return 15 * kEps * std::max(1.0, std::sqrt(static_cast<double>(d) / 64.0));
+  return 4 * kEps * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
 }
 
 TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d, double rtol,

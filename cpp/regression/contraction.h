@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 namespace gramian::regression {
 
@@ -35,6 +36,11 @@ inline double corrections(double contraction) {
 // Steps of conjugate gradients or momentum in each of two rounds for m / d = ratio: (d / m)^(steps / 2) = 2e-10.
 inline double inner_steps(double ratio) {
   return std::ceil(44.7 / std::log(ratio));
+}
+
+// Is a linear operator so short that no sketch pays, and its matrix is formed?
+inline bool is_formed(std::int64_t n, std::int64_t d) {
+  return static_cast<double>(n) <= 2 * kIterativeRows * static_cast<double>(d);
 }
 
 }  // namespace gramian::regression

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
+#include "gramian/core/rng.hpp"
 #include "gramian/gram/r_factor.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -34,6 +36,17 @@ constexpr double kUnit = std::numeric_limits<double>::epsilon() / 2;
 constexpr double kReached = kUnit / 4;
 constexpr double kSettled = kUnit / 2;
 constexpr double kAccepted = 8 * kUnit;
+// The largest backward error of an answer that is returned: whoever asks for less asks for "sketch_and_solve".
+constexpr double kReturned = 1e-13;
+// New sketches, of twice the rows each, where one has lost rank or is no preconditioner.
+constexpr int kRedraws = 3;
+// Norms of A whose squares, and whose products with solutions of any condition, stay well inside the range of double;
+// other matrices are brought near 1 first. The second pair is for products in float.
+constexpr double kLeastNorm = 1e-60, kMostNorm = 1e60;
+constexpr double kLeastSingleNorm = 1e-12, kMostSingleNorm = 1e15;
+// Thrown where a norm lies outside.
+struct OutOfRange {};
+
 // Corrections in a row that may fail to halve the backward error while it is not settled: large residuals and
 // conditions make single ones miss.
 constexpr int kPatience = 3;
@@ -62,6 +75,75 @@ Array<double> zeros(const Exec& exec, std::int64_t rows, std::int64_t cols) {
   Array<double> out(exec, rows, cols);
   axpby<double, double>(exec, 0.0, {}, 0.0, out.view());
   return out;
+}
+
+// e with |x| < 2^e, nearly; 0 for 0.
+int exponent_of(double x) {
+  int power = 0;
+  std::frexp(x, &power);
+  return x > 0 && std::isfinite(x) ? power : 0;
+}
+
+// The largest |entry| of each column.
+std::vector<double> column_maxima(const Exec& exec, MatrixView<const double> x) {
+  std::vector<double> host, largest(at(x.cols), 0.0);
+  if (exec.device() != Device::cpu) {
+    host.resize(at(x.rows * x.cols));
+    download<double>(exec, x, {host.data(), x.rows, x.cols});
+    x = {host.data(), x.rows, x.cols};
+  }
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t c = 0; c < x.cols; ++c) largest[at(c)] = std::max(largest[at(c)], std::abs(x(r, c)));
+  return largest;
+}
+
+std::vector<int> exponents_of(const std::vector<double>& values) {
+  std::vector<int> out;
+  for (const double value : values) out.push_back(exponent_of(value));
+  return out;
+}
+
+// The power of two that brings both A and the root of the ridge to 1 or below.
+int shared_exponent(double largest_entry, double ridge) {
+  return exponent_of(std::max(largest_entry, std::sqrt(ridge)));
+}
+
+LstsqOptions shifted_options(const LstsqOptions& options, int power) {
+  LstsqOptions out = options;
+  out.ridge = std::ldexp(options.ridge, -2 * power);
+  return out;
+}
+
+// x[:, c] *= 2^(sign powers[c]): exact. In two steps, since the power itself may be no double.
+void shift_columns(const Exec& exec, const std::vector<int>& powers, int sign, MatrixView<double> x) {
+  if (std::all_of(powers.begin(), powers.end(), [](int power) { return power == 0; })) return;
+  Array<double> device(exec, x.cols);
+  for (const bool first : {true, false}) {
+    std::vector<double> factors;
+    for (const int power : powers) factors.push_back(std::ldexp(1.0, sign * (first ? power / 2 : power - power / 2)));
+    upload<double>(exec, {factors.data(), 1, x.cols}, device.view());
+    scale_columns<double>(exec, device.data(), x);
+  }
+}
+
+// x was solved for A 2^-a_power and columns of b times 2^-b_powers[j].
+void shift_back(LstsqResult& result, int a_power, const std::vector<int>& b_powers) {
+  const std::size_t k = b_powers.size();
+  for (std::size_t i = 0; i < result.x.size(); ++i) result.x[i] = std::ldexp(result.x[i], b_powers[i % k] - a_power);
+  for (std::size_t j = 0; j < k; ++j) result.residual_norms[j] = std::ldexp(result.residual_norms[j], b_powers[j]);
+  for (const double value : result.x) {
+    GRAMIAN_REQUIRE(std::isfinite(value), no_convergence,
+                    "the solution lies outside the range of float64: A or b are scaled too far apart");
+  }
+  for (const double value : result.backward_errors) {
+    GRAMIAN_REQUIRE(!std::isnan(value), no_convergence, "the solution cannot be computed in float64");
+  }
+}
+
+std::string in_words(double backward_error) {
+  char text[80];
+  std::snprintf(text, sizeof text, "its backward error stayed at %.1e", backward_error);
+  return text;
 }
 
 // A bound for the condition without the scaling of the columns.
@@ -120,13 +202,15 @@ std::vector<double> quotients(const std::vector<double>& above, const std::vecto
 // One problem min |A x - b|^2 + ridge |x|^2 with A at least as tall as wide.
 class TallSolver {
  public:
+  // a_power: A has been multiplied by 2^-a_power already; unset: it is as it came, and OutOfRange says that its norm
+  // is too far from 1.
   TallSolver(const Exec& exec, const TallOperand& a, const RowsView& a_rows, const RowsView& b,
-             const LstsqOptions& options)
+             const LstsqOptions& options, std::optional<int> a_power)
       : exec_(exec),
         a_(a),
         a_rows_(a_rows),
-        b_rows_(b),
         options_(options),
+        a_power_(a_power),
         n_(a.rows()),
         d_(a.cols()),
         k_(b.cols),
@@ -135,6 +219,15 @@ class TallSolver {
         r_(exec, n_, k_),
         g_(exec, d_, k_) {
     load_rows<double>(exec_, b, nullptr, nullptr, b_.view(), "b");
+    b_powers_ = exponents_of(column_maxima(exec_, b_.view()));
+    shift_columns(exec_, b_powers_, -1, b_.view());
+    if (exec_.device() == Device::cpu) {
+      b_rows_ = RowsView::dense<double>(b_.view());
+    } else {
+      b_host_.resize(at(n_ * k_));
+      download<double>(exec_, b_.view(), {b_host_.data(), n_, k_});
+      b_rows_ = RowsView::dense<double>({b_host_.data(), n_, k_});
+    }
     shape_.n = n_;
     shape_.d = d_;
     shape_.k = k_;
@@ -144,27 +237,42 @@ class TallSolver {
   LstsqResult solve() {
     if (options_.method != LstsqMethod::automatic) {
       why_ = "asked for";
-      if (!run(options_.method, std::nullopt)) {
-        throw Error(ErrorCode::not_positive_definite,
-                    std::string("method \"") + name_of(options_.method) + "\" breaks down: " + failure_ +
-                        "; method \"auto\" takes another one");
-      }
-      return finish();
+      const bool done = run(options_.method, std::nullopt);
+      if (done && good_enough()) return finish();
+      if (done) failure_ = in_words(largest_of(result_.backward_errors));
+      const char* advice = !a_.has_rows()                          ? "; method \"qr\" forms the matrix of the operator"
+                           : options_.method == LstsqMethod::qr    ? ""
+                                                                   : "; method \"auto\" takes another one";
+      throw Error(ErrorCode::not_positive_definite,
+                  std::string("method \"") + name_of(options_.method) + "\" breaks down: " + failure_ + advice);
     }
     const LstsqCost first = choose();
     std::vector<LstsqMethod> order = {first.method};
     if (first.method == LstsqMethod::cholesky) order.push_back(LstsqMethod::preconditioned_cholesky);
     if (first.method != LstsqMethod::qr && a_.has_rows()) order.push_back(LstsqMethod::qr);
+    if (!a_.has_rows())
+      order.push_back(first.method == LstsqMethod::spir ? LstsqMethod::fossils : LstsqMethod::spir);
     std::optional<LstsqResult> best;
     for (const LstsqMethod method : order) {
       const bool is_first = method == first.method;
       if (run(method, is_first ? std::optional<bool>(first.single) : std::nullopt)) {
-        if (!best || largest_of(result_.backward_errors) < largest_of(best->backward_errors)) best = result_;
-        if (largest_of(result_.backward_errors) <= kAccepted) break;
-        failure_ = "its backward error stayed at " + std::to_string(largest_of(result_.backward_errors) / kUnit) +
-                   " units of rounding";
+        // Where rtol cuts, what is cut off shows as a backward error that is meant to be.
+        if (cuts_through_ || !best || largest_of(result_.backward_errors) < largest_of(best->backward_errors)) {
+          best = result_;
+          best_is_good_ = good_enough();
+        }
+        if (cuts_through_ || largest_of(result_.backward_errors) <= kAccepted) break;
+        failure_ = in_words(largest_of(result_.backward_errors));
       }
-      if (method != order.back()) why_ += "; " + std::string(name_of(method)) + " given up: " + failure_;
+      // No other sketch would answer either.
+      const bool last = method == order.back() || (cuts_through_ && !a_.has_rows());
+      if (!last) why_ += "; " + std::string(name_of(method)) + " given up: " + failure_;
+      if (last) break;
+    }
+    if (!best_is_good_) {
+      throw Error(ErrorCode::not_positive_definite,
+                  "no method solves the problem: " + failure_ +
+                      (a_.has_rows() ? "" : "; method \"qr\" forms the matrix of the operator"));
     }
     result_ = std::move(*best);
     return finish();
@@ -217,6 +325,37 @@ class TallSolver {
 
   // --- pieces --------------------------------------------------------------------------------------------------------
 
+  // Is this an answer that may be returned?
+  bool good_enough() const {
+    return result_.method == LstsqMethod::sketch_and_solve || cuts_through_ ||
+           largest_of(result_.backward_errors) <= kReturned;
+  }
+
+  void require_range(double norm, double least, double most) const {
+    if (!a_power_.has_value() && !(norm >= least && norm <= most)) throw OutOfRange{};
+  }
+
+  // A direction that the sketch says is in the null space of A, and is not: the sketch, not A, has lost rank.
+  bool sketch_lost_rank() {
+    if (null_.size() == 0) return false;
+    constexpr std::int64_t probes = 2;
+    Array<double> weights(exec_, null_.cols(), probes), x(exec_, d_, probes), image(exec_, n_, probes),
+        gradient(exec_, d_, probes);
+    fill_random<double>(exec_, Distribution::gaussian, RngStream(0, RngFamily::gaussian), 1.0, weights.view());
+    gemm<double>(exec_, Trans::no, Trans::no, 1.0, null_.view(), weights.view(), 0.0, x.view());
+    a_.sweep(x.view(), {}, image.view(), gradient.view());
+    ++readings_;
+    const std::vector<double> found = column_norms(exec_, image.view()), sizes = column_norms(exec_, x.view());
+    // Rounding of the sketch, its distortion and the probes' own luck: twenty times covers them.
+    const double rounding = 20 * std::max(rtol_, default_rtol(d_)) * largest_value_;
+    for (std::size_t j = 0; j < found.size(); ++j) {
+      if (found[j] <= rounding * sizes[j]) continue;
+      failure_ = "a sketch of " + std::to_string(result_.sketch_rows) + " rows has lost rank";
+      return true;
+    }
+    return false;
+  }
+
   // Has a sketch answered for singular values that only A itself can tell?
   bool sketch_cuts_through() {
     if (cuts_through_) failure_ = "rtol cuts through the singular values, which takes those of A itself (\"qr\")";
@@ -234,7 +373,8 @@ class TallSolver {
   // R of [S A, S b; sqrt(ridge) I, 0]: (d + k) x (d + k).
   Array<double> sketched_triangle(double ratio) {
     const auto wanted = static_cast<std::int64_t>(ratio * static_cast<double>(d_));
-    result_.sketch_rows = options_.sketch_rows > 0 ? options_.sketch_rows : std::max<std::int64_t>(wanted, 16);
+    const std::int64_t first = options_.sketch_rows > 0 ? options_.sketch_rows : std::max<std::int64_t>(wanted, 16);
+    result_.sketch_rows = first << draw_;
     GRAMIAN_REQUIRE(result_.sketch_rows >= d_, invalid_argument,
                     "sketch_rows must be at least the number of columns, " + std::to_string(d_) + ", got " +
                         std::to_string(result_.sketch_rows));
@@ -244,6 +384,7 @@ class TallSolver {
     dist.n_in = n_;
     dist.seed = options_.seed;
     dist.nnz = std::min<std::int64_t>(8, dist.n_out);
+    dist.generation = static_cast<std::uint32_t>(draw_);
     const SketchOp op(dist);
     const std::int64_t penalty = options_.ridge > 0 ? d_ : 0;
     Array<double> both = zeros(exec_, dist.n_out + penalty, d_ + k_);
@@ -264,6 +405,10 @@ class TallSolver {
   // triangle stands for.
   Preconditioner of_triangle(MatrixView<const double> r) {
     const MatrixView<const double> r11 = r.block(0, 0, d_, d_), r12 = r.block(0, d_, d_, k_);
+    null_ = Array<double>();
+    double norm = 0;
+    for (const double length : column_norms(exec_, r11)) norm = std::hypot(norm, length);
+    require_range(norm, kLeastNorm, kMostNorm);
     ScaledFactor scaled = regression::factor_scaled_triangle(exec_, r11);
     x_ = zeros(exec_, d_, k_);
     result_.condition = scaled.condition;
@@ -280,6 +425,11 @@ class TallSolver {
     if (rank == d_ && std::isfinite(scaled.condition)) return full_rank(std::move(scaled), r12);
     // What is cut off must be rounding: else the directions of a sketch are not those of A.
     cuts_through_ = rank < d_ && s[at(rank)] > 100 * default_rtol(d_) * s[0];
+    largest_value_ = s[0];
+    if (rank < d_) {
+      null_ = Array<double>(exec_, d_, d_ - rank);
+      transpose<double>(exec_, vt.view().block(rank, 0, d_ - rank, d_), null_.view());
+    }
     s.resize(at(rank));
     Array<double> basis(exec_, d_, rank), coordinates(exec_, rank, k_);
     if (rank > 0) {
@@ -340,26 +490,35 @@ class TallSolver {
   // single: whether products may be made in float; unset: as the condition allows.
   bool run(LstsqMethod method, std::optional<bool> single) {
     readings_ = 0;
-    cuts_through_ = false;
-    result_ = LstsqResult();
-    result_.method = method;
-    result_.rank = d_;
-    bool done = false;
+    redrawn_.clear();
+    for (draw_ = 0;; ++draw_) {
+      cuts_through_ = false;
+      result_ = LstsqResult();
+      result_.method = method;
+      result_.rank = d_;
+      const bool done = run_once(method, single);
+      result_.iterations = readings_;
+      result_.why = redrawn_;
+      if (done && good_enough()) return true;
+      // A sketch of as many rows as A has is no cheaper than A itself, unless both are small.
+      const bool too_tall = 2 * result_.sketch_rows > std::max<std::int64_t>(n_, 4096);
+      if (cuts_through_ || result_.sketch_rows == 0 || draw_ == kRedraws || too_tall) return done;
+      redrawn_ = "; sketched anew with twice the rows: " +
+                 (done ? in_words(largest_of(result_.backward_errors)) : failure_);
+    }
+  }
+
+  bool run_once(LstsqMethod method, std::optional<bool> single) {
     switch (method) {
       case LstsqMethod::qr:
-        done = by_qr();
-        break;
+        return by_qr();
       case LstsqMethod::cholesky:
-        done = by_cholesky(single);
-        break;
+        return by_cholesky(single);
       case LstsqMethod::preconditioned_cholesky:
-        done = by_preconditioned_cholesky();
-        break;
+        return by_preconditioned_cholesky();
       default:
-        done = by_sketch(method);
+        return by_sketch(method);
     }
-    result_.iterations = readings_;
-    return done;
   }
 
   bool by_qr() {
@@ -398,6 +557,11 @@ class TallSolver {
         accumulate<double>(nullptr, gram, sums.view());
       }
       if (options_.ridge > 0) gram.add_diagonal(exec_, options_.ridge);
+      std::vector<double> squares(at(d_));
+      gram.diagonal(exec_, squares.data());
+      double norm = 0;
+      for (const double square : squares) norm = std::hypot(norm, std::sqrt(square));
+      require_range(norm, in_float ? kLeastSingleNorm : kLeastNorm, in_float ? kMostSingleNorm : kMostNorm);
       ScaledFactor factor = regression::factor_scaled(exec_, std::move(gram));
       result_.condition = factor.condition;
       const double rate = in_float ? regression::single_contraction(factor.condition)
@@ -423,7 +587,7 @@ class TallSolver {
   bool by_preconditioned_cholesky() {
     const Array<double> r = sketched_triangle(regression::kDirectRows);
     Preconditioner m = of_triangle(r.view());
-    if (sketch_cuts_through()) return false;
+    if (sketch_cuts_through() || sketch_lost_rank()) return false;
     const std::int64_t rank = m.rank();
     SymmetricMatrix<double> gram(exec_, rank);
     Array<double> sums(exec_, rank, k_);
@@ -469,7 +633,7 @@ class TallSolver {
   bool by_sketch(LstsqMethod method) {
     const Array<double> r = sketched_triangle(regression::kIterativeRows);
     const Preconditioner m = of_triangle(r.view());
-    if (sketch_cuts_through()) return false;
+    if (sketch_cuts_through() || sketch_lost_rank()) return false;
     if (method == LstsqMethod::sketch_and_solve) {
       BackwardError error(exec_, m.triangle());
       measure(error);
@@ -548,6 +712,9 @@ class TallSolver {
         residuals[j] = std::hypot(residuals[j], std::sqrt(options_.ridge) * sizes[j]);
     }
     result_.backward_errors = error(g_.view(), residuals, sizes);
+    some_zero_ = false;
+    for (std::size_t j = 0; j < sizes.size(); ++j)
+      some_zero_ = some_zero_ || (sizes[j] == 0 && result_.backward_errors[j] > 0);
     return largest_of(result_.backward_errors);
   }
 
@@ -569,12 +736,18 @@ class TallSolver {
       }
       const double least = largest_of(best.backward_errors);
       failures = round > 0 && !(now < 0.5 * before) ? failures + 1 : 0;
-      if (least <= kReached || (failures > 0 && (least <= kSettled || failures == kPatience))) break;
+      // Where the ridge is out of all proportion x = 0 is accurate in norm, but the solution is one correction away.
+      if ((least <= kReached && !(round == 0 && some_zero_)) || (failures > 0 && (least <= kSettled || failures == kPatience))) break;
       if (round >= options_.max_rounds || rank == 0) break;
       before = now;
       m.apply_transposed(g_.view(), c.view());
+      // Near 1, so that squares of what the inner solver gains stay in range.
+      std::vector<int> powers;
+      for (const double size : column_norms(exec_, c.view())) powers.push_back(exponent_of(size));
+      shift_columns(exec_, powers, -1, c.view());
       axpby<double, double>(exec_, 1.0, c.view(), 0.0, y.view());
       inner(c.view(), y.view());
+      shift_columns(exec_, powers, 1, y.view());
       m.apply(y.view(), step.view());
       axpby<double, double>(exec_, 1.0, step.view(), 1.0, x_.view());
     }
@@ -589,36 +762,50 @@ class TallSolver {
   }
 
   LstsqResult finish() {
-    result_.why = why_;
+    result_.why = why_ + result_.why;
+    shift_back(result_, a_power_.value_or(0), b_powers_);
     return std::move(result_);
   }
 
   const Exec& exec_;
   const TallOperand& a_;
   const RowsView& a_rows_;
-  const RowsView& b_rows_;
   const LstsqOptions& options_;
+  const std::optional<int> a_power_;
   const std::int64_t n_, d_, k_;
   const double rtol_;
   LstsqShape shape_;
   Array<double> b_, r_, g_, x_;
+  std::vector<int> b_powers_;  // b_ is b with column j times 2^-b_powers_[j]
+  std::vector<double> b_host_;
+  RowsView b_rows_;            // of b_
   LstsqResult result_;
   std::int64_t readings_ = 0;
-  bool cuts_through_ = false;
-  std::string why_, failure_;
+  int draw_ = 0;               // of the sketch
+  Array<double> null_;         // what the last triangle says is in the null space of A, empty for full rank
+  double largest_value_ = 0;   // singular value of that triangle
+  bool cuts_through_ = false, best_is_good_ = false;
+  bool some_zero_ = false;     // a column of x is zero where the gradient is not
+  std::string why_, failure_, redrawn_;
 };
 
 // Fewer rows than columns: the solution of least norm by the QR factorisation of [A sqrt(ridge) I]'.
-LstsqResult solve_wide(const Exec& exec, const RowsView& a, const RowsView& b, const LstsqOptions& options) {
-  GRAMIAN_REQUIRE(options.method == LstsqMethod::automatic || options.method == LstsqMethod::qr, invalid_argument,
-                  std::string("method \"") + name_of(options.method) +
+LstsqResult solve_wide(const Exec& exec, const RowsView& a, const RowsView& b, const LstsqOptions& given) {
+  GRAMIAN_REQUIRE(given.method == LstsqMethod::automatic || given.method == LstsqMethod::qr, invalid_argument,
+                  std::string("method \"") + name_of(given.method) +
                       "\" needs at least as many rows as columns, A is " + std::to_string(a.rows) + " x " +
                       std::to_string(a.cols) + "; method \"qr\" gives the solution of least norm");
   const std::int64_t n = a.rows, d = a.cols, k = b.cols;
-  const bool ridge = options.ridge > 0;
+  const bool ridge = given.ridge > 0;
   Array<double> rows(exec, n, d), right(exec, n, k), x = zeros(exec, d, k);
   load_rows<double>(exec, a, nullptr, nullptr, rows.view(), "A");
   load_rows<double>(exec, b, nullptr, nullptr, right.view(), "b");
+  // A, the root of the ridge and the columns of b near 1.
+  const std::vector<int> b_powers = exponents_of(column_maxima(exec, right.view()));
+  shift_columns(exec, b_powers, -1, right.view());
+  const int a_power = shared_exponent(largest_of(column_maxima(exec, rows.view())), given.ridge);
+  shift_columns(exec, std::vector<int>(at(d), a_power), -1, rows.view());
+  const LstsqOptions options = shifted_options(given, a_power);
   Array<double> q = zeros(exec, d + (ridge ? n : 0), n), r(exec, n, n);
   transpose<double>(exec, rows.view(), q.view().block(0, 0, d, n));
   if (ridge) {
@@ -681,10 +868,11 @@ LstsqResult solve_wide(const Exec& exec, const RowsView& a, const RowsView& b, c
   out.backward_errors = column_norms(exec, errors.view());
   for (std::size_t j = 0; j < sizes.size(); ++j) {
     const double scale = norm * sizes[j];
-    out.backward_errors[j] = scale > 0 ? out.backward_errors[j] / scale : 0.0;
+    if (!(out.backward_errors[j] == 0)) out.backward_errors[j] /= scale;
   }
   out.x.resize(at(d * k));
   download<double>(exec, x.view(), {out.x.data(), d, k});
+  shift_back(out, a_power, b_powers);
   return out;
 }
 
@@ -707,7 +895,14 @@ LstsqResult lstsq(const Exec& exec, const RowsView& a, const RowsView& b, const 
   if (a.rows < a.cols) return solve_wide(exec, a, b, options);
   try {
     const std::unique_ptr<TallOperand> operand = regression::rows_operand(exec, a, "A");
-    return TallSolver(exec, *operand, a, b, options).solve();
+    try {
+      return TallSolver(exec, *operand, a, b, options, std::nullopt).solve();
+    } catch (const OutOfRange&) {
+      const int power = shared_exponent(regression::largest_entry(exec, a, "A"), options.ridge);
+      const regression::ShiftedRows shifted(exec, a, -power, "A");
+      const std::unique_ptr<TallOperand> near_one = regression::rows_operand(exec, shifted.view(), "A");
+      return TallSolver(exec, *near_one, shifted.view(), b, shifted_options(options, power), power).solve();
+    }
   } catch (const Error& error) {
     // Blocks are read by several threads and in a sketch's own order: the row that is named is the first bad one.
     if (error.code() == ErrorCode::non_finite) regression::require_finite(exec, a, "A");
@@ -717,16 +912,24 @@ LstsqResult lstsq(const Exec& exec, const RowsView& a, const RowsView& b, const 
 
 LstsqResult lstsq(const Exec& exec, const LinearMap& a, const RowsView& b, const LstsqOptions& options) {
   check(a.n, a.d, b, options);
-  const std::unique_ptr<TallOperand> operand = regression::map_operand(exec, a);
+  const std::unique_ptr<TallOperand> operand = regression::map_operand(exec, a);  // on this device, or it throws
   const bool wants_rows = options.method == LstsqMethod::qr || options.method == LstsqMethod::cholesky ||
                           options.method == LstsqMethod::preconditioned_cholesky;
-  if (wants_rows || static_cast<double>(a.n) <= 2 * regression::kIterativeRows * static_cast<double>(a.d)) {
+  if (wants_rows || regression::is_formed(a.n, a.d)) {
     // Not tall enough for a sketch: the columns of A are its products with the unit vectors.
     Array<double> whole(exec, a.n, a.d);
     regression::materialise(exec, a, whole.view());
     return lstsq(exec, RowsView::dense<double>(whole.view()), b, options);
   }
-  return TallSolver(exec, *operand, RowsView(), b, options).solve();
+  regression::require_adjoint(exec, a);
+  try {
+    return TallSolver(exec, *operand, RowsView(), b, options, std::nullopt).solve();
+  } catch (const OutOfRange&) {
+    const int power = shared_exponent(regression::largest_entry(exec, a), options.ridge);
+    const LinearMap shifted = regression::shifted(a, -power);
+    const std::unique_ptr<TallOperand> near_one = regression::map_operand(exec, shifted);
+    return TallSolver(exec, *near_one, RowsView(), b, shifted_options(options, power), power).solve();
+  }
 }
 
 }  // namespace gramian

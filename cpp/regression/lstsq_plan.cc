@@ -191,7 +191,14 @@ LstsqSpeeds measure_lstsq_speeds(const Exec& exec) {
   return out;
 }
 
-LstsqPlan plan_lstsq(const LstsqShape& shape, const LstsqSpeeds& speeds) {
+LstsqPlan plan_lstsq(const LstsqShape& given, const LstsqSpeeds& speeds) {
+  LstsqShape shape = given;
+  // A short operator is solved as the matrix of doubles that its products form.
+  if (!shape.has_rows && regression::is_formed(shape.n, shape.d)) {
+    shape.has_rows = true;
+    shape.item_bytes = 8;
+    shape.stored = -1;
+  }
   GRAMIAN_REQUIRE(shape.n >= 1 && shape.d >= 1 && shape.k >= 1, invalid_argument,
                   "a least-squares problem needs at least one row, one column and one right-hand side");
   const Costs costs(shape, speeds);

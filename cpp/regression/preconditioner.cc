@@ -28,8 +28,16 @@ Array<double> uploaded(const Exec& exec, const std::vector<double>& values) {
 std::vector<double> start_vector(std::int64_t d) {
   const RngStream signs(0, RngFamily::rademacher);
   std::vector<double> v(at(d));
-  for (std::int64_t j = 0; j < d; ++j)
-    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) / std::sqrt(static_cast<double>(d));
+  // Sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null vectors
+  // of matrices with equal or opposite columns.
+  constexpr double golden = 0.6180339887498949;
+  double total = 0;
+  for (std::int64_t j = 0; j < d; ++j) {
+    const double size = 1 + std::fmod(golden * static_cast<double>(j + 1), 1.0);
+    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) * size;
+    total += size * size;
+  }
+  for (double& value : v) value /= std::sqrt(total);
   return v;
 }
 
@@ -48,6 +56,19 @@ double power_norm(const Exec& exec, std::int64_t d, const Apply& apply) {
     for (double& value : v) value /= norm;
   }
   return norm;
+}
+
+// |x_c| where the squares of the entries leave the range of double.
+double scaled_norm(MatrixView<const double> x, std::int64_t c) {
+  double largest = 0, sum = 0;
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    // A NaN is the largest of all.
+    const double size = std::abs(x(r, c));
+    largest = size <= largest ? largest : size;
+  }
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  for (std::int64_t r = 0; r < x.rows; ++r) sum += x(r, c) / largest * (x(r, c) / largest);
+  return largest * std::sqrt(sum);
 }
 
 double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
@@ -70,7 +91,11 @@ std::vector<double> column_norms(const Exec& exec, MatrixView<const double> x) {
   }
   for (std::int64_t r = 0; r < values.rows; ++r)
     for (std::int64_t c = 0; c < values.cols; ++c) sums[at(c)] += values(r, c) * values(r, c);
-  for (double& sum : sums) sum = std::sqrt(sum);
+  for (std::int64_t c = 0; c < values.cols; ++c) {
+    // Outside this range squares have overflowed, or lost digits that count.
+    const bool squares_fit = sums[at(c)] > 1e-280 && sums[at(c)] < 1e280;
+    sums[at(c)] = squares_fit ? std::sqrt(sums[at(c)]) : scaled_norm(values, c);
+  }
   return sums;
 }
 
@@ -167,9 +192,7 @@ Array<double> Preconditioner::triangle() const {
 }
 
 BackwardError::BackwardError(const Exec& exec, Array<double> triangle) : exec_(exec), r_(std::move(triangle)) {
-  double total = 0;
-  for (const double norm : column_norms(exec_, r_.view())) total += norm * norm;
-  norm_ = std::sqrt(total);
+  for (const double norm : column_norms(exec_, r_.view())) norm_ = std::hypot(norm_, norm);
 }
 
 double BackwardError::damped_norm(MatrixView<const double> g, double mu) {
@@ -230,13 +253,12 @@ std::vector<double> BackwardError::operator()(MatrixView<const double> g, const 
     } else {
       const double mu = mu_of(j);
       for (std::int64_t i = 0; i < d; ++i) {
-        const double value = host[at(i * k + j)], s = values_[at(i)];
-        const double weight = s * s + mu;
-        if (weight > 0) numerator += value * value / weight;
+        const double s = values_[at(i)], weight = std::sqrt(s * s + mu);
+        if (weight > 0) numerator = std::hypot(numerator, host[at(i * k + j)] / weight);
       }
-      numerator = std::sqrt(numerator);
     }
-    out[at(j)] = norm_ > 0 ? numerator / scale / norm_ : 0.0;
+    // A gradient where the factor says that A is zero: nothing is known.
+    out[at(j)] = norm_ > 0 ? numerator / scale / norm_ : kInfinity;
   }
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <vector>
 
 #include "gramian/core/array.hpp"
@@ -11,11 +12,49 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/sweep.hpp"
+#include "regression/preconditioner.h"
 
 namespace gramian::regression {
 namespace {
 
 constexpr std::int64_t kScanElements = std::int64_t{1} << 20;
+
+// body(begin, rows begin.. of A on the host) for some rows at a time; NaN and infinity are found on the way.
+template <class Body>
+void each_block(const Exec& exec, const RowsView& a, const char* name, const Body& body) {
+  const std::int64_t edge = std::max<std::int64_t>(1, kScanElements / std::max<std::int64_t>(1, a.cols));
+  Array<double> block(exec, std::min(edge, a.rows), a.cols);
+  std::vector<double> host(exec.device() == Device::cpu ? 0 : static_cast<std::size_t>(block.size()));
+  for (std::int64_t begin = 0; begin < a.rows; begin += edge) {
+    exec.poll();
+    MatrixView<double> rows = block.view().block(0, 0, std::min(edge, a.rows - begin), a.cols);
+    load_rows<double>(exec, a.slice(begin, rows.rows), nullptr, nullptr, rows, name);
+    if (!host.empty()) {
+      const MatrixView<double> copy(host.data(), rows.rows, rows.cols);
+      download<double>(exec, rows, copy);
+      rows = copy;
+    }
+    body(begin, MatrixView<const double>(rows));
+  }
+}
+
+double larger(double largest, MatrixView<const double> x) {
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t c = 0; c < x.cols; ++c) largest = std::max(largest, std::abs(x(r, c)));
+  return largest;
+}
+
+// One past the last stored entry that a row of the view refers to.
+std::int64_t last_entry(const RowsView& a) {
+  std::int64_t end = 0;
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const std::int64_t row = (a.row_index != nullptr ? a.row_index[r] : r) + 1;
+    end = std::max(end, a.index_dtype == DType::i32
+                            ? static_cast<std::int64_t>(static_cast<const std::int32_t*>(a.indptr)[row])
+                            : static_cast<const std::int64_t*>(a.indptr)[row]);
+  }
+  return end;
+}
 
 class RowsOperand : public TallOperand {
  public:
@@ -77,19 +116,16 @@ class DenseOperand : public RowsOperand {
 
 class SparseOperand : public RowsOperand {
  public:
-  SparseOperand(const Exec& exec, const RowsView& a, const char* name) : RowsOperand(exec, a, name), turned_(a) {}
+  using RowsOperand::RowsOperand;
 
   void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g,
              const std::vector<double>& weight) const override {
     sparse_multiply<double>(exec_, a_, x, r);
     axpby<double, double>(exec_, b.data != nullptr ? 1.0 : 0.0, b, -1.0, r);
     if (!weight.empty()) scale_rows<double>(exec_, weight, r);
-    sparse_multiply<double>(exec_, turned_.view(), r, g);
+    sparse_multiply_transposed(exec_, a_, r, g);
   }
-  void describe(LstsqShape& shape) const override { shape.stored = turned_.stored(); }
-
- private:
-  TransposedCsr turned_;
+  void describe(LstsqShape& shape) const override { shape.stored = static_cast<double>(stored_entries(a_)); }
 };
 
 constexpr std::int64_t kMapColumns = 64;
@@ -166,13 +202,86 @@ std::unique_ptr<TallOperand> rows_operand(const Exec& exec, const RowsView& a, c
 }
 
 void require_finite(const Exec& exec, const RowsView& a, const char* name) {
-  const std::int64_t edge = std::max<std::int64_t>(1, kScanElements / std::max<std::int64_t>(1, a.cols));
-  Array<double> block(exec, std::min(edge, a.rows), a.cols);
-  for (std::int64_t begin = 0; begin < a.rows; begin += edge) {
-    exec.poll();
-    const std::int64_t rows = std::min(edge, a.rows - begin);
-    load_rows<double>(exec, a.slice(begin, rows), nullptr, nullptr, block.view().block(0, 0, rows, a.cols), name);
+  each_block(exec, a, name, [](std::int64_t, MatrixView<const double>) {});
+}
+
+double largest_entry(const Exec& exec, const RowsView& a, const char* name) {
+  double largest = 0;
+  each_block(exec, a, name, [&](std::int64_t, MatrixView<const double> block) { largest = larger(largest, block); });
+  return largest;
+}
+
+double largest_entry(const Exec& exec, const LinearMap& map) {
+  double largest = 0;
+  each_image(exec, map, [&](std::int64_t, MatrixView<const double> image) { largest = larger(largest, image); });
+  return largest;
+}
+
+ShiftedRows::ShiftedRows(const Exec& exec, const RowsView& a, int power, const char* name) : view_(a) {
+  if (a.sparse) {
+    const std::int64_t end = last_entry(a);
+    values_.resize(static_cast<std::size_t>(end));
+    for (std::int64_t t = 0; t < end; ++t) {
+      const double value = a.dtype == DType::f32 ? static_cast<double>(static_cast<const float*>(a.values)[t])
+                                                 : static_cast<const double*>(a.values)[t];
+      values_[static_cast<std::size_t>(t)] = std::ldexp(value, power);
+    }
+    view_.dtype = DType::f64;
+    view_.values = values_.data();
+    return;
   }
+  values_.resize(static_cast<std::size_t>(a.rows * a.cols));
+  each_block(exec, a, name, [&](std::int64_t begin, MatrixView<const double> block) {
+    double* out = values_.data() + begin * a.cols;
+    for (std::int64_t r = 0; r < block.rows; ++r)
+      for (std::int64_t c = 0; c < a.cols; ++c) *out++ = std::ldexp(block(r, c), power);
+  });
+  view_ = RowsView::dense<double>({values_.data(), a.rows, a.cols});
+}
+
+LinearMap shifted(const LinearMap& map, int power) {
+  const auto shift = [power](MatrixView<double> x) {
+    for (std::int64_t r = 0; r < x.rows; ++r)
+      for (std::int64_t c = 0; c < x.cols; ++c) x(r, c) = std::ldexp(x(r, c), power);
+  };
+  LinearMap out;
+  out.n = map.n;
+  out.d = map.d;
+  out.apply = [&map, shift](MatrixView<const double> x, MatrixView<double> y) {
+    map.apply(x, y);
+    shift(y);
+  };
+  out.adjoint = [&map, shift](MatrixView<const double> x, MatrixView<double> y) {
+    map.adjoint(x, y);
+    shift(y);
+  };
+  return out;
+}
+
+void require_adjoint(const Exec& exec, const LinearMap& map) {
+  Array<double> x(exec, map.d, 1), image(exec, map.n, 1), y(exec, map.n, 1), back(exec, map.d, 1);
+  fill_random<double>(exec, Distribution::gaussian, RngStream(0, RngFamily::gaussian), 1.0, x.view());
+  fill_random<double>(exec, Distribution::gaussian, RngStream(1, RngFamily::gaussian), 1.0, y.view());
+  product(map.apply, x.view(), image.view());
+  const double image_size = column_norms(exec, image.view())[0];
+  // Zero, or subnormal numbers, which have few digits to compare.
+  if (!(image_size > 1e-280)) return;
+  // Along A x, where the two products do not cancel, and beside it.
+  const double beside = 1 / column_norms(exec, y.view())[0];
+  for (std::int64_t i = 0; i < map.n; ++i) y.view()(i, 0) = image.view()(i, 0) / image_size + beside * y.view()(i, 0);
+  product(map.adjoint, y.view(), back.view());
+  const double back_size = column_norms(exec, back.view())[0], x_size = column_norms(exec, x.view())[0];
+  double forth = 0, other = 0;
+  for (std::int64_t i = 0; i < map.n; ++i) forth += image.view()(i, 0) / image_size * y.view()(i, 0);
+  for (std::int64_t j = 0; j < map.d; ++j) other += x.view()(j, 0) * (back.view()(j, 0) / image_size);
+  // Products in single precision pass.
+  const double rounding = 1e-5 * (2 + x_size * (back_size / image_size));
+  if (std::abs(forth - other) <= rounding) return;
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "A.rmatvec is not the adjoint of A.matvec: for the same x and y, y'(A x) is %.6g and (A'y)'x is %.6g",
+                forth * image_size, other * image_size);
+  throw Error(ErrorCode::invalid_argument, text);
 }
 
 void materialise(const Exec& exec, const LinearMap& map, MatrixView<double> out) {

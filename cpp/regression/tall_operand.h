@@ -40,6 +40,25 @@ std::unique_ptr<TallOperand> map_operand(const Exec& exec, const LinearMap& map)
 
 // Throws the Error{non_finite} of the first bad row, if there is one.
 void require_finite(const Exec& exec, const RowsView& a, const char* name);
+// The largest |entry| of A.
+double largest_entry(const Exec& exec, const RowsView& a, const char* name);
+double largest_entry(const Exec& exec, const LinearMap& map);
+
+// A copy of A in double, times 2^power: for scales at which squares leave the range of double.
+class ShiftedRows {
+ public:
+  ShiftedRows(const Exec& exec, const RowsView& a, int power, const char* name);
+  const RowsView& view() const { return view_; }
+
+ private:
+  std::vector<double> values_;
+  RowsView view_;
+};
+// The same for a linear operator, which it borrows.
+LinearMap shifted(const LinearMap& map, int power);
+
+// Throws Error{invalid_argument} unless y'(A x) = (A'y)'x for some x and y, to single precision. One product each.
+void require_adjoint(const Exec& exec, const LinearMap& map);
 // out (n x d) = the matrix of a linear operator: its products with the unit vectors.
 void materialise(const Exec& exec, const LinearMap& map, MatrixView<double> out);
 

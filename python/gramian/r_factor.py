@@ -190,7 +190,7 @@ class RFactor:
         ----------
         rtol : float, default=None
             Singular values up to ``rtol`` times the largest count as zero; where there are such, ``x`` has least norm.
-            None for 15 eps max(1, sqrt(d / 64)).
+            None for 4 eps max(1, (d / 64)^(1/4)).
         ridge : float, default=0.0
 
         Returns

@@ -1,5 +1,6 @@
 """Least squares as accurate as Householder's QR, by the method that the shape and the condition favour."""
 
+import operator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,9 +11,9 @@ from .base import draw_seed, thread_count
 _METHODS = ("auto", "qr", "cholesky", "preconditioned_cholesky", "spir", "fossils", "sketch_and_solve")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LstsqResult:
-    """What `lstsq` found.
+    """What `lstsq` found. Two results are equal only if they are the same object.
 
     Attributes
     ----------
@@ -23,7 +24,7 @@ class LstsqResult:
         ``|b - A x|``, column by column.
     backward_error : float or ndarray of shape (k,)
         Estimate of ``|dA|_F / |A|_F`` for the smallest ``dA`` with which ``x`` is exact; about 1e-16 is all that a
-        computation in double can reach.
+        computation in double can reach. 0 only where the residual or its gradient is exactly zero.
     iterations : int
         Readings of ``A``.
     rank : int
@@ -34,7 +35,7 @@ class LstsqResult:
     sketch_rows : int
         Rows of the sketch, 0 where none was made.
     why : str
-        Why this method: chosen, asked for, or fallen back to, and from what.
+        Why this method: chosen, asked for, or fallen back to, and from what; and whether the sketch was drawn anew.
     """
 
     x: np.ndarray
@@ -99,6 +100,9 @@ class LstsqPlan:
     seconds: float
     costs: list
 
+    def __hash__(self):
+        return hash((self.method, self.seconds))
+
     def __str__(self):
         lines = [f"{'method':<25}{'seconds':>10}{'readings':>10}{'Gflop':>10}"]
         for cost in self.costs:
@@ -121,8 +125,22 @@ def _speeds_in(speeds):
     return {field.name: _validate.check_number(getattr(speeds, field.name), field.name) for field in fields(speeds)}
 
 
+# No array is larger, and products of two still fit 64 bits on the way.
+_MOST = 2**40
+
+
+def _check_size(value, name, low=1):
+    count = _validate.check_count(value, name, low)
+    if count > _MOST:
+        raise ValueError(f"{name} must be at most 2**40, got {value}")
+    return count
+
+
 def lstsq_plan(n, d, k=1, *, condition=None, dtype="float64", density=None, rows=True, speeds=None):
-    """The choice that `lstsq` makes, without a problem.
+    """The choice that `lstsq` makes for a matrix of this shape and condition, without a problem.
+
+    `lstsq` itself looks at some rows for a hint of the condition, and turns to another method where its choice does not
+    reach the accuracy of QR.
 
     Parameters
     ----------
@@ -133,9 +151,10 @@ def lstsq_plan(n, d, k=1, *, condition=None, dtype="float64", density=None, rows
     dtype : {"float64", "float32"}, default="float64"
         Of ``A``.
     density : float, default=None
-        Share of the entries that a sparse ``A`` stores; None for a dense one.
+        Share of the entries that a sparse ``A`` stores, at most 1; None for a dense one.
     rows : bool, default=True
-        False for a linear operator.
+        False for a linear operator. One with n <= 24 d is planned as `lstsq` solves it: as the matrix that its products
+        form.
     speeds : LstsqSpeeds, default=None
         None for `LstsqSpeeds.default()`.
 
@@ -149,11 +168,14 @@ def lstsq_plan(n, d, k=1, *, condition=None, dtype="float64", density=None, rows
     >>> lstsq_plan(200_000, 500, condition=10.0).method, lstsq_plan(200_000, 500, condition=1e9).method
     ('cholesky', 'preconditioned_cholesky')
     """
-    n, d, k = (_validate.check_count(value, name) for value, name in ((n, "n"), (d, "d"), (k, "k")))
+    n, d, k = (_check_size(value, name) for value, name in ((n, "n"), (d, "d"), (k, "k")))
     if n < d:
         raise ValueError(f"n must be at least d, got n={n} and d={d}; fewer rows than columns are solved by QR")
     condition = 0.0 if condition is None else _validate.check_number(condition, "condition", low=1.0)
-    stored = -1.0 if density is None else _validate.check_number(density, "density") * n * d
+    density = None if density is None else _validate.check_number(density, "density")
+    if density is not None and density > 1:
+        raise ValueError(f"density must lie between 0 and 1, got {density!r}")
+    stored = -1.0 if density is None else density * n * d
     single = _validate.product_dtype(dtype) == "float32"
     choice, costs = _core.lstsq_plan(n, d, k, 4 if single else 8, stored, bool(rows), condition, _speeds_in(speeds))
     return LstsqPlan(choice["method"], choice["seconds"], costs)
@@ -163,13 +185,37 @@ def _is_operator(A):
     return not isinstance(A, np.ndarray) and hasattr(A, "matvec") and hasattr(A, "rmatvec") and hasattr(A, "shape")
 
 
-def _products(A, single, several):
-    """A function of a (rows, k) array from the methods of a linear operator, by columns where it knows no more."""
+def _operator_shape(A):
+    """(n, d) of a linear operator."""
+    try:
+        n, d = (operator.index(side) for side in A.shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"A.shape must be two integers, got {A.shape!r}") from None
+    return _check_size(n, "A.shape[0]"), _check_size(d, "A.shape[1]")
+
+
+def _product(function, name, X, rows):
+    """What a method of a linear operator returns, as float64 of shape (rows,) + X.shape[1:]."""
+    values = np.asarray(function(X))
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: A.{name} returns {values.dtype}")
+    shape = (rows, *X.shape[1:])
+    # A vector may come as a column.
+    if values.shape != shape and not (X.ndim == 1 and values.size == rows):
+        raise ValueError(f"A.{name} must give an array of shape {shape}, got {values.shape}")
+    try:
+        return values.reshape(shape).astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise TypeError(f"A.{name} must give an array of numbers, got dtype {values.dtype}") from None
+
+
+def _products(A, single, several, rows):
+    """A function of an array of k columns from the methods of a linear operator, by columns where it knows no more."""
     many = getattr(A, several, None)
     if many is not None:
-        return lambda X: np.asarray(many(X), dtype=np.float64)
+        return lambda X: _product(many, several, X, rows)
     one = getattr(A, single)
-    return lambda X: np.stack([np.asarray(one(column), dtype=np.float64).ravel() for column in X.T], axis=1)
+    return lambda X: np.stack([_product(one, single, column, rows) for column in X.T], axis=1)
 
 
 def _right_hand_sides(b, who="lstsq"):
@@ -204,19 +250,22 @@ def lstsq(
     Parameters
     ----------
     A : array-like, CSR matrix or linear operator of shape (n, d)
-        Finite. Row-major float32 and float64 are read in place; other layouts are copied once. A linear operator has
-        ``shape``, ``matvec`` and ``rmatvec`` (and ``matmat``, ``rmatmat`` if it can), as those of scipy have.
+        Finite. CSR and row-major float32 and float64 are read in place; other layouts are copied once. A linear
+        operator has ``shape``, ``matvec`` and ``rmatvec`` (and ``matmat``, ``rmatmat`` if it can), as scipy's have.
     b : array-like of shape (n,) or (n, k)
+        Copied: ``b`` and the residual take 16 bytes an entry.
     method : str, default="auto"
         "qr": the triangle of ``[A b]``, block by block. "cholesky": Cholesky factor of ``A'A`` and refinement, for a
         condition up to about 1e7. "preconditioned_cholesky": the same with ``A R^-1``, R from a sketch; any condition.
         "spir" and "fossils": conjugate gradients and momentum with the sketch as a preconditioner, restarted once.
         "sketch_and_solve": the sketched problem alone, two or three digits. "auto": the cheapest accurate one by a cost
-        model (`lstsq_plan`); where that does not reach the accuracy of QR, the next.
+        model (`lstsq_plan`); where that does not reach the accuracy of QR, the next. A sketch that has lost rank which
+        ``A`` has is drawn anew with twice the rows, at most three times.
     ridge : float, default=0.0
     rtol : float, default=None
         Singular values of ``A`` up to ``rtol`` times the largest count as zero; where there are such, or n < d, ``x``
-        has least norm. None for 15 eps max(1, sqrt(d / 64)).
+        has least norm. None for 4 eps max(1, (d / 64)^(1/4)), which keeps conditions of 1e14
+        up to d = 20,000.
     sketch_rows : int, default=None
         At least d; None for 12 d ("preconditioned_cholesky": 4 d).
     inner_steps : int, default=None
@@ -238,15 +287,21 @@ def lstsq(
     Raises
     ------
     ValueError
-        Shapes that do not fit; NaN or infinity (names the first such row of ``A`` or ``b``).
+        Shapes that do not fit; NaN or infinity (names the first such row of ``A`` or ``b``); an ``rmatvec`` that is not
+        the adjoint of ``matvec``, to single precision.
     numpy.linalg.LinAlgError
-        A method that was asked for breaks down.
+        A method that was asked for breaks down, or no method solves the problem: the backward error stays above 1e-13
+        ("sketch_and_solve" apart), ``rtol`` cuts through the singular values of a linear operator, or the solution
+        leaves the range of float64.
 
     Notes
     -----
     Flops: "qr" 2 n d^2, "cholesky" n d^2 (float32 products where the condition is below about 300),
     "preconditioned_cholesky" 2 n d^2 (half in float32) and four or five readings of ``A``, "spir" and "fossils" about
-    40 readings. Memory beside ``A``: blocks of rows, the sketch, and some d x d matrices. After "Fast randomized
+    40 readings. Memory beside ``A``: blocks of rows, the sketch, some d x d matrices, and 16 bytes for each entry of
+    ``b``; a linear operator with n <= 24 d, or with a method that needs rows, is formed, 8 n d bytes. Any scale of
+    ``A``, of each column of ``b`` and of ``ridge`` is as good as another: the last two are brought near 1 by powers of
+    two, and ``A`` (in a copy) where its norm lies outside 1e-60 .. 1e60. After "Fast randomized
     least-squares solvers can be just as accurate and stable as classical direct solvers" (SPIR, FOSSILS), with the
     outer corrections of that paper around every preconditioner.
 
@@ -267,17 +322,17 @@ def lstsq(
         "ridge": _validate.check_number(ridge, "ridge"),
         "rtol": -1.0 if rtol is None else _validate.check_number(rtol, "rtol"),
         "seed": draw_seed(random_state),
-        "sketch_rows": 0 if sketch_rows is None else _validate.check_count(sketch_rows, "sketch_rows"),
+        "sketch_rows": 0 if sketch_rows is None else _check_size(sketch_rows, "sketch_rows"),
         "inner_steps": 0 if inner_steps is None else min(_validate.check_count(inner_steps, "inner_steps"), 10**6),
         "speeds": _speeds_in(speeds),
     }
     device, threads = _validate.device_name(device), thread_count(n_jobs)
     if _is_operator(A):
-        n, d = (_validate.check_count(int(side), "A.shape") for side in A.shape)
+        n, d = _operator_shape(A)
         if np.dtype(getattr(A, "dtype", None) or np.float64).kind == "c":
             raise ValueError(f"Complex data not supported\n{A.dtype}")
         _check_rows_of_b(right, n)
-        apply, adjoint = _products(A, "matvec", "matmat"), _products(A, "rmatvec", "rmatmat")
+        apply, adjoint = _products(A, "matvec", "matmat", n), _products(A, "rmatvec", "rmatmat", d)
         out = _core.lstsq_map(n, d, apply, adjoint, right, options, device, threads)
     else:
         rows = _validate.check_rows(A, "lstsq", name="A")

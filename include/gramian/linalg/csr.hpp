@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "gramian/core/exec.hpp"
 #include "gramian/core/export.hpp"
 #include "gramian/core/rows_view.hpp"
+#include "gramian/core/view.hpp"
 
 namespace gramian {
 
@@ -30,5 +32,14 @@ class GRAMIAN_EXPORT TransposedCsr {
   std::vector<double> values_;
   RowsView view_;
 };
+
+// Entries that the rows of a CSR view refer to.
+GRAMIAN_EXPORT std::int64_t stored_entries(const RowsView& a);
+
+// g (d x k) = A' r for CSR rows A (n x d, host, float32 or float64) from the rows as they are: no transpose is made.
+// Sums in double over at most 64 parts of the rows, added in a fixed order: the same bits for any number of threads.
+// 2 k flops an entry; memory for the sums of the parts, never more than the entries take.
+GRAMIAN_EXPORT void sparse_multiply_transposed(const Exec& exec, const RowsView& a, MatrixView<const double> r,
+                                               MatrixView<double> g);
 
 }  // namespace gramian
