@@ -522,16 +522,16 @@ class TallSolver {
   }
 
   bool by_qr() {
-    RFactor factor(exec_, d_, k_);
-    factor.add(a_rows_, b_rows_, nullptr, "A", "b");
-    ++readings_;
     const std::int64_t size = d_ + k_;
-    std::vector<double> host(at(size * size));
-    factor.triangle({host.data(), size, size});
     Array<double> r(exec_, size, size);
-    upload<double>(exec_, {host.data(), size, size}, r.view());
+    const RowLoader<double> load = [&](std::int64_t begin, MatrixView<double> out) {
+      load_rows<double>(exec_, a_rows_.slice(begin, out.rows), nullptr, nullptr, out.block(0, 0, out.rows, d_), "A");
+      load_rows<double>(exec_, b_rows_.slice(begin, out.rows), nullptr, nullptr, out.block(0, d_, out.rows, k_), "b");
+    };
+    qr_factor_r<double>(exec_, n_, load, r.view());
+    ++readings_;
     if (options_.ridge > 0) {
-      std::fill(host.begin(), host.end(), 0.0);
+      std::vector<double> host(at(size * size), 0.0);
       for (std::int64_t j = 0; j < d_; ++j) host[at(j * size + j)] = std::sqrt(options_.ridge);
       Array<double> penalty(exec_, size, size);
       upload<double>(exec_, {host.data(), size, size}, penalty.view());

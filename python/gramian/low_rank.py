@@ -194,7 +194,7 @@ def randomized_svd(
     where = (_validate.device_name(device), thread_count(n_jobs))
     if operator:
         out = _core.randomized_svd_map(
-            n, d, _products(A, "matvec", "matmat"), _products(A, "rmatvec", "rmatmat"), options, *where
+            n, d, _products(A, "matvec", "matmat", n), _products(A, "rmatvec", "rmatmat", d), options, *where
         )
     else:
         out = _core.randomized_svd(rows, rows.dtype.name in _NARROW, options, *where)
@@ -258,7 +258,7 @@ def _symmetric(K, n, flat, who):
     if hasattr(K, "matvec") and not _validate.is_sparse(K) and not isinstance(K, np.ndarray):
         if tuple(K.shape) != (n, n):
             raise ValueError(f"K has the shape {tuple(K.shape)}, expected {(n, n)}")
-        return K.matvec if flat else _products(K, "matvec", "matmat")
+        return K.matvec if flat else _products(K, "matvec", "matmat", n)
     found = _as_map(K, n, "K", flat)
     if not callable(found):
         _validate.check_finite(found, "K")

@@ -579,10 +579,10 @@ def test_results_compare_by_identity():
 
 def test_bad_operators_and_sizes():
     A, b = np.arange(900.0).reshape(300, 3) ** 0.5, np.ones(300)
-    with pytest.raises(ValueError, match="sketch_rows must be at most"):
+    with pytest.raises(ValueError, match="sketch_rows must be (at most|below)"):
         lstsq(A, b, sketch_rows=10**30)
     for sizes in ((10**30, 10), (10**6, 10, 10**30)):
-        with pytest.raises(ValueError, match="must be at most"):
+        with pytest.raises(ValueError, match="must be (at most|below)"):
             lstsq_plan(*sizes)
     with pytest.raises(ValueError, match="density must lie between 0 and 1"):
         lstsq_plan(100, 10, density=7)
@@ -601,7 +601,7 @@ def test_bad_operators_and_sizes():
         with pytest.raises(ValueError, match="A.shape must be two integers"):
             lstsq(Operator(), b)
     Operator.shape = (10**30, 3)
-    with pytest.raises(ValueError, match="must be at most"):
+    with pytest.raises(ValueError, match="must be (at most|below)"):
         lstsq(Operator(), b)
     Operator.shape = (300, 3)
     Operator.matvec = lambda self, x: A @ x + 0j
