@@ -141,7 +141,8 @@ template <class T>
 SymmetricMatrix<T>::SymmetricMatrix(const Exec& exec, std::int64_t n) : n_(n) {
   if (n == 0) return;
   edge_ = edge_for(exec, n);
-  tiles_per_panel_ = edge_ < n && 2 * edge_ <= exec.table().tile ? 2 : 1;
+  // The square above the diagonal of a panel is memory that nobody reads: too much of it in small matrices.
+  tiles_per_panel_ = n >= 3 * exec.table().tile && 2 * edge_ <= exec.table().tile ? 2 : 1;
   // Off powers of two, so that the rows of a tile do not compete for the same cache sets.
   pad_ = exec.table().tile != 0 && edge_ >= 128 ? 8 : 0;
   const std::int64_t above = (panels() - 1) * panel_edge(), last = panel_offset(panels() - 1, panel_edge(), pad_);
