@@ -91,7 +91,7 @@ def test_batches_of_many_threads_lose_no_row_of_a_sketch(rng):
         together([lambda sketch=sketch: sketch.partial_fit(X) for _ in range(N_THREADS)])
         assert sketch.n_rows == 40 * (1 + N_THREADS)
         # Of rank 4 in 8 rows: nothing is shed.
-        np.testing.assert_allclose(sketch.sketch.T @ sketch.sketch, (1 + N_THREADS) * X.T @ X, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(sketch.B.T @ sketch.B, (1 + N_THREADS) * X.T @ X, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("fitted", [False, True])
