@@ -1,6 +1,7 @@
 """Least squares: backward errors against LAPACK's gelsy, every method, every kind of input, and the plan."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -650,3 +651,17 @@ def test_bad_arguments():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lstsq(A, b)
+
+
+def test_the_table_of_the_page_is_what_is_planned():
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "least-squares.md"
+    rows = re.findall(r"^\| (\d+) \| (1e?\d+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) == 12
+    for ratio, condition, cells in rows:
+        for d, cell in zip((20, 100, 500, 1000, 2000, 5000), cells.split(" | "), strict=True):
+            plan = lstsq_plan(int(ratio) * d, d, condition=float(condition))
+            best = min((cost for cost in plan.costs if cost["method"] == plan.method), key=lambda c: c["seconds"])
+            said = {"preconditioned_cholesky": "preconditioned"}.get(plan.method, plan.method)
+            if plan.method == "cholesky" and best["single"]:
+                said += " f32"
+            assert said == cell, (ratio, condition, d)
