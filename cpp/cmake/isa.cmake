@@ -64,6 +64,10 @@ function(gramian_add_kernels target)
   foreach(stem dense factor elementwise rows random hadamard softmax sparse sketch orthogonal sweep rotate)
     list(APPEND sources "${folder}/${stem}.cc")
   endforeach()
+  # What stands on Eigen is compiled in one piece: its products take most of the time, and all three need them.
+  foreach(stem dense factor orthogonal)
+    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES UNITY_GROUP eigen)
+  endforeach()
 
   foreach(isa IN LISTS GRAMIAN_ISA_LEVELS)
     set(library gramian_kernels_${isa})
@@ -71,7 +75,8 @@ function(gramian_add_kernels target)
     gramian_kernel_settings(${library})
     target_compile_definitions(${library} PRIVATE Eigen=Eigen_${isa} GRAMIAN_ISA=${isa})
     target_include_directories(${library} SYSTEM PRIVATE "${GRAMIAN_EIGEN_INCLUDE_DIR}")
-    target_compile_options(${library} PRIVATE ${GRAMIAN_ISA_FLAGS_${isa}})
+    target_compile_options(${library} PRIVATE -ffp-contract=fast ${GRAMIAN_ISA_FLAGS_${isa}})
+    set_target_properties(${library} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
     if(isa STREQUAL "avx512" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # GCC's own AVX-512 headers start from an undefined register and warn about it.
       target_compile_options(${library} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
@@ -83,11 +88,8 @@ function(gramian_add_kernels target)
 
   # Hand-written loops want the vectoriser of -O3; Eigen's kernels only grow with it. The random fills follow the frozen
   # bit law, which contraction would break.
-  foreach(stem dense factor orthogonal)
-    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O2;-ffp-contract=fast")
-  endforeach()
   foreach(stem elementwise rows hadamard softmax sparse sketch sweep rotate)
-    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=fast")
+    set_source_files_properties("${folder}/${stem}.cc" PROPERTIES COMPILE_OPTIONS "-O3")
   endforeach()
   set_source_files_properties("${folder}/random.cc" PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
 

@@ -56,16 +56,34 @@ std::vector<TileIndex> columns_first(std::int64_t tiles) {
   return order;
 }
 
+// What one task of a factorisation makes: tiles [first, last) of column j, all in one panel.
+struct ColumnPiece {
+  std::int64_t first, last, j;
+  bool diagonal() const { return first == j; }
+};
+
+// Column by column: the tiles of the panel on the diagonal one by one, since the next columns wait for them, then whole
+// panels, whose taller products pack the column's own rows less often.
+std::vector<ColumnPiece> pieces_of(std::int64_t tiles, std::int64_t per_panel) {
+  std::vector<ColumnPiece> order;
+  for (std::int64_t j = 0; j < tiles; ++j) {
+    const std::int64_t below = std::min((j / per_panel + 1) * per_panel, tiles);
+    for (std::int64_t i = j; i < below; ++i) order.push_back({i, i + 1, j});
+    for (std::int64_t i = below; i < tiles; i += per_panel) order.push_back({i, std::min(i + per_panel, tiles), j});
+  }
+  return order;
+}
+
 // What one task of a Gram update makes: squares [first, last) of panel p.
 struct PanelRun {
   std::int64_t p, first, last;
   bool diagonal() const { return first == p; }
 };
 
-// Squares of one run: a wider product packs its operands less often, up to about 1024 columns, but half a panel
+// Squares of one run: a wider product packs its operands less often, up to about 2048 columns, but half a panel
 // leaves every thread something.
 std::int64_t run_length(std::int64_t panels, std::int64_t edge) {
-  return std::max<std::int64_t>(2, std::min(panels / 2, 1024 / std::max<std::int64_t>(edge, 1)));
+  return std::max<std::int64_t>(2, std::min(panels / 2, 2048 / std::max<std::int64_t>(edge, 1)));
 }
 
 // Runs of squares, then those on the diagonal, which are the smallest pieces and even out the end.
@@ -152,9 +170,15 @@ SymmetricMatrix<T>::SymmetricMatrix(const Exec& exec, std::int64_t n) : n_(n) {
 
 template <class T>
 MatrixView<T> SymmetricMatrix<T>::tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const {
-  const std::int64_t p = i / tiles_per_panel_, end = std::min(last * edge_, n_);
+  return tiles_of_rows(i, i + 1, first, last);
+}
+
+template <class T>
+MatrixView<T> SymmetricMatrix<T>::tiles_of_rows(std::int64_t first_row, std::int64_t last_row, std::int64_t first,
+                                                std::int64_t last) const {
+  const std::int64_t p = first_row / tiles_per_panel_, row = first_row * edge_, column = first * edge_;
   return panel(p, 0, p + 1)
-      .block((i - p * tiles_per_panel_) * edge_, first * edge_, part_of(n_, edge_, i).size(), end - first * edge_);
+      .block(row - p * panel_edge(), column, std::min(last_row * edge_, n_) - row, std::min(last * edge_, n_) - column);
 }
 
 template <class T>
@@ -378,29 +402,33 @@ void symmetric_multiply(const Exec& exec, double alpha, const SymmetricMatrix<do
 
 template <class T>
 std::int64_t cholesky(const Exec& exec, SymmetricMatrix<T>& a) {
-  // Left-looking: one task makes one finished tile, from tiles that come earlier in the order. Threads take tasks in
-  // order and wait for what they need, so nothing but the data limits how far they run ahead of each other.
-  const auto order = columns_first(a.tiles());
-  TileFlags flags(order.size());
+  // Left-looking: one task makes one finished piece of a column of tiles, from tiles that come earlier in the order.
+  // Threads take tasks in order and wait for what they need, so nothing but the data limits how far they run ahead of
+  // each other.
+  const auto order = pieces_of(a.tiles(), a.panel_edge() / std::max<std::int64_t>(a.tile_edge(), 1));
+  TileFlags flags(static_cast<std::size_t>(a.tiles() * (a.tiles() + 1) / 2));
   std::atomic<std::int64_t> pivot{0};
-  const auto make_tile = [&](TileIndex at) {
-    const MatrixView<T> c = a.tile(at.i, at.j);
-    // The last tiles of the two block rows are the ones most likely to be still in work, so they come alone.
+  const auto make_piece = [&](ColumnPiece at) {
+    const MatrixView<T> c = a.tiles_of_rows(at.first, at.last, at.j, at.j + 1);
+    // The last tiles of the block rows are the ones most likely to be still in work, so they come alone.
     for (const Range part : {Range{0, at.j - 1}, Range{std::max<std::int64_t>(0, at.j - 1), at.j}}) {
       if (part.size() <= 0) continue;
-      for (std::int64_t k = part.begin; k < part.end; ++k)
-        if (!flags.wait(index_of(at.i, k)) || !flags.wait(index_of(at.j, k))) return;
-      const MatrixView<const T> left = a.tiles_of_row(at.i, part.begin, part.end);
-      if (at.i == at.j) {
+      for (std::int64_t k = part.begin; k < part.end; ++k) {
+        if (!flags.wait(index_of(at.j, k))) return;
+        for (std::int64_t i = at.first; i < at.last; ++i)
+          if (!flags.wait(index_of(i, k))) return;
+      }
+      const MatrixView<const T> left = a.tiles_of_rows(at.first, at.last, part.begin, part.end);
+      if (at.diagonal()) {
         gram_block<T>(exec, Trans::no, -1.0, left, 1.0, c);
       } else {
         multiply_block<T>(exec, Trans::no, Trans::yes, -1.0, left, a.tiles_of_row(at.j, part.begin, part.end), 1.0, c);
       }
     }
-    if (at.i == at.j) {
+    if (at.diagonal()) {
       const int bad = GRAMIAN_CALL(exec, potrf, code_of<T>(), c.rows, static_cast<void*>(c.data), c.stride);
       if (bad > 0) {
-        pivot.store(at.i * a.tile_edge() + bad);
+        pivot.store(at.j * a.tile_edge() + bad);
         flags.fail();
         return;
       }
@@ -408,12 +436,12 @@ std::int64_t cholesky(const Exec& exec, SymmetricMatrix<T>& a) {
       if (!flags.wait(index_of(at.j, at.j))) return;
       triangular_block<T>(exec, GRAMIAN_RIGHT, Trans::yes, a.tile(at.j, at.j), c);
     }
-    flags.set(index_of(at.i, at.j));
+    for (std::int64_t i = at.first; i < at.last; ++i) flags.set(index_of(i, at.j));
   };
   exec.parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t task) {
     if (flags.failed()) return;
     try {
-      make_tile(order[static_cast<std::size_t>(task)]);
+      make_piece(order[static_cast<std::size_t>(task)]);
     } catch (...) {
       flags.fail();
       throw;

@@ -3,7 +3,8 @@
 //   gramian_bench_tiles [--sizes 2000,3000,4000] [--repeats 7] [--tall ROWSxCOLS] [--only gemm|gram|potrf]
 //                       [--threads N]
 //
-// Ours and theirs alternate; medians are printed, with GFLOP/s and the ratio theirs / ours (above 1: we are faster).
+// Ours and theirs alternate; medians are printed, with GFLOP/s, and the median of the ratios theirs / ours of the pairs
+// (above 1: we are faster), from which the drift of a machine's speed cancels.
 // OpenBLAS is the very library we call, once on one thread and once on as many as we use. The last lines hold the
 // scaling of a tall Gram against that of a loop of register multiply-adds, which no memory can slow down.
 #include <algorithm>
@@ -77,7 +78,7 @@ void potrf(int n, double* a) {
 }
 
 struct Pair {
-  double ours, theirs;
+  double ours, theirs, ratio;
 };
 
 // OpenBLAS's idle workers spin for some tens of milliseconds before they sleep, and would take a core from whoever is
@@ -90,7 +91,7 @@ void let_spinners_sleep() {
 Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepare_ours,
                const std::function<void()>& ours, const std::function<void()>& prepare_theirs,
                const std::function<void()>& theirs) {
-  std::vector<double> a, b;
+  std::vector<double> a, b, ratios;
   for (int run = 0; run <= repeats; ++run) {
     prepare_ours();
     let_spinners_sleep();
@@ -103,15 +104,16 @@ Pair alternate(int repeats, int blas_threads, const std::function<void()>& prepa
     if (run == 0) continue;  // warm-up
     a.push_back(ours_s);
     b.push_back(theirs_s);
+    ratios.push_back(theirs_s / ours_s);
   }
-  return {median(a), median(b)};
+  return {median(a), median(b), median(ratios)};
 }
 
 void print(const char* op, const char* type, int n, int threads, double flops, Pair pair) {
   std::printf(
       "%-6s %-7s n=%-5d threads=%d  ours %8.1f ms %7.1f GFLOP/s   OpenBLAS %8.1f ms %7.1f GFLOP/s   ratio %.3f\n", op,
       type, n, threads, pair.ours * 1e3, flops / pair.ours * 1e-9, pair.theirs * 1e3, flops / pair.theirs * 1e-9,
-      pair.theirs / pair.ours);
+      pair.ratio);
   std::fflush(stdout);
 }
 

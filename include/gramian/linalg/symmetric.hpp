@@ -1,7 +1,8 @@
 // A symmetric matrix kept as its lower triangle cut into block rows: half the memory of the square. Block row i holds
 // the columns up to its diagonal tile as row-major rows, so a kernel can take a tile or a run of tiles in one call;
-// tiles are the unit of parallel work for Cholesky and triangular solves. One or two block rows make a panel, whose
-// rows lie at one distance from each other: the unit of a Gram update, where larger operands are packed less often.
+// tiles are the unit of parallel work for triangular solves. One or two block rows make a panel, whose rows lie at one
+// distance from each other: the unit of a Gram update and of most of a factorisation, where larger operands are packed
+// less often.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,8 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   MatrixView<T> tile(std::int64_t i, std::int64_t j) const { return tiles_of_row(i, j, j + 1); }
   // Tiles [first, last) of block row i side by side; last <= i + 1.
   MatrixView<T> tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const;
+  // The same of block rows [first_row, last_row) of one panel.
+  MatrixView<T> tiles_of_rows(std::int64_t first_row, std::int64_t last_row, std::int64_t first, std::int64_t last) const;
   std::int64_t panel_edge() const { return tiles_per_panel_ * edge_; }
   std::int64_t panels() const { return edge_ == 0 ? 0 : (n_ + panel_edge() - 1) / panel_edge(); }
   // Columns [first * panel_edge, last * panel_edge) of panel p; last <= p + 1. Of the square on the diagonal only the

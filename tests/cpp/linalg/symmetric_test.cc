@@ -159,7 +159,7 @@ TYPED_TEST(Symmetric, OuterProductsDiagonalsAndScales) {
 
 template <class S, class D>
 void check_axpby() {
-  for (const std::int64_t n : {1, 129, 300, 770}) {
+  for (const std::int64_t n : {1, 129, 300, 770, 1600}) {
     const std::vector<S> s = uniform<S>(packed_size(n), 6);
     const std::vector<D> d = uniform<D>(packed_size(n), 7);
     const SymmetricMatrix<S> source = matrix<S>(cpu(1), n, s);
@@ -430,10 +430,46 @@ TYPED_TEST(Symmetric, TheFactorErrorSeesAWrongEntry) {
   EXPECT_GT(factor_error<T>(a, factor, 129), 1000.0L);
 }
 
+// From 1536 rows on, tasks of a factorisation take two tiles of a column; the last panel has one, or a part of one.
+TYPED_TEST(Symmetric, TheFactorOfPanelsReproducesProducts) {
+  using T = TypeParam;
+  for (const std::int64_t n : {std::int64_t{1537}, std::int64_t{1700}}) {
+    const std::vector<T> a = definite<T>(n, 23);
+    std::vector<T> first;
+    for (const int threads : {1, 2, 4}) {
+      SymmetricMatrix<T> l = matrix<T>(cpu(threads), n, a);
+      ASSERT_EQ(gramian::cholesky<T>(cpu(threads), l), 0) << n;
+      const std::vector<T> factor = packed_of(l);
+      if (threads == 1) first = factor;
+      ASSERT_TRUE(same_bits(first, factor)) << n << ' ' << threads;
+    }
+    // L (L'v) against A v for v = (1, -1, 1, ...), with |L| |L'| |v| for the size of what rounding may do.
+    std::vector<long double> inner(static_cast<std::size_t>(n), 0), inner_size(static_cast<std::size_t>(n), 0);
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j <= i; ++j) {
+        inner[static_cast<std::size_t>(j)] += (i % 2 == 0 ? 1 : -1) * static_cast<long double>(first[at(i, j)]);
+        inner_size[static_cast<std::size_t>(j)] += std::abs(static_cast<long double>(first[at(i, j)]));
+      }
+    long double worst = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      long double product = 0, size = 0, wanted = 0;
+      for (std::int64_t j = 0; j <= i; ++j) {
+        const long double value = first[at(i, j)];
+        product += value * inner[static_cast<std::size_t>(j)];
+        size += std::abs(value) * inner_size[static_cast<std::size_t>(j)];
+      }
+      for (std::int64_t j = 0; j < n; ++j)
+        wanted += (j % 2 == 0 ? 1 : -1) * static_cast<long double>(a[at(std::max(i, j), std::min(i, j))]);
+      worst = std::max(worst, std::abs(product - wanted) / size);
+    }
+    EXPECT_LE(worst / kEps<T>, static_cast<long double>(n + 4)) << n;
+  }
+}
+
 TYPED_TEST(Symmetric, TheFirstPivotThatIsNotPositiveIsNamed) {
   using T = TypeParam;
   const Watchdog watchdog;
-  for (const std::int64_t n : {1, 129, 300, 770}) {
+  for (const std::int64_t n : {1, 129, 300, 770, 1600}) {
     for (const std::int64_t bad : {std::int64_t{0}, std::int64_t{1}, n / 3, n / 2, n - 2, n - 1}) {
       if (bad < 0 || bad >= n) continue;
       for (const bool more : {false, true}) {
