@@ -17,6 +17,7 @@
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/symmetric.hpp"
 #include "gramian/sketch/operator.hpp"
+#include "regression/binary_scale.h"
 #include "regression/contraction.h"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
@@ -25,7 +26,11 @@ namespace gramian {
 namespace {
 
 using regression::BackwardError;
+using regression::column_maxima;
 using regression::column_norms;
+using regression::exponent_of;
+using regression::exponents_of;
+using regression::largest_of;
 using regression::Preconditioner;
 using regression::ScaledFactor;
 using regression::TallOperand;
@@ -58,13 +63,6 @@ std::size_t at(std::int64_t k) {
 // The inner solver where A M is as good as orthonormal: y = c, which it holds already.
 void as_it_is(MatrixView<const double>, MatrixView<double>) {}
 
-double largest_of(const std::vector<double>& values) {
-  double largest = 0;
-  // A NaN is the largest of all.
-  for (const double value : values) largest = value <= largest ? largest : value;
-  return largest;
-}
-
 Array<double> copied(const Exec& exec, MatrixView<const double> x) {
   Array<double> out(exec, x.rows, x.cols);
   axpby<double, double>(exec, 1.0, x, 0.0, out.view());
@@ -74,32 +72,6 @@ Array<double> copied(const Exec& exec, MatrixView<const double> x) {
 Array<double> zeros(const Exec& exec, std::int64_t rows, std::int64_t cols) {
   Array<double> out(exec, rows, cols);
   axpby<double, double>(exec, 0.0, {}, 0.0, out.view());
-  return out;
-}
-
-// e with |x| < 2^e, nearly; 0 for 0.
-int exponent_of(double x) {
-  int power = 0;
-  std::frexp(x, &power);
-  return x > 0 && std::isfinite(x) ? power : 0;
-}
-
-// The largest |entry| of each column.
-std::vector<double> column_maxima(const Exec& exec, MatrixView<const double> x) {
-  std::vector<double> host, largest(at(x.cols), 0.0);
-  if (exec.device() != Device::cpu) {
-    host.resize(at(x.rows * x.cols));
-    download<double>(exec, x, {host.data(), x.rows, x.cols});
-    x = {host.data(), x.rows, x.cols};
-  }
-  for (std::int64_t r = 0; r < x.rows; ++r)
-    for (std::int64_t c = 0; c < x.cols; ++c) largest[at(c)] = std::max(largest[at(c)], std::abs(x(r, c)));
-  return largest;
-}
-
-std::vector<int> exponents_of(const std::vector<double>& values) {
-  std::vector<int> out;
-  for (const double value : values) out.push_back(exponent_of(value));
   return out;
 }
 
@@ -898,8 +870,8 @@ LstsqResult lstsq(const Exec& exec, const RowsView& a, const RowsView& b, const 
     try {
       return TallSolver(exec, *operand, a, b, options, std::nullopt).solve();
     } catch (const OutOfRange&) {
-      const int power = shared_exponent(regression::largest_entry(exec, a, "A"), options.ridge);
-      const regression::ShiftedRows shifted(exec, a, -power, "A");
+      const int power = shared_exponent(largest_of(column_maxima(exec, a, "A")), options.ridge);
+      const regression::ShiftedRows shifted(exec, a, std::vector<int>(at(a.cols), -power), "A");
       const std::unique_ptr<TallOperand> near_one = regression::rows_operand(exec, shifted.view(), "A");
       return TallSolver(exec, *near_one, shifted.view(), b, shifted_options(options, power), power).solve();
     }
