@@ -11,6 +11,7 @@
 #include "gramian/analytic/classifier.hpp"
 #include "gramian/analytic/regressor.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -156,25 +157,6 @@ py::object scores(const Guarded<Model>& self, const py::object& x) {
   });
 }
 
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-// A full file holds sums only; a weights-only file needs the weights, which saving then solves.
-template <class Model>
-void save(const Guarded<Model>& self, const std::string& path, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  self.alone([&](const Model& model) { model.save(path, weights_only, config); });
-}
-
-template <class Model>
-py::bytes save_bytes(const Guarded<Model>& self, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  std::vector<std::uint8_t> bytes;
-  self.alone([&](const Model& model) { bytes = model.save_bytes(weights_only, config); });
-  return bytes_out(bytes);
-}
-
 template <class Model>
 void save_nested(const Guarded<Model>& self, const std::string& path, const std::string& extra) {
   const Json config = extra_in(extra);
@@ -269,9 +251,8 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
             self.write_with(other, [](Model& mine, const Model& theirs) { mine.unmerge(theirs); });
           },
           py::arg("other"))
-      .def("set_threads", &set_threads<Model>, py::arg("threads"))
-      .def("save", &save<Model>, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
-      .def("save_bytes", &save_bytes<Model>, py::arg("weights_only"), py::arg("extra"));
+      .def("set_threads", &set_threads<Model>, py::arg("threads"));
+  def_saving_weights(box);
   return box;
 }
 
@@ -469,10 +450,7 @@ py::tuple load_file(const std::string& path, const std::string& device, int thre
 }
 
 py::tuple load_bytes(const py::bytes& bytes, const std::string& device, int threads) {
-  const std::string_view data = bytes;
-  LoadedModel loaded;
-  without_gil([&] { loaded = load_model(ModelReader::from_bytes(data.data(), data.size()), device, threads); });
-  return wrap(std::move(loaded));
+  return wrap(read_bytes(bytes, [&](const ModelReader& reader) { return load_model(reader, device, threads); }));
 }
 
 }  // namespace

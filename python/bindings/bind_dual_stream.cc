@@ -1,5 +1,4 @@
 // The dual-stream classifier.
-#include <functional>
 #include <memory>
 
 #include "array_in.hpp"
@@ -9,6 +8,7 @@
 #include "bindings.hpp"
 #include "gramian/analytic/dual_stream.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -105,44 +105,17 @@ py::tuple solution(const DualStreamBox& self) {
   return py::make_tuple(first_out.array(), second_out.array(), report_out(report));
 }
 
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-void save(const DualStreamBox& self, const std::string& path, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  self.alone([&](const DualStreamClassifier& model) { model.save(path, weights_only, config); });
-}
-
-py::bytes save_bytes(const DualStreamBox& self, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  std::vector<std::uint8_t> bytes;
-  self.alone([&](const DualStreamClassifier& model) { bytes = model.save_bytes(weights_only, config); });
-  return bytes_out(bytes);
-}
-
 void set_threads(const DualStreamBox& self, int threads) {
   self.alone([&](const DualStreamClassifier& model) { Exec(model.head().exec()).set_threads(threads); });
-}
-
-py::tuple load(const std::function<ModelReader()>& open, const std::string& device, int threads) {
-  std::unique_ptr<DualStreamBox> model;
-  std::string config;
-  without_gil([&] {
-    const ModelReader reader = open();
-    model = std::make_unique<DualStreamBox>(DualStreamClassifier::load(make_exec(device, threads), reader));
-    config = reader.config().dump();
-  });
-  return py::make_tuple(py::cast(std::move(model)), config);
 }
 
 }  // namespace
 
 void bind_dual_stream(py::module_& module) {
-  py::class_<DualStreamBox>(module, "DualStream")
-      .def(py::init(&make), py::arg("n_inputs"), py::arg("main_map"), py::arg("compensation_map"), py::arg("ridge"),
-           py::arg("compensation_ridge"), py::arg("compensation"), py::arg("invariant"), py::arg("products"),
-           py::arg("device"), py::arg("threads"))
+  py::class_<DualStreamBox> box(module, "DualStream");
+  box.def(py::init(&make), py::arg("n_inputs"), py::arg("main_map"), py::arg("compensation_map"), py::arg("ridge"),
+          py::arg("compensation_ridge"), py::arg("compensation"), py::arg("invariant"), py::arg("products"),
+          py::arg("device"), py::arg("threads"))
       .def_property_readonly("n_inputs", getter<std::int64_t>([](const auto& m) { return m.head().n_inputs(); }))
       .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& m) { return m.head().n_outputs(); }))
       .def_property_readonly("has_state", getter<bool>([](const auto& m) { return m.head().has_state(); }))
@@ -176,23 +149,9 @@ void bind_dual_stream(py::module_& module) {
       .def("classes", &classes)
       .def("scores", &scores, py::arg("X"))
       .def("solution", &solution)
-      .def("set_threads", &set_threads, py::arg("threads"))
-      .def("save", &save, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
-      .def("save_bytes", &save_bytes, py::arg("weights_only"), py::arg("extra"));
-
-  module.def(
-      "load_dual_stream",
-      [](const std::string& path, const std::string& device, int threads) {
-        return load([&] { return ModelReader::from_file(path); }, device, threads);
-      },
-      py::arg("path"), py::arg("device"), py::arg("threads"));
-  module.def(
-      "load_dual_stream_bytes",
-      [](const py::bytes& bytes, const std::string& device, int threads) {
-        const std::string_view data = bytes;
-        return load([&] { return ModelReader::from_bytes(data.data(), data.size()); }, device, threads);
-      },
-      py::arg("data"), py::arg("device"), py::arg("threads"));
+      .def("set_threads", &set_threads, py::arg("threads"));
+  def_saving_weights(box);
+  def_loading<DualStreamClassifier>(module, "dual_stream");
 }
 
 }  // namespace gramian::python

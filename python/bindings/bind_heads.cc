@@ -13,6 +13,7 @@
 #include "gramian/analytic/gaussian.hpp"
 #include "gramian/analytic/logistic_weights.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -208,17 +209,6 @@ std::unique_ptr<ClassifierBox> aligned(const Guarded<Model>& model, const std::v
   return out;
 }
 
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-// (model, JSON text of the configuration)
-py::tuple moments_from(const ModelReader& reader, const std::string& device, int threads) {
-  std::unique_ptr<MomentsBox> model;
-  without_gil([&] { model = std::make_unique<MomentsBox>(ClassMoments::load(make_exec(device, threads), reader)); });
-  return py::make_tuple(std::move(model), reader.config().dump());
-}
-
 }  // namespace
 
 void bind_heads(py::module_& module) {
@@ -289,14 +279,7 @@ void bind_heads(py::module_& module) {
              self.alone([&](const ClassMoments& model) { Exec(model.exec()).set_threads(threads); });
            },
            py::arg("threads"))
-      .def("save_bytes",
-           [](const MomentsBox& self, const std::string& extra) {
-             const Json config = extra_in(extra);
-             std::vector<std::uint8_t> bytes;
-             self.read([&](const ClassMoments& model) { bytes = model.save_bytes(config); });
-             return bytes_out(bytes);
-           },
-           py::arg("extra"));
+      .def("save_bytes", &model_bytes<ClassMoments>, py::arg("extra"));
   module.def("aligned", &aligned<ClassMoments>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
              py::arg("gcv"), py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"));
   module.def("aligned", &aligned<AnalyticClassifier>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
@@ -310,9 +293,8 @@ void bind_heads(py::module_& module) {
     });
     return weight;
   }, py::arg("model"));
-  module.def("load_class_moments", [](const py::bytes& bytes, const std::string& device, int threads) {
-    const std::string_view data = bytes;
-    return moments_from(ModelReader::from_bytes(data.data(), data.size()), device, threads);
+  module.def("load_class_moments", [](const py::bytes& data, const std::string& device, int threads) {
+    return read_bytes(data, model_reader<ClassMoments>(device, threads)).tuple();
   }, py::arg("data"), py::arg("device"), py::arg("threads"));
   module.def("logistic_weights", &fit_logistic, py::arg("X"), py::arg("y"), py::arg("ridge"), py::arg("device"),
              py::arg("threads"));
