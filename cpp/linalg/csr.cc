@@ -21,14 +21,7 @@ TransposedCsr::TransposedCsr(const RowsView& a) : indptr_(static_cast<std::size_
     indices_[place] = r;
     values_[place] = value;
   });
-  view_.dtype = DType::f64;
-  view_.rows = a.cols;
-  view_.cols = a.rows;
-  view_.sparse = true;
-  view_.index_dtype = DType::i64;
-  view_.indptr = indptr_.data();
-  view_.indices = indices_.data();
-  view_.values = values_.data();
+  view_ = RowsView::csr(a.cols, a.rows, indptr_.data(), indices_.data(), values_.data());
 }
 
 double TransposedCsr::sum_of_squares() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "gramian/core/dtype.hpp"
 #include "gramian/core/export.hpp"
@@ -40,6 +41,22 @@ struct GRAMIAN_EXPORT RowsView {
     view.data = x.data;
     view.row_stride = x.stride * static_cast<std::int64_t>(sizeof(T));
     view.col_stride = static_cast<std::int64_t>(sizeof(T));
+    return view;
+  }
+  // indptr: rows + 1 entries of Index, std::int32_t or std::int64_t, as indices are.
+  template <class T, class Index>
+  static RowsView csr(std::int64_t rows, std::int64_t cols, const Index* indptr, const Index* indices,
+                      const T* values) {
+    static_assert(std::is_same_v<Index, std::int32_t> || std::is_same_v<Index, std::int64_t>);
+    RowsView view;
+    view.dtype = dtype_of<T>::value;
+    view.rows = rows;
+    view.cols = cols;
+    view.sparse = true;
+    view.index_dtype = std::is_same_v<Index, std::int32_t> ? DType::i32 : DType::i64;
+    view.indptr = indptr;
+    view.indices = indices;
+    view.values = values;
     return view;
   }
   // Rows [begin, begin + count) of this view.

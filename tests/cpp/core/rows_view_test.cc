@@ -56,15 +56,7 @@ struct Csr {
   std::vector<float> values = {1, 2, 3, 4, 5};
 
   RowsView view() const {
-    RowsView x;
-    x.dtype = DType::f32;
-    x.rows = 3;
-    x.cols = 4;
-    x.sparse = true;
-    x.indptr = indptr.data();
-    x.indices = indices.data();
-    x.values = values.data();
-    return x;
+    return RowsView::csr(3, 4, indptr.data(), indices.data(), values.data());
   }
 };
 
@@ -94,11 +86,9 @@ TEST(CheckCsr, AcceptsGoodOnes) {
   empty.sparse = true;
   EXPECT_EQ(complaint(empty, 0), "");
   const std::vector<std::int64_t> indptr = {1, 2}, indices = {9, 0};
-  RowsView wide = csr.view();
-  wide.rows = 1;
-  wide.index_dtype = DType::i64;
-  wide.indptr = indptr.data();
-  wide.indices = indices.data();
+  const RowsView wide = RowsView::csr(1, 4, indptr.data(), indices.data(), csr.values.data());
+  EXPECT_EQ(wide.index_dtype, DType::i64);
+  EXPECT_EQ(wide.dtype, DType::f32);
   EXPECT_EQ(complaint(wide, 2), "");  // the bad index 9 belongs to no row
 }
 

@@ -351,15 +351,7 @@ void check_csr() {
     }
     indptr.push_back(static_cast<I>(indices.size()));
   }
-  RowsView x;
-  x.dtype = DType::f32;
-  x.rows = stored_rows;
-  x.cols = cols;
-  x.sparse = true;
-  x.index_dtype = sizeof(I) == 4 ? DType::i32 : DType::i64;
-  x.indptr = indptr.data();
-  x.indices = indices.data();
-  x.values = values.data();
+  RowsView x = RowsView::csr(stored_rows, cols, indptr.data(), indices.data(), values.data());
   gramian::check_csr(x, static_cast<std::int64_t>(values.size()));
   std::vector<std::int64_t> index{7, 7, 899, 0, 5, 450};
   std::vector<double> shift(static_cast<std::size_t>(cols), 0.5), scale(static_cast<std::size_t>(stored_rows), 2.0);
@@ -477,14 +469,7 @@ TYPED_TEST(Products, SparseMultiplyIsTheDenseProduct) {
     }
     indptr.push_back(static_cast<std::int64_t>(indices.size()));
   }
-  RowsView x;
-  x.rows = rows;
-  x.cols = cols;
-  x.sparse = true;
-  x.index_dtype = DType::i64;
-  x.indptr = indptr.data();
-  x.indices = indices.data();
-  x.values = values.data();
+  const RowsView x = RowsView::csr(rows, cols, indptr.data(), indices.data(), values.data());
   const Padded<T> b(cols, width, 2);
   std::vector<T> first;
   for (int threads = 1; threads <= 4; ++threads) {
