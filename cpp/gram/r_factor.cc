@@ -17,7 +17,6 @@ namespace gramian {
 
 namespace {
 
-constexpr double kEps = std::numeric_limits<double>::epsilon();
 // No product of two numbers below it overflows.
 constexpr std::int64_t kMostColumns = std::int64_t{1} << 30;
 // Of the largest entry of a triangle, and of its part of X: where sums of squares neither overflow nor lose what is eps
@@ -101,10 +100,6 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
 }
 
 }  // namespace
-
-double default_rtol(std::int64_t d) {
-  return 4 * kEps * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
-}
 
 TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d, double rtol,
                                   double ridge) {

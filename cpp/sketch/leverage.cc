@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
@@ -58,8 +57,7 @@ std::int64_t rank_of(const std::vector<double>& s, double rtol) {
 }
 
 double tolerance(const LeverageOptions& options, std::int64_t d) {
-  if (options.rtol >= 0) return options.rtol;
-  return 15 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::sqrt(static_cast<double>(d) / 64.0));
+  return options.rtol >= 0 ? options.rtol : default_rtol(d);
 }
 
 LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions& options) {
