@@ -102,7 +102,7 @@ void RowsIn::take_csr(const py::object& matrix, const char* name) {
   view_.indptr = indptr.data();
   owners_.insert(owners_.end(), {values, indices, indptr});
   const auto stored = static_cast<std::int64_t>(indices.size());
-  without_gil([&] { check_csr(view_, stored); });
+  without_gil([&] { check_csr(view_, stored, name); });
 }
 
 Labels labels_in(const std::string& kind, const py::object& values) {

@@ -95,29 +95,29 @@ TEST(CheckCsr, AcceptsGoodOnes) {
 TEST(CheckCsr, NamesWhatIsWrong) {
   Csr csr;
   csr.indices[3] = 4;
-  EXPECT_EQ(complaint(csr.view(), 5), "indices[3] = 4 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view(), 5), "X.indices[3] = 4 is outside [0, 4) (row 2)");
   csr.indices[3] = -1;
-  EXPECT_EQ(complaint(csr.view(), 5), "indices[3] = -1 is outside [0, 4) (row 2)");
-  EXPECT_EQ(complaint(csr.view().slice(2, 1), 5), "indices[3] = -1 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view(), 5), "X.indices[3] = -1 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view().slice(2, 1), 5), "X.indices[3] = -1 is outside [0, 4) (row 2)");
 
   Csr falling;
   falling.indptr = {0, 2, 1, 5};
-  EXPECT_EQ(complaint(falling.view(), 5), "indptr[2] = 1 is below indptr[1] = 2 (row 1)");
+  EXPECT_EQ(complaint(falling.view(), 5), "X.indptr[2] = 1 is below X.indptr[1] = 2 (row 1)");
   Csr negative;
   negative.indptr[0] = -3;
-  EXPECT_EQ(complaint(negative.view(), 5), "indptr[0] = -3 is negative (row 0)");
-  EXPECT_EQ(complaint(Csr().view(), 4), "indptr[3] = 5 lies beyond the 4 stored entries (row 2)");
+  EXPECT_EQ(complaint(negative.view(), 5), "X.indptr[0] = -3 is negative (row 0)");
+  EXPECT_EQ(complaint(Csr().view(), 4), "X.indptr[3] = 5 lies beyond the 4 stored entries (row 2)");
 
   Csr fine;
   RowsView x = fine.view();
   x.index_dtype = DType::i16;
-  EXPECT_EQ(complaint(x, 5), "the index arrays of a CSR matrix are int32 or int64, not int16");
+  EXPECT_EQ(complaint(x, 5), "X: the index arrays of a CSR matrix are int32 or int64, not int16");
   x = fine.view();
   x.indptr = nullptr;
-  EXPECT_EQ(complaint(x, 5), "indptr is missing");
+  EXPECT_EQ(complaint(x, 5), "X.indptr is missing");
   x = fine.view();
   x.values = nullptr;
-  EXPECT_EQ(complaint(x, 5), "indices or values are missing");
+  EXPECT_EQ(complaint(x, 5), "X.indices or its values are missing");
 }
 
 TEST(CheckCsr, LooksAtPickedRowsOnly) {
@@ -131,7 +131,7 @@ TEST(CheckCsr, LooksAtPickedRowsOnly) {
   const std::vector<std::int64_t> negative = {1, -2};
   x.rows = 2;
   x.row_index = negative.data();
-  EXPECT_EQ(complaint(x, 5), "row_index[1] = -2 is negative");
+  EXPECT_EQ(complaint(x, 5), "X.row_index[1] = -2 is negative");
 }
 
 }  // namespace
