@@ -1,7 +1,10 @@
 #include "regression/binary_scale.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "gramian/core/array.hpp"
+#include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 
 namespace gramian::regression {
@@ -41,6 +44,18 @@ std::vector<double> column_maxima(const Exec& exec, MatrixView<const double> x) 
   }
   raise_maxima(x, largest);
   return largest;
+}
+
+void shift_columns(const Exec& exec, const std::vector<int>& powers, int sign, MatrixView<double> x) {
+  if (std::all_of(powers.begin(), powers.end(), [](int power) { return power == 0; })) return;
+  Array<double> device(exec, x.cols);
+  // In two steps, since the power itself may be no double.
+  for (const bool first : {true, false}) {
+    std::vector<double> factors;
+    for (const int power : powers) factors.push_back(std::ldexp(1.0, sign * (first ? power / 2 : power - power / 2)));
+    upload<double>(exec, {factors.data(), 1, x.cols}, device.view());
+    scale_columns<double>(exec, device.data(), x);
+  }
 }
 
 }  // namespace gramian::regression

@@ -24,4 +24,7 @@ void raise_maxima(MatrixView<const double> x, std::vector<double>& largest);
 // The largest |entry| of each column of a matrix in device memory.
 std::vector<double> column_maxima(const Exec& exec, MatrixView<const double> x);
 
+// x[:, c] *= 2^(sign powers[c]): exact.
+void shift_columns(const Exec& exec, const std::vector<int>& powers, int sign, MatrixView<double> x);
+
 }  // namespace gramian::regression

@@ -263,6 +263,12 @@ std::vector<double> BackwardError::operator()(MatrixView<const double> g, const 
   return out;
 }
 
+double unscaled_bound(const ScaledFactor& scaled) {
+  if (scaled.scale.empty()) return scaled.condition;
+  const auto ends = std::minmax_element(scaled.scale.begin(), scaled.scale.end());
+  return scaled.condition * *ends.second / *ends.first;
+}
+
 ScaledFactor factor_scaled(const Exec& exec, SymmetricMatrix<double> g) {
   const std::int64_t d = g.size();
   ScaledFactor out;

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         permutation_threshold,
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
+    from .logistic_head import LogisticHead
     from .low_rank import (
         FrequentDirections,
         NystromPcgResult,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from .replay import ReplayClassifier
     from .ridge_sketch import SketchedRidge, SketchedRidgePath, SketchedRidgeResult, sketched_ridge
     from .risk import RiskCurve, plan_width
-    from .second_order import MFAC, MKOR, LogisticHead
+    from .second_order import MFAC, MKOR
     from .softmax_regression import SoftmaxRegression
     from .transforms import fwht, log_softmax, logsumexp, softmax
     from .truncated import TruncatedRidgeClassifier
@@ -85,6 +86,7 @@ _HOMES = {
         "permutation_threshold",
     ),
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
+    "logistic_head": ("LogisticHead",),
     "low_rank": (
         "FrequentDirections",
         "NystromPcgResult",
@@ -110,7 +112,7 @@ _HOMES = {
     "replay": ("ReplayClassifier",),
     "ridge_sketch": ("SketchedRidge", "SketchedRidgePath", "SketchedRidgeResult", "sketched_ridge"),
     "risk": ("RiskCurve", "plan_width"),
-    "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
+    "second_order": ("MFAC", "MKOR", "second_order"),
     "sketch": ("sketch",),
     "softmax_regression": ("SoftmaxRegression",),
     "transforms": ("fwht", "log_softmax", "logsumexp", "softmax"),

@@ -20,7 +20,7 @@ HOMES = {
     "DeepKernelRegressor": "kernel_machine",
     "InfiniteWidthEnsemble": "width_ensemble",
     "JackknifePlus": "conformal",
-    "LogisticHead": "second_order",
+    "LogisticHead": "logistic_head",
     "QuantileAggregator": "quantiles",
     "ReplayClassifier": "replay",
     "SingularKernelClassifier": "singular_kernel",

@@ -322,6 +322,25 @@ def check_count(value, name, low=1):
     return int(value)
 
 
+def check_fraction(value, name):
+    """A float strictly between 0 and 1."""
+    number = check_number(value, name, strict=True)
+    if number >= 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return number
+
+
+def check_vector(values, name, length=None):
+    """A finite, contiguous float64 vector (of this many entries)."""
+    out = np.ascontiguousarray(readable(np.asarray(values), name), dtype=np.float64)
+    if out.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, got an array of shape {out.shape}")
+    if length is not None and len(out) != length:
+        raise ValueError(f"{name} has {len(out)} entries, expected {length}")
+    check_finite(out[:, np.newaxis], name)
+    return out
+
+
 def with_article(word):
     """The word with "a" or "an" before it."""
     return f"{'an' if word[0] in 'AEIOUaeiou' else 'a'} {word}"
