@@ -24,7 +24,7 @@ HOMES = {
     "QuantileAggregator": "quantiles",
     "ReplayClassifier": "replay",
     "SingularKernelClassifier": "singular_kernel",
-    "SketchedRidge": "ridge_sketch",
+    "SketchedRidge": "_sketched_ridge",
     "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",
 }
