@@ -23,14 +23,6 @@ std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
 }
 
-std::vector<double> squares_of_rows(const Exec& exec, MatrixView<const double> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(at(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  return host;
-}
-
 // Columns of equal length, so that the rank does not depend on their units; a zero column stays.
 std::vector<double> equal_lengths(const Exec& exec, MatrixView<double> r) {
   const std::int64_t d = r.cols;
@@ -77,7 +69,7 @@ LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions&
   Array<double> basis(exec, n, out.rank);
   gemm<double>(exec, Trans::no, Trans::no, 1.0, q.view().block(0, 0, n, k), u.view().block(0, 0, k, out.rank), 0.0,
                basis.view());
-  out.scores = squares_of_rows(exec, basis.view());
+  out.scores = row_squares<double>(exec, basis.view());
   return out;
 }
 
@@ -162,7 +154,7 @@ LeverageScores sketched(const Exec& exec, const RowsView& a, const LeverageOptio
       load_rows<double>(exec, a.slice(begin, count), nullptr, nullptr, rows, "A");
       gemm<double>(exec, Trans::no, Trans::no, 1.0, rows, m.view(), 0.0, part);
     }
-    const std::vector<double> squares = squares_of_rows(exec, part);
+    const std::vector<double> squares = row_squares<double>(exec, part);
     std::copy(squares.begin(), squares.end(), out.scores.begin() + begin);
   }
   return out;

@@ -19,15 +19,6 @@ void solve(const DualStreamClassifier& model) {
   model.solve();
 }
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const DualStreamBox& self) {
-    T value{};
-    self.read([&](const DualStreamClassifier& model) { value = get(model); });
-    return value;
-  };
-}
-
 std::unique_ptr<DualStreamBox> make(std::int64_t n_inputs, const py::object& main, const py::object& compensation_map,
                                     double ridge, double compensation_ridge, double compensation, bool invariant,
                                     const std::string& products, const std::string& device, int threads) {
@@ -67,7 +58,7 @@ py::tuple classes(const DualStreamBox& self) {
 // (scores, kind, labels): columns mean something only beside the labels of the same moment.
 py::tuple scores(const DualStreamBox& self, const py::object& x) {
   const RowsIn rows(x, "X");
-  const auto count = getter<std::int64_t>([](const auto& model) { return model.head().n_outputs(); });
+  const auto count = getter<DualStreamClassifier>([](const auto& model) { return model.head().n_outputs(); });
   for (;;) {
     const MatrixOut<double> out(rows.rows(), count(self));
     Labels labels;
@@ -112,23 +103,24 @@ void set_threads(const DualStreamBox& self, int threads) {
 }  // namespace
 
 void bind_dual_stream(py::module_& module) {
+  using Model = DualStreamClassifier;
   py::class_<DualStreamBox> box(module, "DualStream");
   box.def(py::init(&make), py::arg("n_inputs"), py::arg("main_map"), py::arg("compensation_map"), py::arg("ridge"),
           py::arg("compensation_ridge"), py::arg("compensation"), py::arg("invariant"), py::arg("products"),
           py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", getter<std::int64_t>([](const auto& m) { return m.head().n_inputs(); }))
-      .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& m) { return m.head().n_outputs(); }))
-      .def_property_readonly("has_state", getter<bool>([](const auto& m) { return m.head().has_state(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& m) { return m.head().n_rows(); }))
-      .def_property_readonly("state_nbytes", getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("n_phases", getter<std::int64_t>([](const auto& m) { return m.n_phases(); }))
-      .def_property_readonly("products", getter<std::string>([](const auto& m) {
+      .def_property_readonly("n_inputs", getter<Model>([](const auto& m) { return m.head().n_inputs(); }))
+      .def_property_readonly("n_outputs", getter<Model>([](const auto& m) { return m.head().n_outputs(); }))
+      .def_property_readonly("has_state", getter<Model>([](const auto& m) { return m.head().has_state(); }))
+      .def_property_readonly("n_rows", getter<Model>([](const auto& m) { return m.head().n_rows(); }))
+      .def_property_readonly("state_nbytes", getter<Model>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("n_phases", getter<Model>([](const auto& m) { return m.n_phases(); }))
+      .def_property_readonly("products", getter<Model>([](const auto& m) {
                                return std::string(name_of(m.head().config().gram.products));
                              }))
       .def_property_readonly(
           "main_map",
           [](const DualStreamBox& self) {
-            return map_out(getter<FeatureMapPtr>([](const auto& m) { return m.head().map(); })(self));
+            return map_out(getter<Model>([](const auto& m) { return m.head().map(); })(self));
           })
       .def_property_readonly("temperature",
                              [](const DualStreamBox& self) {
@@ -136,8 +128,8 @@ void bind_dual_stream(py::module_& module) {
                                self.read_solved(solve, [&](const auto& model) { value = model.main().temperature(); });
                                return value;
                              })
-      .def_property_readonly("ridge_used", getter<double>([](const auto& m) { return m.config().ridge; }))
-      .def_property_readonly("compensation", getter<double>([](const auto& m) { return m.config().compensation; }))
+      .def_property_readonly("ridge_used", getter<Model>([](const auto& m) { return m.config().ridge; }))
+      .def_property_readonly("compensation", getter<Model>([](const auto& m) { return m.config().compensation; }))
       .def(
           "set_compensation",
           [](DualStreamBox& self, double factor) {

@@ -157,15 +157,6 @@ std::unique_ptr<GramBox> clone(const GramBox& self) {
   return out;
 }
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const GramBox& self) {
-    T value{};
-    self.read([&](const GramState& state) { value = get(state); });
-    return value;
-  };
-}
-
 py::tuple ridge_solve_rows(const py::object& x, const py::object& y, double ridge, bool intercept,
                            const std::string& form, const py::object& weight, const std::string& device, int threads) {
   using Form = RidgeSolveOptions::Form;
@@ -230,20 +221,20 @@ void bind_gram(py::module_& module) {
           }),
           py::arg("n_features"), py::arg("n_outputs"), py::arg("products"), py::arg("intercept"), py::arg("device"),
           py::arg("threads"))
-      .def_property_readonly("n_features", getter<std::int64_t>([](const auto& s) { return s.n_features(); }))
-      .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& s) { return s.n_outputs(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& s) { return s.n_rows(); }))
-      .def_property_readonly("weight_sum", getter<double>([](const auto& s) { return s.weight_sum(); }))
+      .def_property_readonly("n_features", getter<GramState>([](const auto& s) { return s.n_features(); }))
+      .def_property_readonly("n_outputs", getter<GramState>([](const auto& s) { return s.n_outputs(); }))
+      .def_property_readonly("n_rows", getter<GramState>([](const auto& s) { return s.n_rows(); }))
+      .def_property_readonly("weight_sum", getter<GramState>([](const auto& s) { return s.weight_sum(); }))
       .def_property_readonly(
           "counts",
           [](const GramBox& self) {
-            return vector_out(getter<std::vector<std::int64_t>>([](const auto& s) { return s.counts(); })(self));
+            return vector_out(getter<GramState>([](const auto& s) { return s.counts(); })(self));
           })
-      .def_property_readonly("nbytes", getter<std::size_t>([](const auto& s) { return s.bytes(); }))
-      .def_property_readonly("largest_trace", getter<double>([](const auto& s) { return s.largest_trace(); }))
+      .def_property_readonly("nbytes", getter<GramState>([](const auto& s) { return s.bytes(); }))
+      .def_property_readonly("largest_trace", getter<GramState>([](const auto& s) { return s.largest_trace(); }))
       .def_property_readonly(
-          "products", getter<std::string>([](const auto& s) { return std::string(name_of(s.options().products)); }))
-      .def_property_readonly("intercept", getter<bool>([](const auto& s) { return s.options().intercept; }))
+          "products", getter<GramState>([](const auto& s) { return std::string(name_of(s.options().products)); }))
+      .def_property_readonly("intercept", getter<GramState>([](const auto& s) { return s.options().intercept; }))
       .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
       .def("remove", &remove, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
       .def(

@@ -104,15 +104,6 @@ py::tuple fit_logistic(const py::array_t<double, py::array::c_style>& x,
 
 using MomentsBox = Guarded<ClassMoments>;
 
-template <class T, class Get>
-auto moments_getter(Get get) {
-  return [get](const MomentsBox& self) {
-    T value{};
-    self.read([&](const ClassMoments& model) { value = get(model); });
-    return value;
-  };
-}
-
 // Rows, labels and weights of one call.
 struct Batch {
   Batch(const py::object& x, const std::string& kind, const py::object& values, const py::object& code_array,
@@ -247,16 +238,16 @@ void bind_heads(py::module_& module) {
                                                               gram_options(products, true), map_in(feature_map)));
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", moments_getter<std::int64_t>([](const auto& m) { return m.n_inputs(); }))
-      .def_property_readonly("n_rows", moments_getter<std::int64_t>([](const auto& m) { return m.n_rows(); }))
+      .def_property_readonly("n_inputs", getter<ClassMoments>([](const auto& m) { return m.n_inputs(); }))
+      .def_property_readonly("n_rows", getter<ClassMoments>([](const auto& m) { return m.n_rows(); }))
       .def_property_readonly("has_state", [](const MomentsBox&) { return true; })
-      .def_property_readonly("state_nbytes", moments_getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("products", moments_getter<std::string>([](const auto& m) {
+      .def_property_readonly("state_nbytes", getter<ClassMoments>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("products", getter<ClassMoments>([](const auto& m) {
                                return std::string(name_of(m.options().products));
                              }))
       .def_property_readonly("feature_map",
                              [](const MomentsBox& self) {
-                               return map_out(moments_getter<FeatureMapPtr>([](const auto& m) { return m.map(); })(self));
+                               return map_out(getter<ClassMoments>([](const auto& m) { return m.map(); })(self));
                              })
       .def("partial_fit", &moments_add, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"),
            py::arg("weight"), py::arg("atomic"))
@@ -264,7 +255,7 @@ void bind_heads(py::module_& module) {
            py::arg("weight"), py::arg("atomic"))
       .def("end_phase", [](MomentsBox& self) { self.write([](ClassMoments& model) { model.end_phase(); }); })
       .def("classes", &moments_classes)
-      .def("class_weights", moments_getter<std::vector<double>>([](const auto& m) {
+      .def("class_weights", getter<ClassMoments>([](const auto& m) {
              std::vector<double> weight;
              for (std::int64_t k = 0; k < m.classes().size(); ++k) weight.push_back(m.weight(k));
              return weight;

@@ -170,15 +170,6 @@ py::dict leverage(const py::object& a, const std::string& method, double eps, do
 
 using Box = Guarded<FrequentDirections>;
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const Box& self) {
-    T value{};
-    self.read([&](const FrequentDirections& f) { value = get(f); });
-    return value;
-  };
-}
-
 // (rows, delta)
 py::tuple sketch(const Box& self) {
   DirectionsSketch out;
@@ -198,12 +189,12 @@ void bind_directions(py::module_& module) {
             return std::make_unique<Box>(F(make_exec(device, threads), ell, n_features));
           }),
           py::arg("ell"), py::arg("n_features"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("ell", getter<std::int64_t>([](const F& f) { return f.ell(); }))
-      .def_property_readonly("n_features", getter<std::int64_t>([](const F& f) { return f.n_features(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const F& f) { return f.n_rows(); }))
-      .def_property_readonly("squares", getter<double>([](const F& f) { return f.squares(); }))
-      .def_property_readonly("shed", getter<double>([](const F& f) { return f.shed(); }))
-      .def_property_readonly("nbytes", getter<std::size_t>([](const F& f) { return f.bytes(); }))
+      .def_property_readonly("ell", getter<FrequentDirections>([](const F& f) { return f.ell(); }))
+      .def_property_readonly("n_features", getter<FrequentDirections>([](const F& f) { return f.n_features(); }))
+      .def_property_readonly("n_rows", getter<FrequentDirections>([](const F& f) { return f.n_rows(); }))
+      .def_property_readonly("squares", getter<FrequentDirections>([](const F& f) { return f.squares(); }))
+      .def_property_readonly("shed", getter<FrequentDirections>([](const F& f) { return f.shed(); }))
+      .def_property_readonly("nbytes", getter<FrequentDirections>([](const F& f) { return f.bytes(); }))
       .def("add",
            [](Box& self, const py::object& x) {
              const RowsIn rows(x, "X");

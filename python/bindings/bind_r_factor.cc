@@ -24,15 +24,6 @@ void add(Box& self, const py::object& x, const py::object& y, const py::object& 
   self.write([&](RFactor& r) { r.add(rows.view(), targets ? targets->view() : none, weights.data()); });
 }
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const Box& self) {
-    T value{};
-    self.read([&](const RFactor& r) { value = get(r); });
-    return value;
-  };
-}
-
 py::array triangle(const Box& self) {
   std::vector<double> values;
   std::int64_t size = 0;
@@ -65,10 +56,10 @@ void bind_r_factor(py::module_& module) {
             return std::make_unique<Box>(RFactor(make_exec(device, threads), n_features, n_outputs));
           }),
           py::arg("n_features"), py::arg("n_outputs"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_features", getter<std::int64_t>([](const auto& r) { return r.n_features(); }))
-      .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& r) { return r.n_outputs(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& r) { return r.n_rows(); }))
-      .def_property_readonly("nbytes", getter<std::size_t>([](const auto& r) { return r.bytes(); }))
+      .def_property_readonly("n_features", getter<RFactor>([](const auto& r) { return r.n_features(); }))
+      .def_property_readonly("n_outputs", getter<RFactor>([](const auto& r) { return r.n_outputs(); }))
+      .def_property_readonly("n_rows", getter<RFactor>([](const auto& r) { return r.n_rows(); }))
+      .def_property_readonly("nbytes", getter<RFactor>([](const auto& r) { return r.bytes(); }))
       .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("weight"))
       .def("merge",
            [](Box& self, const Box& other) {

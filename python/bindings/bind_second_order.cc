@@ -256,19 +256,12 @@ void mfac_restore(MfacBox& self, const py::dict& given) {
   self.write([&](Mfac& model) { model.restore(state); });
 }
 
-// A property that reads one value of the model in a box.
-template <class Result, class Model, class Read>
-Result value_of(const Guarded<Model>& box, const Read& read) {
-  Result out{};
-  box.read([&](const Model& model) { out = read(model); });
-  return out;
-}
-
 void bind_inverses(py::module_& module) {
-  const auto count = [](auto member) {
-    return [member](const InverseBox& self) {
-      return value_of<std::int64_t>(self.model, [&](const RunningInverse& model) { return (model.*member)(); });
-    };
+  const auto of_inverse = [](auto get) {
+    return [get](const InverseBox& self) { return getter<RunningInverse>(get)(self.model); };
+  };
+  const auto of_factors = [](auto get) {
+    return [get](const KroneckerBox& self) { return getter<KroneckerInverse>(get)(self.model); };
   };
   py::class_<InverseBox>(module, "RunningInverse")
       .def(py::init(&make_inverse), py::arg("d"), py::arg("diagonal"), py::arg("max_trace"), py::arg("keep_matrix"),
@@ -276,22 +269,15 @@ void bind_inverses(py::module_& module) {
       .def("update", &inverse_update, py::arg("X"), py::arg("forgetting"), py::arg("weight"), py::arg("one_by_one"))
       .def("multiply", &inverse_multiply, py::arg("X"))
       .def("matrix", &inverse_matrix)
-      .def("residual",
-           [](const InverseBox& self) {
-             return value_of<double>(self.model, [](const RunningInverse& model) { return model.residual(); });
-           })
+      .def("residual", of_inverse([](const auto& model) { return model.residual(); }))
       .def("refine", [](InverseBox& self) { self.model.write([](RunningInverse& model) { model.refine(); }); })
       .def("state", &inverse_state)
       .def("restore", &inverse_restore, py::arg("state"))
       .def("rebuild", [](InverseBox& self) { self.model.write([](RunningInverse& model) { model.rebuild(); }); })
-      .def_property_readonly("trace",
-                             [](const InverseBox& self) {
-                               return value_of<double>(self.model,
-                                                       [](const RunningInverse& model) { return model.trace(); });
-                             })
-      .def_property_readonly("updates", count(&RunningInverse::updates))
-      .def_property_readonly("held_back", count(&RunningInverse::held_back))
-      .def_property_readonly("refreshes", count(&RunningInverse::refreshes));
+      .def_property_readonly("trace", of_inverse([](const auto& model) { return model.trace(); }))
+      .def_property_readonly("updates", of_inverse([](const auto& model) { return model.updates(); }))
+      .def_property_readonly("held_back", of_inverse([](const auto& model) { return model.held_back(); }))
+      .def_property_readonly("refreshes", of_inverse([](const auto& model) { return model.refreshes(); }));
 
   py::class_<KroneckerBox>(module, "KroneckerInverse")
       .def(py::init(&make_kronecker), py::arg("n_out"), py::arg("n_in"), py::arg("paper"), py::arg("decay"),
@@ -301,16 +287,10 @@ void bind_inverses(py::module_& module) {
       .def("factor", &kronecker_factor, py::arg("left"))
       .def("state", &kronecker_state)
       .def("restore", &kronecker_restore, py::arg("state"))
-      .def_property_readonly("resets",
-                             [](const KroneckerBox& self) {
-                               return value_of<std::int64_t>(
-                                   self.model, [](const KroneckerInverse& model) { return model.resets(); });
-                             })
-      .def_property_readonly("held_back", [](const KroneckerBox& self) {
-        return value_of<std::int64_t>(self.model, [](const KroneckerInverse& model) {
-          return model.left().held_back() + model.right().held_back();
-        });
-      });
+      .def_property_readonly("resets", of_factors([](const auto& model) { return model.resets(); }))
+      .def_property_readonly("held_back", of_factors([](const auto& model) {
+                               return model.left().held_back() + model.right().held_back();
+                             }));
 }
 
 void bind_mfac(py::module_& module) {
@@ -325,17 +305,9 @@ void bind_mfac(py::module_& module) {
       .def("block", &mfac_block, py::arg("indices"))
       .def("state", &mfac_state)
       .def("restore", &mfac_restore, py::arg("state"))
-      .def("effective_dimension",
-           [](const MfacBox& self) {
-             return value_of<double>(self, [](const Mfac& model) { return model.effective_dimension(); });
-           })
-      .def_property_readonly("size",
-                             [](const MfacBox& self) {
-                               return value_of<std::int64_t>(self, [](const Mfac& model) { return model.size(); });
-                             })
-      .def_property_readonly("refreshes", [](const MfacBox& self) {
-        return value_of<std::int64_t>(self, [](const Mfac& model) { return model.refreshes(); });
-      });
+      .def("effective_dimension", getter<Mfac>([](const auto& model) { return model.effective_dimension(); }))
+      .def_property_readonly("size", getter<Mfac>([](const auto& model) { return model.size(); }))
+      .def_property_readonly("refreshes", getter<Mfac>([](const auto& model) { return model.refreshes(); }));
 }
 
 }  // namespace

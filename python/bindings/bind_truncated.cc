@@ -82,15 +82,6 @@ py::tuple directions(const Box& self) {
                                                                        static_cast<py::ssize_t>(features)}));
 }
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const Box& self) {
-    T value{};
-    self.read([&](const Model& model) { value = get(model); });
-    return value;
-  };
-}
-
 }  // namespace
 
 void bind_truncated(py::module_& module) {
@@ -106,14 +97,14 @@ void bind_truncated(py::module_& module) {
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("rank"), py::arg("tau"), py::arg("ridge"),
            py::arg("intercept"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", getter<std::int64_t>([](const auto& m) { return m.n_inputs(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& m) { return m.n_rows(); }))
-      .def_property_readonly("nbytes", getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("dropped_energy", getter<double>([](const auto& m) { return m.dropped_energy(); }))
+      .def_property_readonly("n_inputs", getter<Model>([](const auto& m) { return m.n_inputs(); }))
+      .def_property_readonly("n_rows", getter<Model>([](const auto& m) { return m.n_rows(); }))
+      .def_property_readonly("nbytes", getter<Model>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("dropped_energy", getter<Model>([](const auto& m) { return m.dropped_energy(); }))
       .def_property_readonly(
           "feature_map",
           [](const Box& self) {
-            return map_out(getter<FeatureMapPtr>([](const auto& m) { return m.map(); })(self));
+            return map_out(getter<Model>([](const auto& m) { return m.map(); })(self));
           })
       .def("partial_fit", &partial_fit, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"))
       .def("classes", &classes)

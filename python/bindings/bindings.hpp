@@ -8,6 +8,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "gramian/core/exec.hpp"
@@ -139,5 +140,15 @@ class Guarded {
   mutable std::shared_mutex mutex_;
   mutable bool solved_ = false;
 };
+
+// A method without arguments, or a property: what get(model) is, read under the lock.
+template <class Model, class Get>
+auto getter(Get get) {
+  return [get](const Guarded<Model>& self) {
+    std::decay_t<std::invoke_result_t<Get, const Model&>> value{};
+    self.read([&](const Model& model) { value = get(model); });
+    return value;
+  };
+}
 
 }  // namespace gramian::python

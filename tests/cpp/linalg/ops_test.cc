@@ -485,4 +485,22 @@ TYPED_TEST(Products, SparseMultiplyIsTheDenseProduct) {
   }
 }
 
+TYPED_TEST(Products, SquaresOfRowsAndTheirSum) {
+  using T = TypeParam;
+  const Padded<T> x(333, 17, 4);
+  const std::vector<double> found = gramian::row_squares<T>(cpu(2), x.view());
+  ASSERT_EQ(found.size(), 333u);
+  double total = 0;
+  for (std::int64_t r = 0; r < 333; ++r) {
+    long double expected = 0;
+    for (std::int64_t c = 0; c < 17; ++c) expected += static_cast<long double>(x.at(r, c)) * x.at(r, c);
+    const double one = found[static_cast<std::size_t>(r)];
+    EXPECT_NEAR(one, static_cast<double>(expected), static_cast<double>(20 * kEps<double> * expected));
+    total += one;
+  }
+  EXPECT_EQ(gramian::sum_of_squares<T>(cpu(2), x.view()), total);
+  EXPECT_TRUE(gramian::row_squares<T>(cpu(1), MatrixView<const T>(nullptr, 0, 5)).empty());
+  EXPECT_EQ(gramian::sum_of_squares<T>(cpu(1), MatrixView<const T>(nullptr, 3, 0)), 0);
+}
+
 }  // namespace
