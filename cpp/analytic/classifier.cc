@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "analytic/golden_section.h"
 #include "analytic/head_model.h"
 #include "gramian/analytic/probabilities.hpp"
 #include "gramian/core/error.hpp"
@@ -180,30 +181,6 @@ double mean_log_loss(MatrixView<const double> scores, const Places& places, doub
     sum += (largest - row[places[at(r)]]) / temperature + log_sum(row, scores.cols, largest, temperature);
   }
   return sum / static_cast<double>(scores.rows);
-}
-
-// The loss is convex in 1 / temperature, so it has one valley on the logarithm of the temperature too.
-template <class Loss>
-double golden_section(double low, double high, const Loss& loss) {
-  const double ratio = (std::sqrt(5.0) - 1) / 2;
-  double left = high - ratio * (high - low), right = low + ratio * (high - low);
-  double loss_left = loss(left), loss_right = loss(right);
-  while (high - low > 1e-7) {
-    if (loss_left <= loss_right) {
-      high = right;
-      right = left;
-      loss_right = loss_left;
-      left = high - ratio * (high - low);
-      loss_left = loss(left);
-    } else {
-      low = left;
-      left = right;
-      loss_left = loss_right;
-      right = low + ratio * (high - low);
-      loss_right = loss(right);
-    }
-  }
-  return (low + high) / 2;
 }
 
 // Rows scored at a time where the scores themselves are not asked for: about 8 MB of them, a multiple of 1024 rows.
@@ -449,7 +426,8 @@ void AnalyticClassifier::calibrate(const RowsView& x, const ClassTargets& y) {
     head_.exec().poll();
     return mean_log_loss(scores, places, std::exp(log_temperature));
   };
-  calibrated_temperature_ = std::exp(golden_section(std::log(kCoolest), std::log(kHottest), loss));
+  // The loss is convex in 1 / temperature, so it has one valley on the logarithm of the temperature too.
+  calibrated_temperature_ = std::exp(golden_section(std::log(kCoolest), std::log(kHottest), 1e-7, loss));
 }
 
 Json AnalyticClassifier::description() const {

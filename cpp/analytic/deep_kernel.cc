@@ -231,15 +231,13 @@ Scaled DeepKernel::at(double gap, Kind kind) const {
 
 Array<double> DeepKernel::unit_rows(const Exec& exec, const RowsView& x, const char* name) const {
   const std::int64_t n = x.rows, width = x.cols + (lift_ > 0 ? 1 : 0);
-  Array<double> rows(exec, n, width), squares(exec, n);
+  Array<double> rows(exec, n, width);
   load_rows<double>(exec, x, nullptr, nullptr, rows.view().block(0, 0, n, x.cols), name);
   if (lift_ > 0) {
     const std::vector<double> column(static_cast<std::size_t>(n), lift_);
     upload<double>(exec, {column.data(), n, 1}, rows.view().block(0, x.cols, n, 1));
   }
-  row_sumsq<double>(exec, rows.view(), squares.data());
-  std::vector<double> factor(static_cast<std::size_t>(n));
-  download<double>(exec, {squares.data(), 1, n}, {factor.data(), 1, n});
+  std::vector<double> factor = row_squares<double>(exec, rows.view());
   for (std::int64_t r = 0; r < n; ++r) {
     double& value = factor[static_cast<std::size_t>(r)];
     GRAMIAN_REQUIRE(value > 0 && std::isfinite(value), invalid_argument,

@@ -163,10 +163,7 @@ void GaussianHead::distances(const RowsView& x, MatrixView<double> out) const {
   const Exec& exec = factor_.exec();
   const std::int64_t c = n_classes();
   blocks(x, [&](std::int64_t begin, MatrixView<double> z, MatrixView<double> products) {
-    Array<double> squares(exec, z.rows);
-    row_sumsq<double>(exec, z, squares.data());
-    std::vector<double> square(at(z.rows));
-    download<double>(exec, squares.view(), {square.data(), 1, z.rows});
+    const std::vector<double> square = row_squares<double>(exec, z);
     for (std::int64_t r = 0; r < z.rows; ++r)
       for (std::int64_t k = 0; k < c; ++k)
         out(begin + r, k) = std::max(0.0, square[at(r)] + norms_[at(k)] - 2 * products(r, k));

@@ -19,33 +19,15 @@ namespace {
 constexpr std::uint32_t kDrawTag = 30;
 constexpr std::uint32_t kGenerations = 65536;
 
-// K + ridge I.
-class KernelGram final : public SpdOperator {
- public:
-  // kernel: n x n on the host, its lower triangle.
-  KernelGram(const Exec& exec, MatrixView<const double> kernel, double ridge) : ridge_(ridge), k_(exec, kernel.rows) {
-    std::vector<double> packed;
-    packed.reserve(static_cast<std::size_t>(kernel.rows * (kernel.rows + 1) / 2));
-    for (std::int64_t r = 0; r < kernel.rows; ++r) packed.insert(packed.end(), kernel.row(r), kernel.row(r) + r + 1);
-    k_.unpack(exec, packed.data());
-  }
-  std::int64_t size() const override { return k_.size(); }
-  void build(const Exec& exec, SymmetricMatrix<double>& a) const override { build_in(exec, a); }
-  void build(const Exec& exec, SymmetricMatrix<float>& a) const override { build_in(exec, a); }
-  void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const override {
-    symmetric_multiply(exec, 1.0, k_, w, 0.0, out);
-    axpby<double, double>(exec, ridge_, w, 1.0, out);
-  }
-
- private:
-  template <class T>
-  void build_in(const Exec& exec, SymmetricMatrix<T>& a) const {
-    a.axpby(exec, 1.0, k_, 0.0);
-    a.add_diagonal(exec, ridge_);
-  }
-  double ridge_;
-  SymmetricMatrix<double> k_;
-};
+// kernel: n x n on the host, its lower triangle.
+SymmetricMatrix<double> lower_triangle(const Exec& exec, MatrixView<const double> kernel) {
+  std::vector<double> packed;
+  packed.reserve(static_cast<std::size_t>(kernel.rows * (kernel.rows + 1) / 2));
+  for (std::int64_t r = 0; r < kernel.rows; ++r) packed.insert(packed.end(), kernel.row(r), kernel.row(r) + r + 1);
+  SymmetricMatrix<double> out(exec, kernel.rows);
+  out.unpack(exec, packed.data());
+  return out;
+}
 
 // Kernel values of unit rows, scaled to 1 on the diagonal.
 class UnitKernel {
@@ -126,7 +108,7 @@ KernelMachine::KernelMachine(const Exec& exec, DeepKernel kernel, const RowsView
     for (double& value : target_mean_) value /= static_cast<double>(n);
     load_rows<double>(exec, y, target_mean_.data(), nullptr, targets.view(), "y");
   }
-  const KernelGram gram(exec, k.view(), ridge);
+  const RidgedMatrix gram(lower_triangle(exec, k.view()), ridge);
   k = Array<double>();
   alpha_ = Array<double>(exec, n, c);
   report_ = solve_spd(exec, gram, targets.view(), alpha_.view(), Precision::automatic, false);
@@ -190,7 +172,7 @@ void KernelMachine::distribution(const Exec& exec, const RowsView& x, MatrixView
 
   Array<double> host = host_matrix(n, n), cross = host_matrix(n, m);
   trained.matrix(exec, rows_.view(), rows_.view(), host.view());
-  const KernelGram gram(exec, host.view(), ridge_);
+  const RidgedMatrix gram(lower_triangle(exec, host.view()), ridge_);
   trained.matrix(exec, rows_.view(), unit.view(), cross.view());
   Array<double> v(exec, n, m);
   solve_spd(exec, gram, on_device(exec, cross.view()).view(), v.view(), Precision::full, false);

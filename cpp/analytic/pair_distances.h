@@ -59,11 +59,7 @@ class PairDistances {
   // x += shift; returns the squared norms.
   std::vector<double> centre(MatrixView<double> x) const {
     activate<double>(exec_, Activation::identity, shift_.data(), 1.0, x);
-    Array<double> squares(exec_, x.rows);
-    row_sumsq<double>(exec_, x, squares.data());
-    std::vector<double> host(static_cast<std::size_t>(x.rows));
-    download<double>(exec_, {squares.data(), 1, x.rows}, {host.data(), 1, x.rows});
-    return host;
+    return row_squares<double>(exec_, x);
   }
 
   double direct(const double* x, const double* y) const {

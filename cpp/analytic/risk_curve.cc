@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "analytic/golden_section.h"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
@@ -49,25 +50,7 @@ double minimum_of(double low, double high, int grid, const F& f) {
       best = x;
     }
   }
-  const double golden = 0.6180339887498949;
-  double a = std::max(low, best - width), b = std::min(high, best + width);
-  double x = b - golden * (b - a), y = a + golden * (b - a), fx = f(x), fy = f(y);
-  while (b - a > 1e-4) {
-    if (fx < fy) {
-      b = y;
-      y = x;
-      fy = fx;
-      x = b - golden * (b - a);
-      fx = f(x);
-    } else {
-      a = x;
-      x = y;
-      fx = fy;
-      y = a + golden * (b - a);
-      fy = f(y);
-    }
-  }
-  const double refined = 0.5 * (a + b);
+  const double refined = golden_section(std::max(low, best - width), std::min(high, best + width), 1e-4, f);
   return f(refined) < least ? refined : best;
 }
 
@@ -179,12 +162,10 @@ PilotSpectrum pilot_of(const Exec& exec, const SymmetricMatrix<double>& kernel, 
                        double width, bool centred, double noise) {
   const std::int64_t p = kernel.size(), c = y.cols;
   std::vector<double> values;
-  Array<double> vectors, modes(exec, p, c), squares(exec, p);
+  Array<double> vectors, modes(exec, p, c);
   symmetric_eigen(exec, kernel, values, vectors);
   gemm<double>(exec, Trans::no, Trans::no, 1.0, vectors.view(), y, 0.0, modes.view());
-  row_sumsq<double>(exec, modes.view(), squares.data());
-  std::vector<double> energies(static_cast<std::size_t>(p));
-  download<double>(exec, {squares.data(), 1, p}, {energies.data(), 1, p});
+  std::vector<double> energies = row_squares<double>(exec, modes.view());
   for (double& energy : energies) energy /= static_cast<double>(c);
   PilotSpectrum pilot(values, std::move(energies), width, centred, noise);
   calibrate_on(exec, values, vectors, modes.view(), width, centred, pilot);

@@ -35,16 +35,6 @@ Array<double> copied(const Exec& exec, MatrixView<const double> x) {
   return out;
 }
 
-double sum_of_squares(const Exec& exec, MatrixView<const double> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(at(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
-  return total;
-}
-
 // x -= (x V') V for orthonormal rows V.
 void project_out(const Exec& exec, MatrixView<const double> v, MatrixView<double> x) {
   if (v.rows == 0 || x.rows == 0) return;
@@ -101,7 +91,7 @@ Array<double> new_directions(const Exec& exec, MatrixView<const double> v, Matri
   // Below the first bound an eigenvalue is rounding of the eigenproblem, below the second of the projection.
   const double noise = 64 * kEps;
   const double floor = std::max(static_cast<double>(x.rows) * kEps * std::max(0.0, values.back()),
-                                noise * noise * static_cast<double>(x.cols) * sum_of_squares(exec, x));
+                                noise * noise * static_cast<double>(x.cols) * sum_of_squares<double>(exec, x));
   std::int64_t kept = 0;
   while (kept < std::min(x.rows, most) && values[at(x.rows - 1 - kept)] > floor) ++kept;
   const std::int64_t first = x.rows - kept;
@@ -209,7 +199,7 @@ struct TruncatedRidgeClassifier::Impl {
       if (unit != next.unit) change_unit(exec, unit, next);
       features(x, next.shift, block);
       if (unit != 0) scale_rows<double>(exec, std::vector<double>(at(rows), std::ldexp(1.0, unit)), block);
-      squares = sum_of_squares(exec, block);
+      squares = sum_of_squares<double>(exec, block);
     };
     const auto is_tiny = [&] { return squares < kTinySquare * static_cast<double>(rows * d); };
     const int before = next.unit;

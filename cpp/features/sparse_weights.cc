@@ -56,16 +56,8 @@ SparseWeights<T>::SparseWeights(std::uint64_t seed, std::int64_t n_inputs, std::
 
 template <class T>
 RowsView SparseWeights<T>::rows() const {
-  RowsView view;
-  view.dtype = dtype_of<T>::value;
-  view.rows = static_cast<std::int64_t>(indptr_.size()) - 1;
-  view.cols = n_inputs_;
-  view.sparse = true;
-  view.index_dtype = DType::i64;
-  view.indptr = indptr_.data();
-  view.indices = indices_.data();
-  view.values = values_.data();
-  return view;
+  const auto rows = static_cast<std::int64_t>(indptr_.size()) - 1;
+  return RowsView::csr(rows, n_inputs_, indptr_.data(), indices_.data(), values_.data());
 }
 
 template <class T>

@@ -157,11 +157,11 @@ class BlockLoop {
     const std::vector<double> targets = rows_.values.rows > 0 ? host_targets(range) : std::vector<double>();
     load_features(range, z, roots);
     const std::vector<double> s = column_sums<P>(exec, z, roots);
-    double energy = energy_of(z);
+    double energy = sum_of_squares<P>(sums_.exec, z);
     Array<P> y;
     if (rows_.values.rows > 0) {
       y = load_targets(range, root);
-      energy = std::max(energy, energy_of(y.view()));
+      energy = std::max(energy, sum_of_squares<P>(sums_.exec, y.view()));
     }
     // No entry of the products below can be larger than the larger of the two sums of squares.
     GRAMIAN_REQUIRE(energy < static_cast<double>(std::numeric_limits<P>::max()), non_finite,
@@ -209,18 +209,6 @@ class BlockLoop {
       sums_.shift = std::move(mean);
     }
     sums_.shift_known = true;
-  }
-
-  // Sum of all squares; not finite where an entry is not.
-  double energy_of(MatrixView<const P> x) {
-    const Exec& exec = sums_.exec;
-    Array<double> squares(exec, x.rows);
-    row_sumsq<P>(exec, x, squares.data());
-    std::vector<double> host(static_cast<std::size_t>(x.rows));
-    download<double>(exec, squares.view(), {host.data(), 1, x.rows});
-    double total = 0;
-    for (const double value : host) total += value;
-    return total;
   }
 
   // z = root * (features - shift)

@@ -135,13 +135,7 @@ struct BalancedState::Impl {
       for (const double w : rows.weight) roots.push_back(std::sqrt(w));
       scale_rows<double>(exec, roots, out.view());
     }
-    Array<double> squares(exec, m);
-    row_sumsq<double>(exec, out.view(), squares.data());
-    std::vector<double> host(at(m));
-    download<double>(exec, squares.view(), {host.data(), 1, m});
-    double energy = 0;
-    for (const double value : host) energy += value;
-    GRAMIAN_REQUIRE(energy < std::numeric_limits<double>::max(), non_finite,
+    GRAMIAN_REQUIRE(sum_of_squares<double>(exec, out.view()) < std::numeric_limits<double>::max(), non_finite,
                     "the squares of the features in rows " + std::to_string(x.first_row + x.row_index[0]) + " to " +
                         std::to_string(x.first_row + x.row_index[m - 1]) + " overflow float64");
     return out;

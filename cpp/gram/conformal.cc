@@ -158,10 +158,7 @@ ConformalRows::ConformalRows(GroupInfluence influence, MatrixView<const double> 
 void ConformalRows::prepare() {
   const Exec& exec = influence_.factor().exec();
   const std::int64_t n = p_.rows(), c = influence_.n_outputs(), m = p_.cols();
-  Array<double> squares(exec, n);
-  row_sumsq<double>(exec, p_.view(), squares.data());
-  leverage_.resize(static_cast<std::size_t>(n));
-  download<double>(exec, squares.view(), {leverage_.data(), 1, n});
+  leverage_ = row_squares<double>(exec, p_.view());
   held_out_ = residuals_;
   if (offsets_.empty()) {
     for (std::int64_t r = 0; r < n; ++r) {

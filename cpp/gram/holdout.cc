@@ -23,16 +23,6 @@ constexpr double kFlat = 1e-6;               // relative rise that is rounding a
 constexpr const char* kRules[] = {"none", "moments", "ranpac"};
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double norm_of(const Exec& exec, MatrixView<const double> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(static_cast<std::size_t>(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
-  return std::sqrt(total);
-}
-
 // Weights of one ridge after the other from the training sums, judged by the validation sums.
 class Judge {
  public:
@@ -95,7 +85,8 @@ class Judge {
     axpby<double, double>(exec_, 1.0, b_.view(), -1.0, work_.view());
     solve(work_.view());
     axpby<double, double>(exec_, 1.0, work_.view(), 1.0, w_.view());
-    return norm_of(exec_, work_.view()) <= kTrustedCorrection * norm_of(exec_, w_.view());
+    const double correction = std::sqrt(sum_of_squares<double>(exec_, work_.view()));
+    return correction <= kTrustedCorrection * std::sqrt(sum_of_squares<double>(exec_, w_.view()));
   }
 
   bool solve_double(const CentredGram& a) {

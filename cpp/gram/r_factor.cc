@@ -2,27 +2,29 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
-#include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
+#include "gramian/linalg/solve.hpp"
 #include "gramian/linalg/symmetric.hpp"
 
 namespace gramian {
 
 namespace {
 
-constexpr double kEps = std::numeric_limits<double>::epsilon();
 // No product of two numbers below it overflows.
 constexpr std::int64_t kMostColumns = std::int64_t{1} << 30;
 // Of the largest entry of a triangle, and of its part of X: where sums of squares neither overflow nor lose what is eps
 // times the largest. Some tables scale columns before they square them, but not all do.
 constexpr double kLargest = 1e150, kSmallest = 1e-140;
+
+// Of the power method on (R'R)^-1: after three, the estimate is low by more than a factor d^(1/12) only for starts that
+// no fixed vector has by accident.
+constexpr int kPowerSteps = 3;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -40,34 +42,6 @@ double frobenius(const std::vector<double>& values) {
   if (!(largest > 0) || !std::isfinite(largest)) return largest;
   for (const double value : values) total += value / largest * (value / largest);
   return largest * std::sqrt(total);
-}
-
-// A low estimate of |R^-1|, from three steps of the power method on (R'R)^-1; infinite where R is singular. After three
-// steps it is low by more than a factor d^(1/12) only for starts that no fixed vector has by accident.
-double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
-  const std::int64_t d = l.size();
-  const RngStream signs(0, RngFamily::rademacher);
-  std::vector<double> v(at(d));
-  // Sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null vectors
-  // of matrices with equal or opposite columns.
-  constexpr double golden = 0.6180339887498949;
-  for (std::int64_t j = 0; j < d; ++j)
-    v[at(j)] =
-        signs.row_sign(static_cast<std::uint64_t>(j)) * (1 + std::fmod(golden * static_cast<double>(j + 1), 1.0));
-  const double length = frobenius(v);
-  for (double& value : v) value /= length;
-  double square = 0;
-  Array<double> x(exec, d, 1);
-  for (int step = 0; step < 3; ++step) {
-    upload<double>(exec, {v.data(), d, 1}, x.view());
-    cholesky_solve_half<double>(exec, Trans::no, l, x.view());
-    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
-    v = on_host(exec, x.view());
-    square = frobenius(v);
-    if (!(square > 0) || !std::isfinite(square)) return std::numeric_limits<double>::infinity();
-    for (double& value : v) value /= square;
-  }
-  return std::sqrt(square);
 }
 
 // x = V S^+ U' b over the singular values above rtol times the largest.
@@ -102,10 +76,6 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
 
 }  // namespace
 
-double default_rtol(std::int64_t d) {
-  return 4 * kEps * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
-}
-
 TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d, double rtol,
                                   double ridge) {
   const std::int64_t k = r.cols - d;
@@ -124,7 +94,7 @@ TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, 
   const MatrixView<const double> r11 = triangle.block(0, 0, d, d), r12 = triangle.block(0, d, d, k);
   Array<double> x(exec, d, k);
   const SymmetricMatrix<double> l = lower_factor<double, double>(exec, r11);
-  const double estimate = frobenius(on_host(exec, r11)) * inverse_norm(exec, l);
+  const double estimate = frobenius(on_host(exec, r11)) * inverse_norm(exec, l, kPowerSteps);
   out.condition = std::max(1.0, estimate);
   out.rank = d;
   // The estimate is high by up to the root of d in one factor and low in the other: ten covers both, and what is in

@@ -15,30 +15,6 @@ namespace gramian {
 
 namespace {
 
-// X X' + ridge I for centred, weighted rows.
-class DualGram final : public SpdOperator {
- public:
-  DualGram(const Exec& exec, MatrixView<const double> x, double ridge) : ridge_(ridge), k_(exec, x.rows) {
-    outer_gram_update(exec, 1.0, x, k_);
-  }
-  std::int64_t size() const override { return k_.size(); }
-  void build(const Exec& exec, SymmetricMatrix<double>& a) const override { build_in(exec, a); }
-  void build(const Exec& exec, SymmetricMatrix<float>& a) const override { build_in(exec, a); }
-  void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const override {
-    symmetric_multiply(exec, 1.0, k_, w, 0.0, out);
-    axpby<double, double>(exec, ridge_, w, 1.0, out);
-  }
-
- private:
-  template <class T>
-  void build_in(const Exec& exec, SymmetricMatrix<T>& a) const {
-    a.axpby(exec, 1.0, k_, 0.0);
-    a.add_diagonal(exec, ridge_);
-  }
-  double ridge_;
-  SymmetricMatrix<double> k_;
-};
-
 std::vector<double> weighted_mean(const Exec& exec, const RowsView& x, const std::vector<double>& weight,
                                   const char* name) {
   Array<double> rows(exec, x.rows, x.cols);
@@ -93,7 +69,9 @@ Solution solve_dual(const Exec& exec, const RowsView& x_all, const RowsView& y_a
   if (n == 0) {
     solution.report.method = "zero";  // the sum over no rows below then gives weights of zero
   } else {
-    const DualGram k(exec, xs.view(), options.ridge);
+    SymmetricMatrix<double> products(exec, n);  // X X' of centred, weighted rows
+    outer_gram_update(exec, 1.0, xs.view(), products);
+    const RidgedMatrix k(std::move(products), options.ridge);
     solution.report = solve_spd(exec, k, ys.view(), alpha.view(), Precision::automatic, false);
   }
   solution.report.form = "dual";

@@ -94,6 +94,23 @@ void row_sumsq(const Exec& exec, MatrixView<const T> x, double* out) {
 }
 
 template <class T>
+std::vector<double> row_squares(const Exec& exec, MatrixView<const T> x) {
+  std::vector<double> out(static_cast<std::size_t>(x.rows));
+  if (x.empty()) return out;
+  Array<double> sums(exec, x.rows);
+  row_sumsq<T>(exec, x, sums.data());
+  download<double>(exec, {sums.data(), 1, x.rows}, {out.data(), 1, x.rows});
+  return out;
+}
+
+template <class T>
+double sum_of_squares(const Exec& exec, MatrixView<const T> x) {
+  double total = 0;
+  for (const double value : row_squares<T>(exec, x)) total += value;
+  return total;
+}
+
+template <class T>
 std::vector<double> column_sums(const Exec& exec, MatrixView<const T> x, const std::vector<double>& weight) {
   Array<double> sums(exec, x.cols);
   axpby<double, double>(exec, 0.0, {}, 0.0, sums.view());
@@ -173,6 +190,8 @@ void sparse_multiply(const Exec& exec, const RowsView& x, MatrixView<const T> b,
   template GRAMIAN_EXPORT void scale_rows<T>(const Exec&, const std::vector<double>&, MatrixView<T>);              \
   template GRAMIAN_EXPORT void scale_columns<T>(const Exec&, const T*, MatrixView<T>);                             \
   template GRAMIAN_EXPORT void row_sumsq<T>(const Exec&, MatrixView<const T>, double*);                            \
+  template GRAMIAN_EXPORT std::vector<double> row_squares<T>(const Exec&, MatrixView<const T>);                    \
+  template GRAMIAN_EXPORT double sum_of_squares<T>(const Exec&, MatrixView<const T>);                              \
   template GRAMIAN_EXPORT std::vector<double> column_sums<T>(const Exec&, MatrixView<const T>,                     \
                                                              const std::vector<double>&);                          \
   template GRAMIAN_EXPORT void class_sums<T>(const Exec&, MatrixView<const T>, const std::int64_t*,                \

@@ -59,16 +59,6 @@ void scale_and_add(const Exec& exec, double beta, double alpha, MatrixView<const
   });
 }
 
-double sum_of_squares(const Exec& exec, MatrixView<const double> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(static_cast<std::size_t>(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
-  return total;
-}
-
 // The lower triangle of a square matrix.
 SymmetricMatrix<double> symmetric_of(const Exec& exec, MatrixView<const double> square) {
   SymmetricMatrix<double> out(exec, square.rows);
@@ -163,7 +153,7 @@ void RunningInverse::update(double g, double beta, MatrixView<const double> x) {
                     "nothing but rounding would be left of the matrix without row " + std::to_string(bad - 1));
     axpby<double, double>(exec_, 1.0, u.view(), 0.0, v.view());
     cholesky_solve_half<double>(exec_, Trans::no, middle, v.view());
-    trace = (trace_ - sign * sum_of_squares(exec_, v.view())) / ageing;
+    trace = (trace_ - sign * sum_of_squares<double>(exec_, v.view())) / ageing;
     GRAMIAN_REQUIRE(std::isfinite(trace), non_finite, "the inverse would overflow");
   };
   solve(g);
@@ -216,7 +206,7 @@ double RunningInverse::residual(int probes) const {
   multiply_rows(exec_, h_, z.view(), hz.view());
   multiply_rows(exec_, p_, hz.view(), phz.view());
   axpby<double, double>(exec_, -1.0, z.view(), 1.0, phz.view());
-  return std::sqrt(sum_of_squares(exec_, phz.view()) / static_cast<double>(probes * d));
+  return std::sqrt(sum_of_squares<double>(exec_, phz.view()) / static_cast<double>(probes * d));
 }
 
 void RunningInverse::set_from_dense(MatrixView<const double> p) {

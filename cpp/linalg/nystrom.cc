@@ -41,16 +41,8 @@ std::vector<double> to_host(const Exec& exec, ConstView x) {
   return host;
 }
 
-std::vector<double> squares_of_rows(const Exec& exec, ConstView x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  return to_host(exec, sums.view());
-}
-
 double frobenius(const Exec& exec, ConstView x) {
-  double total = 0;
-  for (const double value : squares_of_rows(exec, x)) total += value;
-  return std::sqrt(total);
+  return std::sqrt(sum_of_squares<double>(exec, x));
 }
 
 // The symmetric part of a k x k host matrix as one on the device.
@@ -226,21 +218,21 @@ class Builder {
     add(exec_, 1.0, ez.view().block(0, 0, r, n_), 0.0, ew);
     // Rows of length one, so that powers of small errors do not vanish.
     std::vector<double> logs, scale;
-    for (const double square : squares_of_rows(exec_, ew)) {
+    for (const double square : row_squares<double>(exec_, ew)) {
       const double length = std::sqrt(square);
       logs.push_back(std::log(length));
       scale.push_back(length > 0 ? 1 / length : 0.0);
     }
     scale_rows<double>(exec_, scale, ew);
     apply_rest(ew, ez.view().block(r, 0, r, n_));
-    const std::vector<double> squares = squares_of_rows(exec_, ez.view().block(r, 0, r, n_));
+    const std::vector<double> squares = row_squares<double>(exec_, ez.view().block(r, 0, r, n_));
     for (std::int64_t j = 0; j < r; ++j) logs[at(j)] += 0.5 * std::log(squares[at(j)]);
     const double largest = *std::max_element(logs.begin(), logs.end());
     GRAMIAN_REQUIRE(!std::isnan(largest) && largest < std::numeric_limits<double>::infinity(), non_finite,
                     "the products of the matrix contain NaN or infinity");
     out_.error = bound_of_norm_power(largest, 2, static_cast<int>(r), check) + out_.rounding;
     // The probes' rows to length one as well, for the small problem.
-    std::vector<double> all = squares_of_rows(exec_, w), each(at(2 * r), 1.0);
+    std::vector<double> all = row_squares<double>(exec_, w), each(at(2 * r), 1.0);
     for (std::int64_t j = 0; j < r; ++j) each[at(j)] = 1 / std::sqrt(all[at(j)]);
     scale_rows<double>(exec_, each, z.view());
     scale_rows<double>(exec_, each, ez.view());

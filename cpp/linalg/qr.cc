@@ -1,6 +1,8 @@
 #include "gramian/linalg/qr.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "gramian/core/error.hpp"
@@ -279,6 +281,10 @@ SymmetricMatrix<T> lower_factor(const Exec& exec, MatrixView<const S> r) {
     }
   }
   return l;
+}
+
+double default_rtol(std::int64_t d) {
+  return 4 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                       \

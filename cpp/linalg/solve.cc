@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "gramian/core/rng.hpp"
@@ -58,15 +59,10 @@ bool in_range(double sum_of_squares) {
 
 double frobenius(const Exec& exec, MatrixView<const double> x) {
   if (x.empty()) return 0;
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(static_cast<std::size_t>(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
+  const double total = sum_of_squares<double>(exec, x);
   if (in_range(total)) return std::sqrt(total);
   ScaledNorm norm;
-  host.resize(static_cast<std::size_t>(x.rows * x.cols));
+  std::vector<double> host(static_cast<std::size_t>(x.rows * x.cols));
   download<double>(exec, x, {host.data(), x.rows, x.cols});
   for (const double value : host) norm.add(value, 1);
   return norm.value();
@@ -275,7 +271,69 @@ class Ladder {
   SolveReport report_;
 };
 
+template <class T>
+void build_ridged(const Exec& exec, const SymmetricMatrix<double>& k, double ridge, SymmetricMatrix<T>& a) {
+  a.axpby(exec, 1.0, k, 0.0);
+  a.add_diagonal(exec, ridge);
+}
+
+// Signs with sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null
+// vectors of matrices with equal or opposite columns.
+std::vector<double> start_vector(std::int64_t d) {
+  const RngStream signs(0, RngFamily::rademacher);
+  std::vector<double> v(static_cast<std::size_t>(d));
+  constexpr double golden = 0.6180339887498949;
+  double total = 0;
+  for (std::int64_t j = 0; j < d; ++j) {
+    const double size = 1 + std::fmod(golden * static_cast<double>(j + 1), 1.0);
+    v[static_cast<std::size_t>(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) * size;
+    total += size * size;
+  }
+  for (double& value : v) value /= std::sqrt(total);
+  return v;
+}
+
 }  // namespace
+
+RidgedMatrix::RidgedMatrix(SymmetricMatrix<double> k, double ridge) : k_(std::move(k)), ridge_(ridge) {}
+
+void RidgedMatrix::build(const Exec& exec, SymmetricMatrix<double>& a) const {
+  build_ridged(exec, k_, ridge_, a);
+}
+
+void RidgedMatrix::build(const Exec& exec, SymmetricMatrix<float>& a) const {
+  build_ridged(exec, k_, ridge_, a);
+}
+
+void RidgedMatrix::apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const {
+  symmetric_multiply(exec, 1.0, k_, w, 0.0, out);
+  axpby<double, double>(exec, ridge_, w, 1.0, out);
+}
+
+double power_norm(const Exec& exec, std::int64_t d, int steps,
+                  const std::function<void(MatrixView<const double>, MatrixView<double>)>& apply) {
+  std::vector<double> v = start_vector(d);
+  Array<double> x(exec, d, 1), y(exec, d, 1);
+  double norm = 0;
+  for (int step = 0; step < steps; ++step) {
+    upload<double>(exec, {v.data(), d, 1}, x.view());
+    apply(x.view(), y.view());
+    norm = frobenius(exec, y.view());
+    if (!(norm > 0) || !std::isfinite(norm)) return norm > 0 ? std::numeric_limits<double>::infinity() : norm;
+    download<double>(exec, y.view(), {v.data(), d, 1});
+    for (double& value : v) value /= norm;
+  }
+  return norm;
+}
+
+double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l, int steps) {
+  const double square = power_norm(exec, l.size(), steps, [&](MatrixView<const double> x, MatrixView<double> y) {
+    axpby<double, double>(exec, 1.0, x, 0.0, y);
+    cholesky_solve_half<double>(exec, Trans::no, l, y);
+    cholesky_solve_half<double>(exec, Trans::yes, l, y);
+  });
+  return square > 0 ? std::sqrt(square) : std::numeric_limits<double>::infinity();
+}
 
 void estimate_condition(const Exec& exec, const SpdOperator& a, const std::function<void(MatrixView<double>)>& solve,
                         SolveReport& report) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gramian/core/error.hpp"
+#include "gramian/linalg/csr.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 
@@ -17,32 +18,14 @@ bool streams(SketchKind kind) {
          kind == SketchKind::sparse_sign;
 }
 
-template <class T, class Index>
-void scale_values(const RowsView& a, const std::vector<double>& scale, std::vector<double>& out) {
-  const auto* indptr = static_cast<const Index*>(a.indptr);
-  const auto* values = static_cast<const T*>(a.values);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const std::int64_t row = a.row_index != nullptr ? a.row_index[r] : r;
-    for (Index t = indptr[row]; t < indptr[row + 1]; ++t)
-      out[static_cast<std::size_t>(t)] = scale[static_cast<std::size_t>(r)] * static_cast<double>(values[t]);
-  }
-}
-
 // The stored values of CSR rows, row r times scale[r]; as many as indptr reaches.
 std::vector<double> scaled_values(const RowsView& a, const std::vector<double>& scale) {
-  const bool narrow = a.index_dtype == DType::i32, single = a.dtype == DType::f32;
   std::int64_t stored = 0;
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const std::int64_t row = (a.row_index != nullptr ? a.row_index[r] : r) + 1;
-    stored = std::max(stored, narrow ? static_cast<std::int64_t>(static_cast<const std::int32_t*>(a.indptr)[row])
-                                     : static_cast<const std::int64_t*>(a.indptr)[row]);
-  }
+  each_entry(a, [&](std::int64_t, std::size_t, std::int64_t t, double) { stored = std::max(stored, t + 1); });
   std::vector<double> out(static_cast<std::size_t>(stored), 0.0);
-  if (narrow) {
-    single ? scale_values<float, std::int32_t>(a, scale, out) : scale_values<double, std::int32_t>(a, scale, out);
-  } else {
-    single ? scale_values<float, std::int64_t>(a, scale, out) : scale_values<double, std::int64_t>(a, scale, out);
-  }
+  each_entry(a, [&](std::int64_t r, std::size_t, std::int64_t t, double value) {
+    out[static_cast<std::size_t>(t)] = scale[static_cast<std::size_t>(r)] * value;
+  });
   return out;
 }
 

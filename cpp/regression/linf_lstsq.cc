@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
@@ -13,15 +14,20 @@
 #include "gramian/linalg/qr.hpp"
 #include "gramian/regression/lstsq.hpp"
 #include "gramian/sketch/operator.hpp"
+#include "regression/binary_scale.h"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
 
 namespace gramian {
 namespace {
 
+using regression::column_maxima;
 using regression::column_norms;
+using regression::exponents_of;
+using regression::largest_of;
 using regression::Preconditioner;
 using regression::ScaledFactor;
+using regression::ShiftedRows;
 using regression::TallOperand;
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
@@ -96,48 +102,21 @@ bool is_safe(const std::vector<int>& exponents) {
   return std::all_of(exponents.begin(), exponents.end(), [](int e) { return std::abs(e) <= kSafeExponent; });
 }
 
-// body(begin, rows begin .. in double) for some rows at a time.
-template <class Body>
-void each_block(const Exec& host, const RowsView& x, const char* name, const Body& body) {
-  const std::int64_t edge = std::min(x.rows, std::max<std::int64_t>(1, (std::int64_t{1} << 18) / x.cols));
-  Array<double> block(host, edge, x.cols);
-  for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
-    host.poll();
-    const MatrixView<double> rows = block.view().block(0, 0, std::min(edge, x.rows - begin), x.cols);
-    load_rows<double>(host, x.slice(begin, rows.rows), nullptr, nullptr, rows, name);
-    body(begin, rows);
-  }
-}
-
-std::vector<int> exponents_of(const std::vector<double>& peaks) {
-  std::vector<int> out(peaks.size(), 0);
-  for (std::size_t j = 0; j < peaks.size(); ++j)
-    if (peaks[j] > 0) std::frexp(peaks[j], &out[j]);
-  return out;
-}
-
-// Of the largest value of each column, 0 for a column of zeros. Throws Error{non_finite}.
 std::vector<int> peak_exponents(const Exec& exec, const RowsView& x, const char* name) {
-  std::vector<double> peaks(at(x.cols), 0.0);
-  each_block(exec.on_host(), x, name, [&](std::int64_t, MatrixView<const double> rows) {
-    for (std::int64_t r = 0; r < rows.rows; ++r)
-      for (std::int64_t c = 0; c < rows.cols; ++c) peaks[at(c)] = std::max(peaks[at(c)], std::abs(rows(r, c)));
-  });
-  return exponents_of(peaks);
+  return exponents_of(column_maxima(exec, x, name));
 }
 
-// Rows as they are, or a copy in double with each column divided by a power of two.
+// Rows as they are, or a copy in double with column j divided by 2^exponents[j].
 class ScaledRows {
  public:
   explicit ScaledRows(const RowsView& rows) : view_(rows), exponents_(at(rows.cols), 0) {}
-  ScaledRows(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name)
-      : exponents_(std::move(exponents)), copy_(exec.on_host(), rows.rows, rows.cols) {
-    each_block(exec.on_host(), rows, name, [&](std::int64_t begin, MatrixView<const double> block) {
-      for (std::int64_t r = 0; r < block.rows; ++r)
-        for (std::int64_t c = 0; c < block.cols; ++c)
-          copy_.view()(begin + r, c) = std::ldexp(block(r, c), -exponents_[at(c)]);
-    });
-    view_ = RowsView::dense<double>(copy_.view());
+  ScaledRows(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name) : ScaledRows(rows) {
+    if (is_safe(exponents)) return;
+    exponents_ = std::move(exponents);
+    std::vector<int> powers;
+    for (const int exponent : exponents_) powers.push_back(-exponent);
+    copy_.emplace(exec, rows, powers, name);
+    view_ = copy_->view();
   }
 
   const RowsView& view() const { return view_; }
@@ -147,13 +126,8 @@ class ScaledRows {
  private:
   RowsView view_;
   std::vector<int> exponents_;
-  Array<double> copy_;
+  std::optional<ShiftedRows> copy_;
 };
-
-ScaledRows scaled_if_needed(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name) {
-  if (is_safe(exponents)) return ScaledRows(rows);
-  return ScaledRows(exec, rows, std::move(exponents), name);
-}
 
 // --- the certificate -----------------------------------------------------------------------------------------------
 
@@ -204,7 +178,7 @@ class Solver {
         d_(a.cols),
         k_(b.cols),
         a_(a),
-        b_(scaled_if_needed(exec, b, peak_exponents(exec, b, "b"), "b")) {}
+        b_(exec, b, peak_exponents(exec, b, "b"), "b") {}
 
   LinfResult solve() {
     std::int64_t rows = wanted_rows();
@@ -266,20 +240,9 @@ class Solver {
       return false;
     }
     if (measured_) return true;
-    std::vector<double> host, peaks(at(d_), 0.0);
-    MatrixView<const double> values = out;
-    if (exec_.device() != Device::cpu) {
-      host.resize(at(out.rows * d_));
-      download<double>(exec_, out, {host.data(), out.rows, d_});
-      values = {host.data(), out.rows, d_};
-    }
-    for (std::int64_t r = 0; r < values.rows; ++r) {
-      for (std::int64_t c = 0; c < d_; ++c) {
-        if (!std::isfinite(values(r, c))) return false;
-        peaks[at(c)] = std::max(peaks[at(c)], std::abs(values(r, c)));
-      }
-    }
-    return is_safe(exponents_of(peaks)) && *std::min_element(peaks.begin(), peaks.end()) > 0;
+    const std::vector<double> peaks = column_maxima(exec_, out);
+    return std::isfinite(largest_of(peaks)) && is_safe(exponents_of(peaks)) &&
+           *std::min_element(peaks.begin(), peaks.end()) > 0;
   }
 
   // out = S A, of the columns divided by powers of two where their squares would leave the range of double.
@@ -445,7 +408,7 @@ class Solver {
     const std::vector<int> peaks = peak_exponents(exec_, given_, "A");
     const std::vector<int> common(at(d_), *std::max_element(peaks.begin(), peaks.end()));
     operand_.reset();
-    a_ = scaled_if_needed(exec_, given_, common, "A");
+    a_ = ScaledRows(exec_, given_, common, "A");
     LstsqResult solution = lstsq(exec_, a_.view(), b_.view(), LstsqOptions());
     LinfResult out;
     out.exact = true;

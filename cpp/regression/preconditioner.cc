@@ -5,15 +5,16 @@
 #include <limits>
 
 #include "gramian/core/error.hpp"
-#include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
+#include "gramian/linalg/solve.hpp"
 
 namespace gramian::regression {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int kPowerSteps = 4;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -23,39 +24,6 @@ Array<double> uploaded(const Exec& exec, const std::vector<double>& values) {
   Array<double> out(exec, static_cast<std::int64_t>(values.size()));
   upload<double>(exec, {values.data(), 1, out.size()}, out.view());
   return out;
-}
-
-std::vector<double> start_vector(std::int64_t d) {
-  const RngStream signs(0, RngFamily::rademacher);
-  std::vector<double> v(at(d));
-  // Sizes between 1 and 2 that no two entries share: a vector of ones and minus ones is orthogonal to the null vectors
-  // of matrices with equal or opposite columns.
-  constexpr double golden = 0.6180339887498949;
-  double total = 0;
-  for (std::int64_t j = 0; j < d; ++j) {
-    const double size = 1 + std::fmod(golden * static_cast<double>(j + 1), 1.0);
-    v[at(j)] = signs.row_sign(static_cast<std::uint64_t>(j)) * size;
-    total += size * size;
-  }
-  for (double& value : v) value /= std::sqrt(total);
-  return v;
-}
-
-// The norm of a symmetric operator by steps of the power method: low, by less than a factor of two for most spectra.
-template <class Apply>
-double power_norm(const Exec& exec, std::int64_t d, const Apply& apply) {
-  std::vector<double> v = start_vector(d);
-  Array<double> x(exec, d, 1);
-  double norm = 0;
-  for (int step = 0; step < 4; ++step) {
-    upload<double>(exec, {v.data(), d, 1}, x.view());
-    apply(x);
-    norm = column_norms(exec, x.view())[0];
-    if (!(norm > 0) || !std::isfinite(norm)) return norm > 0 ? kInfinity : norm;
-    download<double>(exec, x.view(), {v.data(), d, 1});
-    for (double& value : v) value /= norm;
-  }
-  return norm;
 }
 
 // |x_c| where the squares of the entries leave the range of double.
@@ -69,14 +37,6 @@ double scaled_norm(MatrixView<const double> x, std::int64_t c) {
   if (!(largest > 0) || !std::isfinite(largest)) return largest;
   for (std::int64_t r = 0; r < x.rows; ++r) sum += x(r, c) / largest * (x(r, c) / largest);
   return largest * std::sqrt(sum);
-}
-
-double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l) {
-  const double square = power_norm(exec, l.size(), [&](Array<double>& x) {
-    cholesky_solve_half<double>(exec, Trans::no, l, x.view());
-    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
-  });
-  return square > 0 ? std::sqrt(square) : kInfinity;
 }
 
 }  // namespace
@@ -263,6 +223,12 @@ std::vector<double> BackwardError::operator()(MatrixView<const double> g, const 
   return out;
 }
 
+double unscaled_bound(const ScaledFactor& scaled) {
+  if (scaled.scale.empty()) return scaled.condition;
+  const auto ends = std::minmax_element(scaled.scale.begin(), scaled.scale.end());
+  return scaled.condition * *ends.second / *ends.first;
+}
+
 ScaledFactor factor_scaled(const Exec& exec, SymmetricMatrix<double> g) {
   const std::int64_t d = g.size();
   ScaledFactor out;
@@ -274,14 +240,12 @@ ScaledFactor factor_scaled(const Exec& exec, SymmetricMatrix<double> g) {
     out.scale.push_back(1.0 / std::sqrt(value));
   }
   g.scale(exec, out.scale);
-  const double largest = power_norm(exec, d, [&](Array<double>& x) {
-    Array<double> y(exec, d, 1);
-    symmetric_multiply(exec, 1.0, g, x.view(), 0.0, y.view());
-    std::swap(x, y);
+  const double largest = power_norm(exec, d, kPowerSteps, [&](MatrixView<const double> x, MatrixView<double> y) {
+    symmetric_multiply(exec, 1.0, g, x, 0.0, y);
   });
   if (cholesky(exec, g) != 0) return out;
   out.factor = std::move(g);
-  out.condition = std::max(1.0, std::sqrt(largest) * inverse_norm(exec, out.factor));
+  out.condition = std::max(1.0, std::sqrt(largest) * inverse_norm(exec, out.factor, kPowerSteps));
   return out;
 }
 
@@ -298,13 +262,12 @@ ScaledFactor factor_scaled_triangle(const Exec& exec, MatrixView<const double> r
   const Array<double> device = uploaded(exec, out.scale);
   scale_columns<double>(exec, device.data(), scaled.view());
   out.factor = lower_factor<double, double>(exec, scaled.view());
-  const double largest = power_norm(exec, d, [&](Array<double>& x) {
-    Array<double> y(exec, d, 1), z(exec, d, 1);
-    gemm<double>(exec, Trans::no, Trans::no, 1.0, scaled.view(), x.view(), 0.0, y.view());
-    gemm<double>(exec, Trans::yes, Trans::no, 1.0, scaled.view(), y.view(), 0.0, z.view());
-    std::swap(x, z);
+  Array<double> image(exec, d, 1);
+  const double largest = power_norm(exec, d, kPowerSteps, [&](MatrixView<const double> x, MatrixView<double> y) {
+    gemm<double>(exec, Trans::no, Trans::no, 1.0, scaled.view(), x, 0.0, image.view());
+    gemm<double>(exec, Trans::yes, Trans::no, 1.0, scaled.view(), image.view(), 0.0, y);
   });
-  out.condition = std::max(1.0, std::sqrt(largest) * inverse_norm(exec, out.factor));
+  out.condition = std::max(1.0, std::sqrt(largest) * inverse_norm(exec, out.factor, kPowerSteps));
   return out;
 }
 

@@ -83,6 +83,8 @@ struct ScaledFactor {
   std::vector<double> scale;
   SymmetricMatrix<double> factor;  // of diag(scale) G diag(scale)
 };
+// A bound for the condition of A itself, without the scaling of the columns.
+double unscaled_bound(const ScaledFactor& scaled);
 // g is destroyed.
 ScaledFactor factor_scaled(const Exec& exec, SymmetricMatrix<double> g);
 // The same for a triangle R (d x d, device) in place of G.

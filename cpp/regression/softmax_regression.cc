@@ -43,11 +43,8 @@ struct SoftmaxObjective::Impl {
       GRAMIAN_REQUIRE(std::isfinite(b[at(r)]), non_finite,
                       "b contains NaN or infinity, first in row " + std::to_string(r));
     source.for_blocks([&](std::int64_t, MatrixView<const double> block) {
-      Array<double> squares(exec, block.rows);
-      row_sumsq<double>(exec, block, squares.data());
-      std::vector<double> host(at(block.rows));
-      download<double>(exec, squares.view(), {host.data(), 1, block.rows});
-      largest = std::max(largest, *std::max_element(host.begin(), host.end()));
+      const std::vector<double> squares = row_squares<double>(exec, block);
+      largest = std::max(largest, *std::max_element(squares.begin(), squares.end()));
     });
   }
 

@@ -12,6 +12,7 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/sweep.hpp"
+#include "regression/binary_scale.h"
 #include "regression/preconditioner.h"
 
 namespace gramian::regression {
@@ -36,24 +37,6 @@ void each_block(const Exec& exec, const RowsView& a, const char* name, const Bod
     }
     body(begin, MatrixView<const double>(rows));
   }
-}
-
-double larger(double largest, MatrixView<const double> x) {
-  for (std::int64_t r = 0; r < x.rows; ++r)
-    for (std::int64_t c = 0; c < x.cols; ++c) largest = std::max(largest, std::abs(x(r, c)));
-  return largest;
-}
-
-// One past the last stored entry that a row of the view refers to.
-std::int64_t last_entry(const RowsView& a) {
-  std::int64_t end = 0;
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const std::int64_t row = (a.row_index != nullptr ? a.row_index[r] : r) + 1;
-    end = std::max(end, a.index_dtype == DType::i32
-                            ? static_cast<std::int64_t>(static_cast<const std::int32_t*>(a.indptr)[row])
-                            : static_cast<const std::int64_t*>(a.indptr)[row]);
-  }
-  return end;
 }
 
 class RowsOperand : public TallOperand {
@@ -205,27 +188,29 @@ void require_finite(const Exec& exec, const RowsView& a, const char* name) {
   each_block(exec, a, name, [](std::int64_t, MatrixView<const double>) {});
 }
 
-double largest_entry(const Exec& exec, const RowsView& a, const char* name) {
-  double largest = 0;
-  each_block(exec, a, name, [&](std::int64_t, MatrixView<const double> block) { largest = larger(largest, block); });
+std::vector<double> column_maxima(const Exec& exec, const RowsView& a, const char* name) {
+  std::vector<double> largest(static_cast<std::size_t>(a.cols), 0.0);
+  each_block(exec, a, name, [&](std::int64_t, MatrixView<const double> block) { raise_maxima(block, largest); });
   return largest;
 }
 
 double largest_entry(const Exec& exec, const LinearMap& map) {
   double largest = 0;
-  each_image(exec, map, [&](std::int64_t, MatrixView<const double> image) { largest = larger(largest, image); });
+  each_image(exec, map, [&](std::int64_t, MatrixView<const double> image) {
+    largest = larger(largest, largest_of(column_maxima(exec, image)));
+  });
   return largest;
 }
 
-ShiftedRows::ShiftedRows(const Exec& exec, const RowsView& a, int power, const char* name) : view_(a) {
+ShiftedRows::ShiftedRows(const Exec& exec, const RowsView& a, const std::vector<int>& powers, const char* name)
+    : view_(a) {
   if (a.sparse) {
-    const std::int64_t end = last_entry(a);
+    std::int64_t end = 0;  // one past the last stored entry that a row refers to
+    each_entry(a, [&](std::int64_t, std::size_t, std::int64_t t, double) { end = std::max(end, t + 1); });
     values_.resize(static_cast<std::size_t>(end));
-    for (std::int64_t t = 0; t < end; ++t) {
-      const double value = a.dtype == DType::f32 ? static_cast<double>(static_cast<const float*>(a.values)[t])
-                                                 : static_cast<const double*>(a.values)[t];
-      values_[static_cast<std::size_t>(t)] = std::ldexp(value, power);
-    }
+    each_entry(a, [&](std::int64_t, std::size_t column, std::int64_t t, double value) {
+      values_[static_cast<std::size_t>(t)] = std::ldexp(value, powers[column]);
+    });
     view_.dtype = DType::f64;
     view_.values = values_.data();
     return;
@@ -234,7 +219,7 @@ ShiftedRows::ShiftedRows(const Exec& exec, const RowsView& a, int power, const c
   each_block(exec, a, name, [&](std::int64_t begin, MatrixView<const double> block) {
     double* out = values_.data() + begin * a.cols;
     for (std::int64_t r = 0; r < block.rows; ++r)
-      for (std::int64_t c = 0; c < a.cols; ++c) *out++ = std::ldexp(block(r, c), power);
+      for (std::int64_t c = 0; c < a.cols; ++c) *out++ = std::ldexp(block(r, c), powers[static_cast<std::size_t>(c)]);
   });
   view_ = RowsView::dense<double>({values_.data(), a.rows, a.cols});
 }

@@ -21,17 +21,6 @@ std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
 }
 
-double squares_of(const Exec& exec, MatrixView<const double> x) {
-  if (x.rows == 0) return 0.0;
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(at(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
-  return total;
-}
-
 }  // namespace
 
 struct FrequentDirections::Impl {
@@ -98,7 +87,7 @@ struct FrequentDirections::Impl {
       const std::int64_t count = std::min(x.rows - begin, 2 * ell - used);
       const MatrixView<double> place = buffer.view().block(used, 0, count, d);
       load_rows<double>(exec, x.slice(begin, count), nullptr, nullptr, place, name);
-      const double more = squares_of(exec, place);
+      const double more = sum_of_squares<double>(exec, place);
       GRAMIAN_REQUIRE(std::isfinite(squares + more), invalid_argument,
                       std::string(name) + " is too large: the sum of its squares overflows");
       squares += more;
@@ -135,7 +124,7 @@ double FrequentDirections::squares() const {
   return impl_->squares;
 }
 double FrequentDirections::shed() const {
-  return std::max(0.0, impl_->squares - squares_of(impl_->exec, impl_->live()));
+  return std::max(0.0, impl_->squares - sum_of_squares<double>(impl_->exec, impl_->live()));
 }
 double FrequentDirections::delta() const {
   return impl_->delta;

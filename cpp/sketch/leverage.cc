@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
@@ -22,14 +21,6 @@ constexpr double kDistortion = 1.25;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
-}
-
-std::vector<double> squares_of_rows(const Exec& exec, MatrixView<const double> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<double>(exec, x, sums.data());
-  std::vector<double> host(at(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  return host;
 }
 
 // Columns of equal length, so that the rank does not depend on their units; a zero column stays.
@@ -58,8 +49,7 @@ std::int64_t rank_of(const std::vector<double>& s, double rtol) {
 }
 
 double tolerance(const LeverageOptions& options, std::int64_t d) {
-  if (options.rtol >= 0) return options.rtol;
-  return 15 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::sqrt(static_cast<double>(d) / 64.0));
+  return options.rtol >= 0 ? options.rtol : default_rtol(d);
 }
 
 LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions& options) {
@@ -79,7 +69,7 @@ LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions&
   Array<double> basis(exec, n, out.rank);
   gemm<double>(exec, Trans::no, Trans::no, 1.0, q.view().block(0, 0, n, k), u.view().block(0, 0, k, out.rank), 0.0,
                basis.view());
-  out.scores = squares_of_rows(exec, basis.view());
+  out.scores = row_squares<double>(exec, basis.view());
   return out;
 }
 
@@ -164,7 +154,7 @@ LeverageScores sketched(const Exec& exec, const RowsView& a, const LeverageOptio
       load_rows<double>(exec, a.slice(begin, count), nullptr, nullptr, rows, "A");
       gemm<double>(exec, Trans::no, Trans::no, 1.0, rows, m.view(), 0.0, part);
     }
-    const std::vector<double> squares = squares_of_rows(exec, part);
+    const std::vector<double> squares = row_squares<double>(exec, part);
     std::copy(squares.begin(), squares.end(), out.scores.begin() + begin);
   }
   return out;

@@ -28,16 +28,8 @@ class Csr {
   }
   void end_row() { indptr_.push_back(static_cast<std::int64_t>(indices_.size())); }
   RowsView view() const {
-    RowsView rows;
-    rows.dtype = dtype_of<T>::value;
-    rows.rows = static_cast<std::int64_t>(indptr_.size()) - 1;
-    rows.cols = cols_;
-    rows.sparse = true;
-    rows.index_dtype = DType::i64;
-    rows.indptr = indptr_.data();
-    rows.indices = indices_.data();
-    rows.values = values_.data();
-    return rows;
+    const auto rows = static_cast<std::int64_t>(indptr_.size()) - 1;
+    return RowsView::csr(rows, cols_, indptr_.data(), indices_.data(), values_.data());
   }
 
  private:

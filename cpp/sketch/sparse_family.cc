@@ -104,16 +104,8 @@ struct ColumnsCsr {
     }
   }
   RowsView view(std::int64_t m) const {
-    RowsView rows;
-    rows.dtype = dtype_of<T>::value;
-    rows.rows = static_cast<std::int64_t>(indptr.size()) - 1;
-    rows.cols = m;
-    rows.sparse = true;
-    rows.index_dtype = DType::i64;
-    rows.indptr = indptr.data();
-    rows.indices = indices.data();
-    rows.values = values.data();
-    return rows;
+    const auto rows = static_cast<std::int64_t>(indptr.size()) - 1;
+    return RowsView::csr(rows, m, indptr.data(), indices.data(), values.data());
   }
 };
 

@@ -15,17 +15,6 @@ namespace {
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 template <class T>
-double squares_of(const Exec& exec, MatrixView<const T> x) {
-  Array<double> sums(exec, x.rows);
-  row_sumsq<T>(exec, x, sums.data());
-  std::vector<double> host(static_cast<std::size_t>(x.rows));
-  download<double>(exec, sums.view(), {host.data(), 1, x.rows});
-  double total = 0;
-  for (const double value : host) total += value;
-  return total;
-}
-
-template <class T>
 class DenseStorage : public Storage<T> {
  public:
   DenseStorage(const Exec& exec, const RowsView& a) : exec_(exec), a_(a) {
@@ -55,7 +44,7 @@ class DenseStorage : public Storage<T> {
       gemm<T>(exec_, across ? Trans::yes : Trans::no, Trans::no, 1.0, view_, x, 0.0, out);
     }
   }
-  double sum_of_squares() const override { return squares_of<T>(exec_, view_); }
+  double sum_of_squares() const override { return gramian::sum_of_squares<T>(exec_, view_); }
   void find_bad_row() const override { check_finite(exec_, a_); }
 
  private:

@@ -102,7 +102,17 @@ void RowsIn::take_csr(const py::object& matrix, const char* name) {
   view_.indptr = indptr.data();
   owners_.insert(owners_.end(), {values, indices, indptr});
   const auto stored = static_cast<std::int64_t>(indices.size());
-  without_gil([&] { check_csr(view_, stored); });
+  without_gil([&] { check_csr(view_, stored, name); });
+}
+
+MatrixView<const double> matrix_in(const Values& values, const char* name) {
+  GRAMIAN_REQUIRE(values.ndim() == 2, shape_mismatch, std::string(name) + " must have 2 dimensions");
+  return {values.data(), static_cast<std::int64_t>(values.shape(0)), static_cast<std::int64_t>(values.shape(1))};
+}
+
+std::vector<double> vector_in(const Values& values, const char* name) {
+  GRAMIAN_REQUIRE(values.ndim() == 1, shape_mismatch, std::string(name) + " must have 1 dimension");
+  return {values.data(), values.data() + values.size()};
 }
 
 Labels labels_in(const std::string& kind, const py::object& values) {

@@ -9,6 +9,7 @@
 #include "bindings.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/core/rows_view.hpp"
+#include "gramian/core/view.hpp"
 #include "gramian/gram/label_map.hpp"
 
 namespace gramian::python {
@@ -47,6 +48,11 @@ class VectorIn {
   py::array_t<T, py::array::c_style> array_;
   const T* data_ = nullptr;
 };
+
+// What the Python files made contiguous and float64, with 2 dimensions and with 1. The view borrows.
+using Values = py::array_t<double, py::array::c_style>;
+MatrixView<const double> matrix_in(const Values& values, const char* name);
+std::vector<double> vector_in(const Values& values, const char* name);
 
 // kind: "boolean", "integer", "real", "text" or "bytes"; values: a sequence of such.
 Labels labels_in(const std::string& kind, const py::object& values);

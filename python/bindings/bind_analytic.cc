@@ -11,6 +11,7 @@
 #include "gramian/analytic/classifier.hpp"
 #include "gramian/analytic/regressor.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -88,13 +89,9 @@ void solve(const Model& model) {
 }
 
 // A value of the head that needs no weights.
-template <class T, class Model, class Get>
+template <class Model, class Get>
 auto head_getter(Get get) {
-  return [get](const Guarded<Model>& self) {
-    T value{};
-    self.read([&](const Model& model) { value = get(model.head()); });
-    return value;
-  };
+  return getter<Model>([get](const Model& model) { return get(model.head()); });
 }
 
 // A value that needs the weights.
@@ -131,7 +128,7 @@ py::tuple solution(const Guarded<Model>& self) {
 
 template <class Model>
 std::int64_t output_count(const Guarded<Model>& self) {
-  return head_getter<std::int64_t, Model>([](const RidgeHead& head) { return head.n_outputs(); })(self);
+  return head_getter<Model>([](const RidgeHead& head) { return head.n_outputs(); })(self);
 }
 
 // Runs body(model, x, out) for an output of one column per output of the model.
@@ -154,25 +151,6 @@ py::object scores(const Guarded<Model>& self, const py::object& x) {
   return matrix_of_rows(self, x, [](const Model& model, const RowsView& rows, MatrixView<double> out) {
     model.head().scores(rows, out);
   });
-}
-
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-// A full file holds sums only; a weights-only file needs the weights, which saving then solves.
-template <class Model>
-void save(const Guarded<Model>& self, const std::string& path, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  self.alone([&](const Model& model) { model.save(path, weights_only, config); });
-}
-
-template <class Model>
-py::bytes save_bytes(const Guarded<Model>& self, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  std::vector<std::uint8_t> bytes;
-  self.alone([&](const Model& model) { bytes = model.save_bytes(weights_only, config); });
-  return bytes_out(bytes);
 }
 
 template <class Model>
@@ -215,15 +193,15 @@ void set_threads(const Guarded<Model>& self, int threads) {
 template <class Model>
 py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
   py::class_<Guarded<Model>> box(module, name);
-  box.def_property_readonly("n_inputs", head_getter<std::int64_t, Model>([](const auto& h) { return h.n_inputs(); }))
+  box.def_property_readonly("n_inputs", head_getter<Model>([](const auto& h) { return h.n_inputs(); }))
       .def_property_readonly("n_features",
-                             head_getter<std::int64_t, Model>([](const auto& h) { return h.n_features(); }))
+                             head_getter<Model>([](const auto& h) { return h.n_features(); }))
       .def_property_readonly("n_outputs", &output_count<Model>)
-      .def_property_readonly("has_state", head_getter<bool, Model>([](const auto& h) { return h.has_state(); }))
-      .def_property_readonly("n_rows", head_getter<std::int64_t, Model>([](const auto& h) { return h.n_rows(); }))
-      .def_property_readonly("weight_sum", head_getter<double, Model>([](const auto& h) { return h.weight_sum(); }))
-      .def_property_readonly("state_nbytes", head_getter<std::size_t, Model>([](const auto& h) { return h.bytes(); }))
-      .def_property_readonly("products", head_getter<std::string, Model>([](const auto& h) {
+      .def_property_readonly("has_state", head_getter<Model>([](const auto& h) { return h.has_state(); }))
+      .def_property_readonly("n_rows", head_getter<Model>([](const auto& h) { return h.n_rows(); }))
+      .def_property_readonly("weight_sum", head_getter<Model>([](const auto& h) { return h.weight_sum(); }))
+      .def_property_readonly("state_nbytes", head_getter<Model>([](const auto& h) { return h.bytes(); }))
+      .def_property_readonly("products", head_getter<Model>([](const auto& h) {
                                // Sums that float32 ones were merged into are not what the model was made with.
                                const bool plain = h.has_state() && h.config().balance == Balance::none;
                                const GramOptions& options = plain ? h.state().options() : h.config().gram;
@@ -232,12 +210,12 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
       .def_property_readonly(
           "config",
           [](const Guarded<Model>& self) {
-            return config_out(head_getter<RidgeConfig, Model>([](const auto& h) { return h.config(); })(self));
+            return config_out(head_getter<Model>([](const auto& h) { return h.config(); })(self));
           })
       .def_property_readonly(
           "feature_map",
           [](const Guarded<Model>& self) {
-            return map_out(head_getter<FeatureMapPtr, Model>([](const auto& h) { return h.map(); })(self));
+            return map_out(head_getter<Model>([](const auto& h) { return h.map(); })(self));
           })
       .def_property_readonly("ridge_used",
                              solved_getter<double, Model>([](const auto& m) { return m.head().ridge_used(); }))
@@ -251,7 +229,7 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
       .def_property_readonly("noise_variance",
                              solved_getter<double, Model>([](const auto& m) { return m.head().noise_variance(); }))
       .def_property_readonly("width_used",
-                             head_getter<std::int64_t, Model>([](const auto& h) { return h.width_used(); }))
+                             head_getter<Model>([](const auto& h) { return h.width_used(); }))
       .def_property_readonly("choice", &choice<Model>)
       .def("save_nested", &save_nested<Model>, py::arg("path"), py::arg("extra"))
       .def("solution", &solution<Model>)
@@ -269,9 +247,8 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
             self.write_with(other, [](Model& mine, const Model& theirs) { mine.unmerge(theirs); });
           },
           py::arg("other"))
-      .def("set_threads", &set_threads<Model>, py::arg("threads"))
-      .def("save", &save<Model>, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
-      .def("save_bytes", &save_bytes<Model>, py::arg("weights_only"), py::arg("extra"));
+      .def("set_threads", &set_threads<Model>, py::arg("threads"));
+  def_saving_weights(box);
   return box;
 }
 
@@ -469,10 +446,7 @@ py::tuple load_file(const std::string& path, const std::string& device, int thre
 }
 
 py::tuple load_bytes(const py::bytes& bytes, const std::string& device, int threads) {
-  const std::string_view data = bytes;
-  LoadedModel loaded;
-  without_gil([&] { loaded = load_model(ModelReader::from_bytes(data.data(), data.size()), device, threads); });
-  return wrap(std::move(loaded));
+  return wrap(read_bytes(bytes, [&](const ModelReader& reader) { return load_model(reader, device, threads); }));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/io/json.hpp"
 #include "gramian/io/model_file.hpp"
+#include "model_files.hpp"
 #include "tensor_out.hpp"
 
 namespace gramian::python {
@@ -105,41 +106,48 @@ std::map<std::string, std::vector<std::uint8_t>> models_of(const ModelReader& re
   return out;
 }
 
-// (JSON text of the configuration, version of the writer, arrays, models as files)
-py::tuple parts_of(const ModelReader& reader) {
-  GRAMIAN_REQUIRE(reader.model() == kModel, file_format,
-                  "the file holds a model of kind '" + reader.model() + "', not '" + kModel + "'");
-  std::map<std::string, std::vector<std::uint8_t>> files;
-  std::string config;
-  without_gil([&] {
+// The reader stays, for the arrays are read into NumPy with the GIL.
+struct Parts {
+  explicit Parts(ModelReader from) : reader(std::move(from)) {
+    require_kind(reader, kModel);
     files = models_of(reader);
     config = reader.config().dump();
-  });
-  py::dict arrays, models;
-  for (const auto& [name, bytes] : files) models[py::str(name)] = bytes_out(bytes);
-  for (const std::string& name : reader.names()) {
-    const std::size_t slash = name.find(kOf);
-    if (slash == std::string::npos)
-      arrays[py::str(name)] = tensor_out(reader.tensor(name));
-    else
-      GRAMIAN_REQUIRE(files.count(name.substr(0, slash)) == 1, file_format, "a tensor of a model that is not there");
   }
-  return py::make_tuple(config, reader.library_version(), arrays, models);
+  ModelReader reader;
+  std::map<std::string, std::vector<std::uint8_t>> files;
+  std::string config;
+};
+
+Parts parts_of(ModelReader reader) {
+  return Parts(std::move(reader));
+}
+
+// (JSON text of the configuration, version of the writer, arrays, models as files)
+py::tuple parts_out(const Parts& parts) {
+  py::dict arrays, models;
+  for (const auto& [name, bytes] : parts.files) models[py::str(name)] = bytes_out(bytes);
+  for (const std::string& name : parts.reader.names()) {
+    const std::size_t slash = name.find(kOf);
+    if (slash == std::string::npos) {
+      arrays[py::str(name)] = tensor_out(parts.reader.tensor(name));
+    } else {
+      GRAMIAN_REQUIRE(parts.files.count(name.substr(0, slash)) == 1, file_format,
+                      "a tensor of a model that is not there");
+    }
+  }
+  return py::make_tuple(parts.config, parts.reader.library_version(), arrays, models);
 }
 
 py::tuple load_composite(const std::string& path) {
-  return parts_of(ModelReader::from_file(path));
+  return parts_out(read_file(path, parts_of));
 }
 
 py::tuple load_composite_bytes(const py::bytes& bytes) {
-  const std::string_view data = bytes;
-  return parts_of(ModelReader::from_bytes(data.data(), data.size()));
+  return parts_out(read_bytes(bytes, parts_of));
 }
 
 bool is_composite(const std::string& path) {
-  bool out = false;
-  without_gil([&] { out = ModelReader::from_file(path).model() == kModel; });
-  return out;
+  return read_file(path, [](const ModelReader& reader) { return reader.model() == kModel; });
 }
 
 }  // namespace

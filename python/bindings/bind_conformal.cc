@@ -27,16 +27,9 @@ std::unique_ptr<ConformalRows> from_rows(const Guarded<Model>& model, const py::
   return out;
 }
 
-using DoubleArray = py::array_t<double, py::array::c_style>;
-
-MatrixView<const double> matrix_in(const DoubleArray& array, const char* name) {
-  GRAMIAN_REQUIRE(array.ndim() == 2, shape_mismatch, std::string(name) + " must have two dimensions");
-  return {array.data(), static_cast<std::int64_t>(array.shape(0)), static_cast<std::int64_t>(array.shape(1))};
-}
-
 template <class Model>
-std::unique_ptr<ConformalRows> from_parts(const Guarded<Model>& model, const DoubleArray& rows,
-                                          const DoubleArray& residuals, const std::vector<std::int64_t>& order,
+std::unique_ptr<ConformalRows> from_parts(const Guarded<Model>& model, const Values& rows,
+                                          const Values& residuals, const std::vector<std::int64_t>& order,
                                           const std::vector<std::int64_t>& offsets) {
   const MatrixView<const double> p = matrix_in(rows, "rows"), r = matrix_in(residuals, "residuals");
   std::unique_ptr<GroupInfluence> influence = influence_of(model);

@@ -1,5 +1,4 @@
 // The dual-stream classifier.
-#include <functional>
 #include <memory>
 
 #include "array_in.hpp"
@@ -9,6 +8,7 @@
 #include "bindings.hpp"
 #include "gramian/analytic/dual_stream.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -17,15 +17,6 @@ using DualStreamBox = Guarded<DualStreamClassifier>;
 
 void solve(const DualStreamClassifier& model) {
   model.solve();
-}
-
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const DualStreamBox& self) {
-    T value{};
-    self.read([&](const DualStreamClassifier& model) { value = get(model); });
-    return value;
-  };
 }
 
 std::unique_ptr<DualStreamBox> make(std::int64_t n_inputs, const py::object& main, const py::object& compensation_map,
@@ -67,7 +58,7 @@ py::tuple classes(const DualStreamBox& self) {
 // (scores, kind, labels): columns mean something only beside the labels of the same moment.
 py::tuple scores(const DualStreamBox& self, const py::object& x) {
   const RowsIn rows(x, "X");
-  const auto count = getter<std::int64_t>([](const auto& model) { return model.head().n_outputs(); });
+  const auto count = getter<DualStreamClassifier>([](const auto& model) { return model.head().n_outputs(); });
   for (;;) {
     const MatrixOut<double> out(rows.rows(), count(self));
     Labels labels;
@@ -105,57 +96,31 @@ py::tuple solution(const DualStreamBox& self) {
   return py::make_tuple(first_out.array(), second_out.array(), report_out(report));
 }
 
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-void save(const DualStreamBox& self, const std::string& path, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  self.alone([&](const DualStreamClassifier& model) { model.save(path, weights_only, config); });
-}
-
-py::bytes save_bytes(const DualStreamBox& self, bool weights_only, const std::string& extra) {
-  const Json config = extra_in(extra);
-  std::vector<std::uint8_t> bytes;
-  self.alone([&](const DualStreamClassifier& model) { bytes = model.save_bytes(weights_only, config); });
-  return bytes_out(bytes);
-}
-
 void set_threads(const DualStreamBox& self, int threads) {
   self.alone([&](const DualStreamClassifier& model) { Exec(model.head().exec()).set_threads(threads); });
-}
-
-py::tuple load(const std::function<ModelReader()>& open, const std::string& device, int threads) {
-  std::unique_ptr<DualStreamBox> model;
-  std::string config;
-  without_gil([&] {
-    const ModelReader reader = open();
-    model = std::make_unique<DualStreamBox>(DualStreamClassifier::load(make_exec(device, threads), reader));
-    config = reader.config().dump();
-  });
-  return py::make_tuple(py::cast(std::move(model)), config);
 }
 
 }  // namespace
 
 void bind_dual_stream(py::module_& module) {
-  py::class_<DualStreamBox>(module, "DualStream")
-      .def(py::init(&make), py::arg("n_inputs"), py::arg("main_map"), py::arg("compensation_map"), py::arg("ridge"),
-           py::arg("compensation_ridge"), py::arg("compensation"), py::arg("invariant"), py::arg("products"),
-           py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", getter<std::int64_t>([](const auto& m) { return m.head().n_inputs(); }))
-      .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& m) { return m.head().n_outputs(); }))
-      .def_property_readonly("has_state", getter<bool>([](const auto& m) { return m.head().has_state(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& m) { return m.head().n_rows(); }))
-      .def_property_readonly("state_nbytes", getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("n_phases", getter<std::int64_t>([](const auto& m) { return m.n_phases(); }))
-      .def_property_readonly("products", getter<std::string>([](const auto& m) {
+  using Model = DualStreamClassifier;
+  py::class_<DualStreamBox> box(module, "DualStream");
+  box.def(py::init(&make), py::arg("n_inputs"), py::arg("main_map"), py::arg("compensation_map"), py::arg("ridge"),
+          py::arg("compensation_ridge"), py::arg("compensation"), py::arg("invariant"), py::arg("products"),
+          py::arg("device"), py::arg("threads"))
+      .def_property_readonly("n_inputs", getter<Model>([](const auto& m) { return m.head().n_inputs(); }))
+      .def_property_readonly("n_outputs", getter<Model>([](const auto& m) { return m.head().n_outputs(); }))
+      .def_property_readonly("has_state", getter<Model>([](const auto& m) { return m.head().has_state(); }))
+      .def_property_readonly("n_rows", getter<Model>([](const auto& m) { return m.head().n_rows(); }))
+      .def_property_readonly("state_nbytes", getter<Model>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("n_phases", getter<Model>([](const auto& m) { return m.n_phases(); }))
+      .def_property_readonly("products", getter<Model>([](const auto& m) {
                                return std::string(name_of(m.head().config().gram.products));
                              }))
       .def_property_readonly(
           "main_map",
           [](const DualStreamBox& self) {
-            return map_out(getter<FeatureMapPtr>([](const auto& m) { return m.head().map(); })(self));
+            return map_out(getter<Model>([](const auto& m) { return m.head().map(); })(self));
           })
       .def_property_readonly("temperature",
                              [](const DualStreamBox& self) {
@@ -163,8 +128,8 @@ void bind_dual_stream(py::module_& module) {
                                self.read_solved(solve, [&](const auto& model) { value = model.main().temperature(); });
                                return value;
                              })
-      .def_property_readonly("ridge_used", getter<double>([](const auto& m) { return m.config().ridge; }))
-      .def_property_readonly("compensation", getter<double>([](const auto& m) { return m.config().compensation; }))
+      .def_property_readonly("ridge_used", getter<Model>([](const auto& m) { return m.config().ridge; }))
+      .def_property_readonly("compensation", getter<Model>([](const auto& m) { return m.config().compensation; }))
       .def(
           "set_compensation",
           [](DualStreamBox& self, double factor) {
@@ -176,23 +141,9 @@ void bind_dual_stream(py::module_& module) {
       .def("classes", &classes)
       .def("scores", &scores, py::arg("X"))
       .def("solution", &solution)
-      .def("set_threads", &set_threads, py::arg("threads"))
-      .def("save", &save, py::arg("path"), py::arg("weights_only"), py::arg("extra"))
-      .def("save_bytes", &save_bytes, py::arg("weights_only"), py::arg("extra"));
-
-  module.def(
-      "load_dual_stream",
-      [](const std::string& path, const std::string& device, int threads) {
-        return load([&] { return ModelReader::from_file(path); }, device, threads);
-      },
-      py::arg("path"), py::arg("device"), py::arg("threads"));
-  module.def(
-      "load_dual_stream_bytes",
-      [](const py::bytes& bytes, const std::string& device, int threads) {
-        const std::string_view data = bytes;
-        return load([&] { return ModelReader::from_bytes(data.data(), data.size()); }, device, threads);
-      },
-      py::arg("data"), py::arg("device"), py::arg("threads"));
+      .def("set_threads", &set_threads, py::arg("threads"));
+  def_saving_weights(box);
+  def_loading<DualStreamClassifier>(module, "dual_stream");
 }
 
 }  // namespace gramian::python

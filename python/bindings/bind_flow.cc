@@ -8,8 +8,6 @@
 namespace gramian::python {
 namespace {
 
-using Values = py::array_t<double, py::array::c_style>;
-
 // time where step is 0, else steps of that size.
 FlowStop stop_in(double time, std::int64_t steps, double step) {
   return step == 0 ? FlowStop::at(time) : FlowStop::after(steps, step);

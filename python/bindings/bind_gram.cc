@@ -5,11 +5,10 @@
 
 #include "array_in.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
-
-constexpr const char* kModelName = "gram_state";
 
 DType products_in(const std::string& name) {
   if (name == "float64") return DType::f64;
@@ -152,59 +151,10 @@ py::tuple feature_moments(const GramBox& self) {
   return py::make_tuple(vector_out(mean), vector_out(variance));
 }
 
-template <class Body>
-void with_writer(const GramState& state, const Body& body) {
-  ModelWriter writer(kModelName, Json::object());
-  Json config = Json::object();
-  config["state"] = state.save(writer, "state.");
-  writer.set_config(std::move(config));
-  body(writer);
-}
-
-void save(const GramBox& self, const std::string& file) {
-  self.alone([&](const GramState& state) { with_writer(state, [&](const ModelWriter& w) { w.save(file); }); });
-}
-
-py::bytes save_bytes(const GramBox& self) {
-  std::vector<std::uint8_t> bytes;
-  self.alone([&](const GramState& state) { with_writer(state, [&](const ModelWriter& w) { bytes = w.bytes(); }); });
-  return bytes_out(bytes);
-}
-
-GramState state_of(const ModelReader& reader, const std::string& device, int threads) {
-  GRAMIAN_REQUIRE(reader.model() == kModelName, file_format,
-                  "the file holds a model of kind '" + reader.model() + "', not '" + kModelName + "'");
-  return GramState::load(make_exec(device, threads), reader.config().at("state"), reader, "state.");
-}
-
-std::unique_ptr<GramBox> load(const std::string& file, const std::string& device, int threads) {
-  std::unique_ptr<GramBox> out;
-  without_gil([&] { out = std::make_unique<GramBox>(state_of(ModelReader::from_file(file), device, threads)); });
-  return out;
-}
-
-std::unique_ptr<GramBox> load_bytes(const py::bytes& bytes, const std::string& device, int threads) {
-  const std::string_view data = bytes;
-  std::unique_ptr<GramBox> out;
-  without_gil([&] {
-    out = std::make_unique<GramBox>(state_of(ModelReader::from_bytes(data.data(), data.size()), device, threads));
-  });
-  return out;
-}
-
 std::unique_ptr<GramBox> clone(const GramBox& self) {
   std::unique_ptr<GramBox> out;
   self.read([&](const GramState& state) { out = std::make_unique<GramBox>(state.clone()); });
   return out;
-}
-
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const GramBox& self) {
-    T value{};
-    self.read([&](const GramState& state) { value = get(state); });
-    return value;
-  };
 }
 
 py::tuple ridge_solve_rows(const py::object& x, const py::object& y, double ridge, bool intercept,
@@ -263,28 +213,28 @@ py::dict holdout_out(const HoldoutCurve& curve) {
 }
 
 void bind_gram(py::module_& module) {
-  py::class_<GramBox>(module, "GramState")
-      .def(py::init([](std::int64_t n_features, std::int64_t n_outputs, const std::string& products, bool intercept,
-                       const std::string& device, int threads) {
-             return std::make_unique<GramBox>(
-                 GramState(make_exec(device, threads), n_features, n_outputs, gram_options(products, intercept)));
-           }),
-           py::arg("n_features"), py::arg("n_outputs"), py::arg("products"), py::arg("intercept"), py::arg("device"),
-           py::arg("threads"))
-      .def_property_readonly("n_features", getter<std::int64_t>([](const auto& s) { return s.n_features(); }))
-      .def_property_readonly("n_outputs", getter<std::int64_t>([](const auto& s) { return s.n_outputs(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& s) { return s.n_rows(); }))
-      .def_property_readonly("weight_sum", getter<double>([](const auto& s) { return s.weight_sum(); }))
+  py::class_<GramBox> box(module, "GramState");
+  box.def(py::init([](std::int64_t n_features, std::int64_t n_outputs, const std::string& products, bool intercept,
+                      const std::string& device, int threads) {
+            return std::make_unique<GramBox>(
+                GramState(make_exec(device, threads), n_features, n_outputs, gram_options(products, intercept)));
+          }),
+          py::arg("n_features"), py::arg("n_outputs"), py::arg("products"), py::arg("intercept"), py::arg("device"),
+          py::arg("threads"))
+      .def_property_readonly("n_features", getter<GramState>([](const auto& s) { return s.n_features(); }))
+      .def_property_readonly("n_outputs", getter<GramState>([](const auto& s) { return s.n_outputs(); }))
+      .def_property_readonly("n_rows", getter<GramState>([](const auto& s) { return s.n_rows(); }))
+      .def_property_readonly("weight_sum", getter<GramState>([](const auto& s) { return s.weight_sum(); }))
       .def_property_readonly(
           "counts",
           [](const GramBox& self) {
-            return vector_out(getter<std::vector<std::int64_t>>([](const auto& s) { return s.counts(); })(self));
+            return vector_out(getter<GramState>([](const auto& s) { return s.counts(); })(self));
           })
-      .def_property_readonly("nbytes", getter<std::size_t>([](const auto& s) { return s.bytes(); }))
-      .def_property_readonly("largest_trace", getter<double>([](const auto& s) { return s.largest_trace(); }))
+      .def_property_readonly("nbytes", getter<GramState>([](const auto& s) { return s.bytes(); }))
+      .def_property_readonly("largest_trace", getter<GramState>([](const auto& s) { return s.largest_trace(); }))
       .def_property_readonly(
-          "products", getter<std::string>([](const auto& s) { return std::string(name_of(s.options().products)); }))
-      .def_property_readonly("intercept", getter<bool>([](const auto& s) { return s.options().intercept; }))
+          "products", getter<GramState>([](const auto& s) { return std::string(name_of(s.options().products)); }))
+      .def_property_readonly("intercept", getter<GramState>([](const auto& s) { return s.options().intercept; }))
       .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
       .def("remove", &remove, py::arg("X"), py::arg("Y"), py::arg("codes"), py::arg("weight"), py::arg("atomic"))
       .def(
@@ -312,11 +262,8 @@ void bind_gram(py::module_& module) {
       .def_static("of_moments", &of_moments, py::arg("n_features"), py::arg("n_outputs"), py::arg("products"),
                   py::arg("intercept"), py::arg("moments"), py::arg("center"), py::arg("target_center"),
                   py::arg("codes"), py::arg("device"), py::arg("threads"))
-      .def("save", &save, py::arg("path"))
-      .def("save_bytes", &save_bytes)
-      .def("clone", &clone)
-      .def_static("load", &load, py::arg("path"), py::arg("device"), py::arg("threads"))
-      .def_static("load_bytes", &load_bytes, py::arg("data"), py::arg("device"), py::arg("threads"));
+      .def("clone", &clone);
+  def_state_files(box, "gram_state");
   module.def("ridge_solve", &ridge_solve_rows, py::arg("X"), py::arg("Y"), py::arg("ridge"), py::arg("intercept"),
              py::arg("form"), py::arg("weight"), py::arg("device"), py::arg("threads"));
 }

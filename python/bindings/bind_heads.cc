@@ -13,6 +13,7 @@
 #include "gramian/analytic/gaussian.hpp"
 #include "gramian/analytic/logistic_weights.hpp"
 #include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -102,15 +103,6 @@ py::tuple fit_logistic(const py::array_t<double, py::array::c_style>& x,
 }
 
 using MomentsBox = Guarded<ClassMoments>;
-
-template <class T, class Get>
-auto moments_getter(Get get) {
-  return [get](const MomentsBox& self) {
-    T value{};
-    self.read([&](const ClassMoments& model) { value = get(model); });
-    return value;
-  };
-}
 
 // Rows, labels and weights of one call.
 struct Batch {
@@ -208,17 +200,6 @@ std::unique_ptr<ClassifierBox> aligned(const Guarded<Model>& model, const std::v
   return out;
 }
 
-Json extra_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-// (model, JSON text of the configuration)
-py::tuple moments_from(const ModelReader& reader, const std::string& device, int threads) {
-  std::unique_ptr<MomentsBox> model;
-  without_gil([&] { model = std::make_unique<MomentsBox>(ClassMoments::load(make_exec(device, threads), reader)); });
-  return py::make_tuple(std::move(model), reader.config().dump());
-}
-
 }  // namespace
 
 void bind_heads(py::module_& module) {
@@ -257,16 +238,16 @@ void bind_heads(py::module_& module) {
                                                               gram_options(products, true), map_in(feature_map)));
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", moments_getter<std::int64_t>([](const auto& m) { return m.n_inputs(); }))
-      .def_property_readonly("n_rows", moments_getter<std::int64_t>([](const auto& m) { return m.n_rows(); }))
+      .def_property_readonly("n_inputs", getter<ClassMoments>([](const auto& m) { return m.n_inputs(); }))
+      .def_property_readonly("n_rows", getter<ClassMoments>([](const auto& m) { return m.n_rows(); }))
       .def_property_readonly("has_state", [](const MomentsBox&) { return true; })
-      .def_property_readonly("state_nbytes", moments_getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("products", moments_getter<std::string>([](const auto& m) {
+      .def_property_readonly("state_nbytes", getter<ClassMoments>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("products", getter<ClassMoments>([](const auto& m) {
                                return std::string(name_of(m.options().products));
                              }))
       .def_property_readonly("feature_map",
                              [](const MomentsBox& self) {
-                               return map_out(moments_getter<FeatureMapPtr>([](const auto& m) { return m.map(); })(self));
+                               return map_out(getter<ClassMoments>([](const auto& m) { return m.map(); })(self));
                              })
       .def("partial_fit", &moments_add, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"),
            py::arg("weight"), py::arg("atomic"))
@@ -274,7 +255,7 @@ void bind_heads(py::module_& module) {
            py::arg("weight"), py::arg("atomic"))
       .def("end_phase", [](MomentsBox& self) { self.write([](ClassMoments& model) { model.end_phase(); }); })
       .def("classes", &moments_classes)
-      .def("class_weights", moments_getter<std::vector<double>>([](const auto& m) {
+      .def("class_weights", getter<ClassMoments>([](const auto& m) {
              std::vector<double> weight;
              for (std::int64_t k = 0; k < m.classes().size(); ++k) weight.push_back(m.weight(k));
              return weight;
@@ -289,14 +270,7 @@ void bind_heads(py::module_& module) {
              self.alone([&](const ClassMoments& model) { Exec(model.exec()).set_threads(threads); });
            },
            py::arg("threads"))
-      .def("save_bytes",
-           [](const MomentsBox& self, const std::string& extra) {
-             const Json config = extra_in(extra);
-             std::vector<std::uint8_t> bytes;
-             self.read([&](const ClassMoments& model) { bytes = model.save_bytes(config); });
-             return bytes_out(bytes);
-           },
-           py::arg("extra"));
+      .def("save_bytes", &model_bytes<ClassMoments>, py::arg("extra"));
   module.def("aligned", &aligned<ClassMoments>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
              py::arg("gcv"), py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"));
   module.def("aligned", &aligned<AnalyticClassifier>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
@@ -310,9 +284,8 @@ void bind_heads(py::module_& module) {
     });
     return weight;
   }, py::arg("model"));
-  module.def("load_class_moments", [](const py::bytes& bytes, const std::string& device, int threads) {
-    const std::string_view data = bytes;
-    return moments_from(ModelReader::from_bytes(data.data(), data.size()), device, threads);
+  module.def("load_class_moments", [](const py::bytes& data, const std::string& device, int threads) {
+    return read_bytes(data, model_reader<ClassMoments>(device, threads)).tuple();
   }, py::arg("data"), py::arg("device"), py::arg("threads"));
   module.def("logistic_weights", &fit_logistic, py::arg("X"), py::arg("y"), py::arg("ridge"), py::arg("device"),
              py::arg("threads"));

@@ -11,6 +11,7 @@
 #include "gramian/sketch/leverage.hpp"
 #include "gramian/sketch/randomized_svd.hpp"
 #include "map_in.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -169,17 +170,6 @@ py::dict leverage(const py::object& a, const std::string& method, double eps, do
 
 using Box = Guarded<FrequentDirections>;
 
-constexpr const char* kModelName = "frequent_directions";
-
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const Box& self) {
-    T value{};
-    self.read([&](const FrequentDirections& f) { value = get(f); });
-    return value;
-  };
-}
-
 // (rows, delta)
 py::tuple sketch(const Box& self) {
   DirectionsSketch out;
@@ -192,35 +182,19 @@ py::tuple sketch(const Box& self) {
       vector_out(out.rows).reshape({static_cast<py::ssize_t>(out.count), static_cast<py::ssize_t>(d)}), out.delta);
 }
 
-template <class Body>
-void with_writer(const FrequentDirections& f, const Body& body) {
-  ModelWriter writer(kModelName, Json::object());
-  Json config = Json::object();
-  config["state"] = f.save(writer, "state.");
-  writer.set_config(std::move(config));
-  body(writer);
-}
-
-std::unique_ptr<Box> read(const ModelReader& reader, const std::string& device, int threads) {
-  GRAMIAN_REQUIRE(reader.model() == kModelName, file_format,
-                  "the file holds a model of kind '" + reader.model() + "', not '" + kModelName + "'");
-  return std::make_unique<Box>(
-      FrequentDirections::load(make_exec(device, threads), reader.config().at("state"), reader, "state."));
-}
-
 void bind_directions(py::module_& module) {
   using F = FrequentDirections;
-  py::class_<Box>(module, "FrequentDirections")
-      .def(py::init([](std::int64_t ell, std::int64_t n_features, const std::string& device, int threads) {
-             return std::make_unique<Box>(F(make_exec(device, threads), ell, n_features));
-           }),
-           py::arg("ell"), py::arg("n_features"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("ell", getter<std::int64_t>([](const F& f) { return f.ell(); }))
-      .def_property_readonly("n_features", getter<std::int64_t>([](const F& f) { return f.n_features(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const F& f) { return f.n_rows(); }))
-      .def_property_readonly("squares", getter<double>([](const F& f) { return f.squares(); }))
-      .def_property_readonly("shed", getter<double>([](const F& f) { return f.shed(); }))
-      .def_property_readonly("nbytes", getter<std::size_t>([](const F& f) { return f.bytes(); }))
+  py::class_<Box> box(module, "FrequentDirections");
+  box.def(py::init([](std::int64_t ell, std::int64_t n_features, const std::string& device, int threads) {
+            return std::make_unique<Box>(F(make_exec(device, threads), ell, n_features));
+          }),
+          py::arg("ell"), py::arg("n_features"), py::arg("device"), py::arg("threads"))
+      .def_property_readonly("ell", getter<FrequentDirections>([](const F& f) { return f.ell(); }))
+      .def_property_readonly("n_features", getter<FrequentDirections>([](const F& f) { return f.n_features(); }))
+      .def_property_readonly("n_rows", getter<FrequentDirections>([](const F& f) { return f.n_rows(); }))
+      .def_property_readonly("squares", getter<FrequentDirections>([](const F& f) { return f.squares(); }))
+      .def_property_readonly("shed", getter<FrequentDirections>([](const F& f) { return f.shed(); }))
+      .def_property_readonly("nbytes", getter<FrequentDirections>([](const F& f) { return f.bytes(); }))
       .def("add",
            [](Box& self, const py::object& x) {
              const RowsIn rows(x, "X");
@@ -232,35 +206,8 @@ void bind_directions(py::module_& module) {
              self.write_with(other, [](F& mine, const F& theirs) { mine.merge(theirs); });
            },
            py::arg("other"))
-      .def("sketch", &sketch)
-      .def("save",
-           [](const Box& self, const std::string& path) {
-             self.read([&](const F& f) { with_writer(f, [&](const ModelWriter& w) { w.save(path); }); });
-           },
-           py::arg("path"))
-      .def("save_bytes",
-           [](const Box& self) {
-             std::vector<std::uint8_t> bytes;
-             self.read([&](const F& f) { with_writer(f, [&](const ModelWriter& w) { bytes = w.bytes(); }); });
-             return bytes_out(bytes);
-           })
-      .def_static(
-          "load",
-          [](const std::string& path, const std::string& device, int threads) {
-            std::unique_ptr<Box> out;
-            without_gil([&] { out = read(ModelReader::from_file(path), device, threads); });
-            return out;
-          },
-          py::arg("path"), py::arg("device"), py::arg("threads"))
-      .def_static(
-          "load_bytes",
-          [](const py::bytes& bytes, const std::string& device, int threads) {
-            const std::string_view data = bytes;
-            std::unique_ptr<Box> out;
-            without_gil([&] { out = read(ModelReader::from_bytes(data.data(), data.size()), device, threads); });
-            return out;
-          },
-          py::arg("data"), py::arg("device"), py::arg("threads"));
+      .def("sketch", &sketch);
+  def_state_files(box, "frequent_directions");
 }
 
 }  // namespace

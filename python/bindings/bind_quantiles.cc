@@ -1,22 +1,15 @@
 // Quantile predictions in NumPy arrays, which the caller has checked to be finite.
 #include "gramian/gram/quantiles.hpp"
 
+#include "array_in.hpp"
 #include "array_out.hpp"
 #include "bindings.hpp"
-#include "gramian/core/error.hpp"
 
 namespace gramian::python {
 namespace {
 
-using DoubleArray = py::array_t<double, py::array::c_style>;
-
-MatrixView<const double> matrix_in(const DoubleArray& array) {
-  GRAMIAN_REQUIRE(array.ndim() == 2, shape_mismatch, "an array of two dimensions is needed");
-  return {array.data(), static_cast<std::int64_t>(array.shape(0)), static_cast<std::int64_t>(array.shape(1))};
-}
-
-py::array_t<double> repaired(const DoubleArray& q, bool isotonic, int threads) {
-  const MatrixView<const double> in = matrix_in(q);
+py::array_t<double> repaired(const Values& q, bool isotonic, int threads) {
+  const MatrixView<const double> in = matrix_in(q, "q");
   const MatrixOut<double> out(in.rows, in.cols);
   std::copy_n(in.data, in.rows * in.cols, out.view().data);
   without_gil([&] {
@@ -25,15 +18,15 @@ py::array_t<double> repaired(const DoubleArray& q, bool isotonic, int threads) {
   return out.array();
 }
 
-py::array_t<double> weights(const DoubleArray& errors, int threads) {
-  const MatrixView<const double> in = matrix_in(errors);
+py::array_t<double> weights(const Values& errors, int threads) {
+  const MatrixView<const double> in = matrix_in(errors, "errors");
   std::vector<double> out;
   without_gil([&] { out = stacking_weights(make_exec("cpu", threads), in); });
   return vector_out(out);
 }
 
-py::array_t<double> order_statistics(const DoubleArray& x, const std::vector<std::int64_t>& ranks, int threads) {
-  const MatrixView<const double> in = matrix_in(x);
+py::array_t<double> order_statistics(const Values& x, const std::vector<std::int64_t>& ranks, int threads) {
+  const MatrixView<const double> in = matrix_in(x, "x");
   std::vector<double> out;
   without_gil([&] { out = column_order_statistics(make_exec("cpu", threads), in, ranks); });
   return vector_out(out);

@@ -8,6 +8,7 @@
 #include "gramian/sketch/gradient_sketch.hpp"
 #include "gramian/sketch/operator.hpp"
 #include "gramian/sketch/sum.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -186,10 +187,9 @@ void bind_sum(py::module_& module, const char* name) {
       .def_static(
           "load",
           [](const py::bytes& data, const std::string& device) {
-            const std::string_view text = data;
-            const Exec exec = make_exec(device, 0);
-            return std::make_unique<Sum<T>>(
-                SketchSum<T>::load(exec, ModelReader::from_bytes(text.data(), text.size())));
+            return read_bytes(data, [&](const ModelReader& reader) {
+              return std::make_unique<Sum<T>>(SketchSum<T>::load(make_exec(device, 0), reader));
+            });
           },
           py::arg("data"), py::arg("device"))
       .def_property_readonly("cols", [](const Sum<T>& self) {
@@ -201,13 +201,16 @@ void bind_sum(py::module_& module, const char* name) {
 
 // What a saved sum is of: (JSON of the distribution, columns, is it float32?).
 py::tuple sketch_sum_header(const py::bytes& data) {
-  const std::string_view text = data;
-  const ModelReader reader = ModelReader::from_bytes(text.data(), text.size());
-  GRAMIAN_REQUIRE(reader.model() == "sketch_sum", file_format,
-                  "the file holds a '" + reader.model() + "', not a sketch");
-  const bool single = reader.config().at("dtype").string() == "float32";
-  const SketchDist dist = SketchDist::from_json(reader.config().at("sketch"));
-  return py::make_tuple(dist.to_json().dump(), reader.config().at("cols").integer(), single);
+  bool single = false;
+  std::int64_t cols = 0;
+  const std::string dist = read_bytes(data, [&](const ModelReader& reader) {
+    GRAMIAN_REQUIRE(reader.model() == "sketch_sum", file_format,
+                    "the file holds a '" + reader.model() + "', not a sketch");
+    single = reader.config().at("dtype").string() == "float32";
+    cols = reader.config().at("cols").integer();
+    return SketchDist::from_json(reader.config().at("sketch")).to_json().dump();
+  });
+  return py::make_tuple(dist, cols, single);
 }
 
 // --- gradients -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 #include "bind_features.hpp"
 #include "bindings.hpp"
 #include "gramian/analytic/truncated.hpp"
-#include "gramian/core/error.hpp"
+#include "model_files.hpp"
 
 namespace gramian::python {
 namespace {
@@ -82,30 +82,6 @@ py::tuple directions(const Box& self) {
                                                                        static_cast<py::ssize_t>(features)}));
 }
 
-template <class T, class Get>
-auto getter(Get get) {
-  return [get](const Box& self) {
-    T value{};
-    self.read([&](const Model& model) { value = get(model); });
-    return value;
-  };
-}
-
-Json json_in(const std::string& text) {
-  return text.empty() ? Json() : Json::parse(text);
-}
-
-// (model, JSON text of the configuration)
-py::tuple load(const ModelReader& reader, const std::string& device, int threads) {
-  std::unique_ptr<Box> box;
-  std::string config;
-  without_gil([&] {
-    box = std::make_unique<Box>(Model::load(make_exec(device, threads), reader));
-    config = reader.config().dump();
-  });
-  return py::make_tuple(std::move(box), config);
-}
-
 }  // namespace
 
 void bind_truncated(py::module_& module) {
@@ -121,47 +97,23 @@ void bind_truncated(py::module_& module) {
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("rank"), py::arg("tau"), py::arg("ridge"),
            py::arg("intercept"), py::arg("device"), py::arg("threads"))
-      .def_property_readonly("n_inputs", getter<std::int64_t>([](const auto& m) { return m.n_inputs(); }))
-      .def_property_readonly("n_rows", getter<std::int64_t>([](const auto& m) { return m.n_rows(); }))
-      .def_property_readonly("nbytes", getter<std::size_t>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("dropped_energy", getter<double>([](const auto& m) { return m.dropped_energy(); }))
+      .def_property_readonly("n_inputs", getter<Model>([](const auto& m) { return m.n_inputs(); }))
+      .def_property_readonly("n_rows", getter<Model>([](const auto& m) { return m.n_rows(); }))
+      .def_property_readonly("nbytes", getter<Model>([](const auto& m) { return m.bytes(); }))
+      .def_property_readonly("dropped_energy", getter<Model>([](const auto& m) { return m.dropped_energy(); }))
       .def_property_readonly(
           "feature_map",
           [](const Box& self) {
-            return map_out(getter<FeatureMapPtr>([](const auto& m) { return m.map(); })(self));
+            return map_out(getter<Model>([](const auto& m) { return m.map(); })(self));
           })
       .def("partial_fit", &partial_fit, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"))
       .def("classes", &classes)
       .def("scores", &scores, py::arg("X"))
       .def("weights", &weights)
       .def("directions", &directions)
-      .def("save",
-           [](const Box& self, const std::string& path, const std::string& extra) {
-             const Json config = json_in(extra);
-             self.alone([&](const Model& model) { model.save(path, config); });
-           },
-           py::arg("path"), py::arg("extra"))
-      .def("save_bytes",
-           [](const Box& self, const std::string& extra) {
-             const Json config = json_in(extra);
-             std::vector<std::uint8_t> bytes;
-             self.alone([&](const Model& model) { bytes = model.save_bytes(config); });
-             return bytes_out(bytes);
-           },
-           py::arg("extra"));
-  module.def(
-      "load_truncated",
-      [](const std::string& path, const std::string& device, int threads) {
-        return load(ModelReader::from_file(path), device, threads);
-      },
-      py::arg("path"), py::arg("device"), py::arg("threads"));
-  module.def(
-      "load_truncated_bytes",
-      [](const py::bytes& bytes, const std::string& device, int threads) {
-        const std::string_view data = bytes;
-        return load(ModelReader::from_bytes(data.data(), data.size()), device, threads);
-      },
-      py::arg("data"), py::arg("device"), py::arg("threads"));
+      .def("save", &save_model<Model>, py::arg("path"), py::arg("extra"))
+      .def("save_bytes", &model_bytes<Model>, py::arg("extra"));
+  def_loading<Model>(module, "truncated");
 }
 
 }  // namespace gramian::python

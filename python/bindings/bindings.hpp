@@ -8,6 +8,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "gramian/core/exec.hpp"
@@ -19,6 +20,7 @@ namespace py = pybind11;
 void bind_errors(py::module_& module);
 void bind_broad(py::module_& module);
 void bind_core(py::module_& module);
+void bind_diagonal_steps(py::module_& module);
 void bind_composite(py::module_& module);
 void bind_conformal(py::module_& module);
 void bind_features(py::module_& module);
@@ -27,10 +29,12 @@ void bind_flow(py::module_& module);
 void bind_gram(py::module_& module);
 void bind_iterate(py::module_& module);
 void bind_kernels(py::module_& module);
+void bind_logistic_head(py::module_& module);
 void bind_low_rank(py::module_& module);
 void bind_regression(py::module_& module);
 void bind_risk(py::module_& module);
 void bind_sketch(py::module_& module);
+void bind_softmax_regression(py::module_& module);
 void bind_analytic(py::module_& module);
 void bind_dual_stream(py::module_& module);
 void bind_transforms(py::module_& module);
@@ -136,5 +140,15 @@ class Guarded {
   mutable std::shared_mutex mutex_;
   mutable bool solved_ = false;
 };
+
+// A method without arguments, or a property: what get(model) is, read under the lock.
+template <class Model, class Get>
+auto getter(Get get) {
+  return [get](const Guarded<Model>& self) {
+    std::decay_t<std::invoke_result_t<Get, const Model&>> value{};
+    self.read([&](const Model& model) { value = get(model); });
+    return value;
+  };
+}
 
 }  // namespace gramian::python

@@ -27,6 +27,9 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   gramian::python::bind_broad(module);
   gramian::python::bind_heads(module);
   gramian::python::bind_second_order(module);
+  gramian::python::bind_diagonal_steps(module);
+  gramian::python::bind_logistic_head(module);
+  gramian::python::bind_softmax_regression(module);
   gramian::python::bind_targets(module);
   gramian::python::bind_sketch(module);
 }

@@ -17,6 +17,7 @@ from .runtime import build_info, cuda_available, set_num_threads
 
 if TYPE_CHECKING:
     from . import codes, federated, gradient_sketch, presets, second_order, sketch
+    from ._sketched_ridge import SketchedRidge, SketchedRidgePath, SketchedRidgeResult, sketched_ridge
     from .balance import balanced_memory
     from .broad import BroadLearner
     from .coded_classifier import CodedClassifier
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         permutation_threshold,
     )
     from .leave_one_out import LooCurve, NestedCurve, leverage, loo_curve, loo_errors, nested_curve
+    from .logistic_head import LogisticHead
     from .low_rank import (
         FrequentDirections,
         NystromPcgResult,
@@ -51,9 +53,8 @@ if TYPE_CHECKING:
     from .r_factor import RFactor, TriangularSolution
     from .regression import LinfResult, LstsqPlan, LstsqResult, LstsqSpeeds, linf_lstsq, linf_rows, lstsq, lstsq_plan
     from .replay import ReplayClassifier
-    from .ridge_sketch import SketchedRidge, SketchedRidgePath, SketchedRidgeResult, sketched_ridge
     from .risk import RiskCurve, plan_width
-    from .second_order import MFAC, MKOR, LogisticHead
+    from .second_order import MFAC, MKOR
     from .softmax_regression import SoftmaxRegression
     from .transforms import fwht, log_softmax, logsumexp, softmax
     from .truncated import TruncatedRidgeClassifier
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 # The rest of the family is imported when it is first asked for, so that a program pays for what it uses alone.
 _HOMES = {
+    "_sketched_ridge": ("SketchedRidge", "SketchedRidgePath", "SketchedRidgeResult", "sketched_ridge"),
     "balance": ("balanced_memory",),
     "broad": ("BroadLearner",),
     "coded_classifier": ("CodedClassifier",),
@@ -85,6 +87,7 @@ _HOMES = {
         "permutation_threshold",
     ),
     "leave_one_out": ("LooCurve", "NestedCurve", "leverage", "loo_curve", "loo_errors", "nested_curve"),
+    "logistic_head": ("LogisticHead",),
     "low_rank": (
         "FrequentDirections",
         "NystromPcgResult",
@@ -108,9 +111,8 @@ _HOMES = {
         "lstsq_plan",
     ),
     "replay": ("ReplayClassifier",),
-    "ridge_sketch": ("SketchedRidge", "SketchedRidgePath", "SketchedRidgeResult", "sketched_ridge"),
     "risk": ("RiskCurve", "plan_width"),
-    "second_order": ("MFAC", "MKOR", "LogisticHead", "second_order"),
+    "second_order": ("MFAC", "MKOR", "second_order"),
     "sketch": ("sketch",),
     "softmax_regression": ("SoftmaxRegression",),
     "transforms": ("fwht", "log_softmax", "logsumexp", "softmax"),

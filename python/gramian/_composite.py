@@ -20,11 +20,11 @@ HOMES = {
     "DeepKernelRegressor": "kernel_machine",
     "InfiniteWidthEnsemble": "width_ensemble",
     "JackknifePlus": "conformal",
-    "LogisticHead": "second_order",
+    "LogisticHead": "logistic_head",
     "QuantileAggregator": "quantiles",
     "ReplayClassifier": "replay",
     "SingularKernelClassifier": "singular_kernel",
-    "SketchedRidge": "ridge_sketch",
+    "SketchedRidge": "_sketched_ridge",
     "SoftmaxRegression": "softmax_regression",
     "TranslatedClassifier": "heads",
 }

@@ -127,14 +127,14 @@ def _refuse_objects(array, name):
             raise ValueError(f"Input {name} contains missing values (pandas.NA), first in row {row}.")
 
 
-def _csr(X):
+def _csr(X, name):
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got a sparse array with {X.ndim} dimension(s) instead.")
     X = X.tocsr()
     _refuse_complex(X.dtype)
     data = np.ascontiguousarray(X.data)
     if data.dtype.name not in ("float32", "float64") or not data.dtype.isnative:
-        data = readable(data, "X").astype(np.float64)
+        data = readable(data, name).astype(np.float64)
     indices, indptr = X.indices, X.indptr
     index_type = np.int32 if indices.dtype == np.int32 and indptr.dtype == np.int32 else np.int64
     return CSRRows(
@@ -174,7 +174,7 @@ def check_rows(X, who, *, min_rows=1, name="X"):
     if X is None:
         raise ValueError(f"{name} is None: {who} needs an array of shape (n_samples, n_features)")
     if is_sparse(X):
-        rows = _csr(X)
+        rows = _csr(X, name)
     else:
         rows = np.asarray(X)
         if rows.ndim != 2:
@@ -320,6 +320,25 @@ def check_count(value, name, low=1):
     if value >= 2**63:
         raise ValueError(f"{name} must be below 2^63, got {value}")
     return int(value)
+
+
+def check_fraction(value, name):
+    """A float strictly between 0 and 1."""
+    number = check_number(value, name, strict=True)
+    if number >= 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return number
+
+
+def check_vector(values, name, length=None):
+    """A finite, contiguous float64 vector (of this many entries)."""
+    out = np.ascontiguousarray(readable(np.asarray(values), name), dtype=np.float64)
+    if out.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, got an array of shape {out.shape}")
+    if length is not None and len(out) != length:
+        raise ValueError(f"{name} has {len(out)} entries, expected {length}")
+    check_finite(out[:, np.newaxis], name)
+    return out
 
 
 def with_article(word):

@@ -644,8 +644,8 @@ def leverage_scores(
         Columns of the projection of "sketched". None: as `eps` and `delta` want, or no projection where it is no less
         work. With c of them, a score is that of the sketch times a chi-square variable of c degrees over c.
     rtol : float, default=None
-        Singular values (the columns scaled to equal length) up to ``rtol`` times the largest count as zero; None for 15
-        eps max(1, sqrt(d / 64)).
+        Singular values (the columns scaled to equal length) up to ``rtol`` times the largest count as zero; None for
+        4 eps max(1, (d / 64)^(1/4)), which keeps conditions of 1e14.
     random_state : int, RandomState, Generator or None, default=0
     device : str, default="cpu"
     n_jobs : int, default=None

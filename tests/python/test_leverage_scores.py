@@ -48,6 +48,25 @@ def test_rank_deficient(method):
     assert not sketch.leverage_scores(np.zeros((6000, 3)), method).any()
 
 
+@pytest.mark.parametrize(("method", "n", "d"), [("exact", 1500, 600), ("sketched", 20_000, 100)])
+def test_rank_of_ill_conditioned_matrices(method, n, d):
+    rng = np.random.default_rng(0)
+    left, right = reference.orthogonal(rng, n, d), reference.orthogonal(rng, d, d)
+
+    def rank(A):
+        found = sketch._core.leverage_scores(A, method, 0.9, 0.1, 0, -1.0, 0, "cpu", 0)
+        assert found["method"] == method
+        return found["rank"]
+
+    for condition in (1e13, 1e14):
+        assert rank((left * np.geomspace(1, 1 / condition, d)) @ right.T) == d
+    half = d // 2
+    assert rank((left[:, :half] * np.geomspace(1, 1e-3, half)) @ right[:half]) == half
+    sums = rng.normal(size=(n, d))
+    sums[:, d - 1] = sums[:, 0] - sums[:, 1]
+    assert rank(sums) == d - 1
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "spiky", "ill-conditioned", "sparse"])
 @pytest.mark.parametrize("eps", [0.3, 0.6])
 def test_sketched_within_eps(kind, eps):

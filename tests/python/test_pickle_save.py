@@ -356,3 +356,23 @@ def test_paths_that_are_not_utf8(data, tmp_path):
     assert GramState.load(path).n_rows == 80
     with pytest.raises(OSError, match="xff"):
         model.save(os.fspath(tmp_path / "no\udcff" / "model.gramian"))
+
+
+@pytest.mark.parametrize(
+    ("model", "home", "once"),
+    [
+        (gramian.LogisticHead(), b"gramian.logistic_head", b"gramian.second_order"),
+        (gramian.SketchedRidge(), b"gramian._sketched_ridge", b"gramian.ridge_sketch"),
+    ],
+    ids=["LogisticHead", "SketchedRidge"],
+)
+def test_pickles_that_name_an_earlier_module(model, home, once):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model.fit(X, (X[:, 0] > 0).astype(int))
+    text = pickle.dumps(model, protocol=0)  # which has names as text
+    assert text.count(home) >= 1
+    back = pickle.loads(text.replace(home, once))
+    assert type(back) is type(model)
+    assert np.array_equal(back.predict(X), model.predict(X))
+    # A module of the name of a function would hide the function once it is imported.
+    assert callable(gramian.sketched_ridge)

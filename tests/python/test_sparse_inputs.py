@@ -225,13 +225,13 @@ def test_a_damaged_structure_is_refused_before_maps_see_it(name):
     bad = X.copy()
     bad.indices[5] = 99
     for fit in fits:
-        with pytest.raises(ValueError, match=r"^indices\[5\] = 99 is outside \[0, 30\) \(row 1\)"):
+        with pytest.raises(ValueError, match=r"^X\.indices\[5\] = 99 is outside \[0, 30\) \(row 1\)"):
             fit(bad)
     for how, message in (
-        ("index_negative", r"indices\[5\] = -1 is outside"),
-        ("indptr_falls", r"indptr\[7\] = 17 is below indptr\[6\] = 18"),
+        ("index_negative", r"^X\.indices\[5\] = -1 is outside"),
+        ("indptr_falls", r"^X\.indptr\[7\] = 17 is below X\.indptr\[6\] = 18"),
         ("indptr_beyond", "lies beyond the 36000 stored entries"),
-        ("indptr_negative", r"indptr\[0\] = -2 is negative"),
+        ("indptr_negative", r"^X\.indptr\[0\] = -2 is negative"),
     ):
         for fit in fits:
             with pytest.raises(ValueError, match=message):
@@ -241,8 +241,26 @@ def test_a_damaged_structure_is_refused_before_maps_see_it(name):
 def test_damaged_centers_are_refused():
     centers = sparse.csr_matrix(np.eye(3, 30))
     centers.indices[1] = 40
-    with pytest.raises(ValueError, match=r"indices\[1\] = 40 is outside"):
+    with pytest.raises(ValueError, match=r"^centers\.indices\[1\] = 40 is outside"):
         gm.RBFFeatures(centers).fit(np.ones((4, 30)))
+
+
+def test_a_damaged_structure_is_told_by_the_name_of_the_argument():
+    X, y = sparse.random(40, 6, density=0.5, format="csr", random_state=0), np.arange(40.0)
+    bad = damaged(X, "index_too_large")
+    for name, call in (
+        ("X", lambda: gm.AnalyticRegressor().fit(bad, y)),
+        ("X", lambda: gm.RFactor(6, 1).add(bad, y[:, None])),
+        ("A", lambda: gm.lstsq(bad, y)),
+        ("A", lambda: gm.randomized_svd(bad, 2)),
+        ("A", lambda: gm.sketch.SparseSign(8, 40).apply(bad)),
+        ("A", lambda: gm.sketch.leverage_scores(bad)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}\.indices\[5\] = 6 is outside \[0, 6\) \(row \d+\)"):
+            call()
+    model = gm.AnalyticRegressor().fit(X, y)
+    with pytest.raises(ValueError, match=r"^X\.indptr\[7\] = "):
+        model.predict(damaged(X, "indptr_falls"))
 
 
 @pytest.mark.parametrize("features", [None, gm.RandomFeatures(300)])

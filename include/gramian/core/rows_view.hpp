@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "gramian/core/dtype.hpp"
 #include "gramian/core/export.hpp"
@@ -42,12 +43,29 @@ struct GRAMIAN_EXPORT RowsView {
     view.col_stride = static_cast<std::int64_t>(sizeof(T));
     return view;
   }
+  // indptr: rows + 1 entries of Index, std::int32_t or std::int64_t, as indices are.
+  template <class T, class Index>
+  static RowsView csr(std::int64_t rows, std::int64_t cols, const Index* indptr, const Index* indices,
+                      const T* values) {
+    static_assert(std::is_same_v<Index, std::int32_t> || std::is_same_v<Index, std::int64_t>);
+    RowsView view;
+    view.dtype = dtype_of<T>::value;
+    view.rows = rows;
+    view.cols = cols;
+    view.sparse = true;
+    view.index_dtype = std::is_same_v<Index, std::int32_t> ? DType::i32 : DType::i64;
+    view.indptr = indptr;
+    view.indices = indices;
+    view.values = values;
+    return view;
+  }
   // Rows [begin, begin + count) of this view.
   RowsView slice(std::int64_t begin, std::int64_t count) const;
 };
 
 // Checks a CSR structure once, before any row is used: indptr starts at >= 0, never falls and stays below `stored`
-// (the length of indices and values); every index of a used row lies in [0, cols). Throws Error{invalid_argument}.
-GRAMIAN_EXPORT void check_csr(const RowsView& x, std::int64_t stored);
+// (the length of indices and values); every index of a used row lies in [0, cols). Throws Error{invalid_argument}, which
+// calls the matrix `name` ("X.indices[3] = -1 is ...").
+GRAMIAN_EXPORT void check_csr(const RowsView& x, std::int64_t stored, const char* name = "X");
 
 }  // namespace gramian

@@ -72,9 +72,4 @@ class GRAMIAN_EXPORT RFactor {
 GRAMIAN_EXPORT TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, std::int64_t d,
                                                  double rtol, double ridge);
 
-// The relative size below which a singular value of d columns is rounding: 4 eps, growing with the fourth root of d
-// beyond 64 columns. The zeros of factored matrices of half rank are found at 1 to 2 eps up to d = 600; a condition of
-// 1e14 is never cut.
-GRAMIAN_EXPORT double default_rtol(std::int64_t d);
-
 }  // namespace gramian

@@ -1,6 +1,7 @@
 // Compressed sparse rows read by columns.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -25,13 +26,34 @@ class GRAMIAN_EXPORT TransposedCsr {
   double sum_of_squares() const;
 
  private:
-  template <class Index>
-  void fill(const RowsView& a);
-
   std::vector<std::int64_t> indptr_, indices_;
   std::vector<double> values_;
   RowsView view_;
 };
+
+// body(r, column, t, value) for the stored entries t of rows r of a CSR view (host, float32 or float64), row by row.
+template <class Body>
+void each_entry(const RowsView& a, const Body& body) {
+  const auto visit = [&](const auto* indptr, const auto* indices, const auto* values) {
+    for (std::int64_t r = 0; r < a.rows; ++r) {
+      const std::int64_t row = a.row_index != nullptr ? a.row_index[r] : r;
+      for (std::int64_t t = indptr[row]; t < static_cast<std::int64_t>(indptr[row + 1]); ++t)
+        body(r, static_cast<std::size_t>(indices[t]), t, static_cast<double>(values[t]));
+    }
+  };
+  const auto of_index = [&](const auto* indptr, const auto* indices) {
+    if (a.dtype == DType::f32) {
+      visit(indptr, indices, static_cast<const float*>(a.values));
+    } else {
+      visit(indptr, indices, static_cast<const double*>(a.values));
+    }
+  };
+  if (a.index_dtype == DType::i32) {
+    of_index(static_cast<const std::int32_t*>(a.indptr), static_cast<const std::int32_t*>(a.indices));
+  } else {
+    of_index(static_cast<const std::int64_t*>(a.indptr), static_cast<const std::int64_t*>(a.indices));
+  }
+}
 
 // Entries that the rows of a CSR view refer to.
 GRAMIAN_EXPORT std::int64_t stored_entries(const RowsView& a);

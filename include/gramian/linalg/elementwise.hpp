@@ -33,6 +33,11 @@ GRAMIAN_EXPORT void scale_columns(const Exec& exec, const T* v, MatrixView<T> x)
 // out[r] = |x[r, :]|^2 in double.
 template <class T>
 GRAMIAN_EXPORT void row_sumsq(const Exec& exec, MatrixView<const T> x, double* out);
+// The same in host memory, and their sum, rows in order.
+template <class T>
+GRAMIAN_EXPORT std::vector<double> row_squares(const Exec& exec, MatrixView<const T> x);
+template <class T>
+GRAMIAN_EXPORT double sum_of_squares(const Exec& exec, MatrixView<const T> x);
 // sum_r weight[r] x[r, :], rows in order, in double; an empty weight means ones.
 template <class T>
 GRAMIAN_EXPORT std::vector<double> column_sums(const Exec& exec, MatrixView<const T> x,

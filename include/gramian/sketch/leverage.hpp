@@ -18,7 +18,7 @@ struct LeverageOptions {
   double eps = 0.5;      // sketched: every score within this relative error
   double delta = 0.01;   // with this chance of failure (of the projection; the embedding's constant is a measured one)
   std::int64_t projection = 0;  // columns of the projection; 0: by eps and delta, or none where that is no less work
-  double rtol = -1;      // singular values up to rtol times the largest are zero; < 0: 15 eps max(1, sqrt(d / 64))
+  double rtol = -1;      // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
   std::uint64_t seed = 0;
 };
 

@@ -56,15 +56,7 @@ struct Csr {
   std::vector<float> values = {1, 2, 3, 4, 5};
 
   RowsView view() const {
-    RowsView x;
-    x.dtype = DType::f32;
-    x.rows = 3;
-    x.cols = 4;
-    x.sparse = true;
-    x.indptr = indptr.data();
-    x.indices = indices.data();
-    x.values = values.data();
-    return x;
+    return RowsView::csr(3, 4, indptr.data(), indices.data(), values.data());
   }
 };
 
@@ -94,40 +86,38 @@ TEST(CheckCsr, AcceptsGoodOnes) {
   empty.sparse = true;
   EXPECT_EQ(complaint(empty, 0), "");
   const std::vector<std::int64_t> indptr = {1, 2}, indices = {9, 0};
-  RowsView wide = csr.view();
-  wide.rows = 1;
-  wide.index_dtype = DType::i64;
-  wide.indptr = indptr.data();
-  wide.indices = indices.data();
+  const RowsView wide = RowsView::csr(1, 4, indptr.data(), indices.data(), csr.values.data());
+  EXPECT_EQ(wide.index_dtype, DType::i64);
+  EXPECT_EQ(wide.dtype, DType::f32);
   EXPECT_EQ(complaint(wide, 2), "");  // the bad index 9 belongs to no row
 }
 
 TEST(CheckCsr, NamesWhatIsWrong) {
   Csr csr;
   csr.indices[3] = 4;
-  EXPECT_EQ(complaint(csr.view(), 5), "indices[3] = 4 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view(), 5), "X.indices[3] = 4 is outside [0, 4) (row 2)");
   csr.indices[3] = -1;
-  EXPECT_EQ(complaint(csr.view(), 5), "indices[3] = -1 is outside [0, 4) (row 2)");
-  EXPECT_EQ(complaint(csr.view().slice(2, 1), 5), "indices[3] = -1 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view(), 5), "X.indices[3] = -1 is outside [0, 4) (row 2)");
+  EXPECT_EQ(complaint(csr.view().slice(2, 1), 5), "X.indices[3] = -1 is outside [0, 4) (row 2)");
 
   Csr falling;
   falling.indptr = {0, 2, 1, 5};
-  EXPECT_EQ(complaint(falling.view(), 5), "indptr[2] = 1 is below indptr[1] = 2 (row 1)");
+  EXPECT_EQ(complaint(falling.view(), 5), "X.indptr[2] = 1 is below X.indptr[1] = 2 (row 1)");
   Csr negative;
   negative.indptr[0] = -3;
-  EXPECT_EQ(complaint(negative.view(), 5), "indptr[0] = -3 is negative (row 0)");
-  EXPECT_EQ(complaint(Csr().view(), 4), "indptr[3] = 5 lies beyond the 4 stored entries (row 2)");
+  EXPECT_EQ(complaint(negative.view(), 5), "X.indptr[0] = -3 is negative (row 0)");
+  EXPECT_EQ(complaint(Csr().view(), 4), "X.indptr[3] = 5 lies beyond the 4 stored entries (row 2)");
 
   Csr fine;
   RowsView x = fine.view();
   x.index_dtype = DType::i16;
-  EXPECT_EQ(complaint(x, 5), "the index arrays of a CSR matrix are int32 or int64, not int16");
+  EXPECT_EQ(complaint(x, 5), "X: the index arrays of a CSR matrix are int32 or int64, not int16");
   x = fine.view();
   x.indptr = nullptr;
-  EXPECT_EQ(complaint(x, 5), "indptr is missing");
+  EXPECT_EQ(complaint(x, 5), "X.indptr is missing");
   x = fine.view();
   x.values = nullptr;
-  EXPECT_EQ(complaint(x, 5), "indices or values are missing");
+  EXPECT_EQ(complaint(x, 5), "X.indices or its values are missing");
 }
 
 TEST(CheckCsr, LooksAtPickedRowsOnly) {
@@ -141,7 +131,7 @@ TEST(CheckCsr, LooksAtPickedRowsOnly) {
   const std::vector<std::int64_t> negative = {1, -2};
   x.rows = 2;
   x.row_index = negative.data();
-  EXPECT_EQ(complaint(x, 5), "row_index[1] = -2 is negative");
+  EXPECT_EQ(complaint(x, 5), "X.row_index[1] = -2 is negative");
 }
 
 }  // namespace

@@ -301,12 +301,7 @@ Csr sparse_rows(std::int64_t rows, std::int64_t cols) {
     }
     csr.indptr.push_back(static_cast<std::int32_t>(csr.indices.size()));
   }
-  csr.view.rows = rows;
-  csr.view.cols = cols;
-  csr.view.sparse = true;
-  csr.view.indptr = csr.indptr.data();
-  csr.view.indices = csr.indices.data();
-  csr.view.values = csr.values.data();
+  csr.view = RowsView::csr(rows, cols, csr.indptr.data(), csr.indices.data(), csr.values.data());
   return csr;
 }
 

@@ -351,15 +351,7 @@ void check_csr() {
     }
     indptr.push_back(static_cast<I>(indices.size()));
   }
-  RowsView x;
-  x.dtype = DType::f32;
-  x.rows = stored_rows;
-  x.cols = cols;
-  x.sparse = true;
-  x.index_dtype = sizeof(I) == 4 ? DType::i32 : DType::i64;
-  x.indptr = indptr.data();
-  x.indices = indices.data();
-  x.values = values.data();
+  RowsView x = RowsView::csr(stored_rows, cols, indptr.data(), indices.data(), values.data());
   gramian::check_csr(x, static_cast<std::int64_t>(values.size()));
   std::vector<std::int64_t> index{7, 7, 899, 0, 5, 450};
   std::vector<double> shift(static_cast<std::size_t>(cols), 0.5), scale(static_cast<std::size_t>(stored_rows), 2.0);
@@ -477,14 +469,7 @@ TYPED_TEST(Products, SparseMultiplyIsTheDenseProduct) {
     }
     indptr.push_back(static_cast<std::int64_t>(indices.size()));
   }
-  RowsView x;
-  x.rows = rows;
-  x.cols = cols;
-  x.sparse = true;
-  x.index_dtype = DType::i64;
-  x.indptr = indptr.data();
-  x.indices = indices.data();
-  x.values = values.data();
+  const RowsView x = RowsView::csr(rows, cols, indptr.data(), indices.data(), values.data());
   const Padded<T> b(cols, width, 2);
   std::vector<T> first;
   for (int threads = 1; threads <= 4; ++threads) {
@@ -498,6 +483,24 @@ TYPED_TEST(Products, SparseMultiplyIsTheDenseProduct) {
     EXPECT_TRUE(out.gaps_intact());
     EXPECT_TRUE(same_bits(first, out.values)) << threads;
   }
+}
+
+TYPED_TEST(Products, SquaresOfRowsAndTheirSum) {
+  using T = TypeParam;
+  const Padded<T> x(333, 17, 4);
+  const std::vector<double> found = gramian::row_squares<T>(cpu(2), x.view());
+  ASSERT_EQ(found.size(), 333u);
+  double total = 0;
+  for (std::int64_t r = 0; r < 333; ++r) {
+    long double expected = 0;
+    for (std::int64_t c = 0; c < 17; ++c) expected += static_cast<long double>(x.at(r, c)) * x.at(r, c);
+    const double one = found[static_cast<std::size_t>(r)];
+    EXPECT_NEAR(one, static_cast<double>(expected), static_cast<double>(20 * kEps<double> * expected));
+    total += one;
+  }
+  EXPECT_EQ(gramian::sum_of_squares<T>(cpu(2), x.view()), total);
+  EXPECT_TRUE(gramian::row_squares<T>(cpu(1), MatrixView<const T>(nullptr, 0, 5)).empty());
+  EXPECT_EQ(gramian::sum_of_squares<T>(cpu(1), MatrixView<const T>(nullptr, 3, 0)), 0);
 }
 
 }  // namespace

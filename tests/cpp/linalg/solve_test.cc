@@ -438,4 +438,55 @@ TEST(SolveSpd, OverflownSumsAreAnError) {
   }
 }
 
+TEST(PowerNorm, IsLowByLessThanAFactorOfTwo) {
+  for (const std::int64_t n : {1, 7, 129}) {
+    for (const long double condition : {1.0L, 1e4L, 1e12L}) {
+      const Stored stored(Known(spread(n, condition), 9), 1);
+      const auto apply = [&](MatrixView<const double> x, MatrixView<double> y) { stored.apply(cpu(1), x, y); };
+      const double norm = gramian::power_norm(cpu(1), n, 4, apply);
+      EXPECT_LE(norm, 1 + 1e-12);
+      EXPECT_GE(norm, 0.5) << n << ' ' << condition;
+      SymmetricMatrix<double> l(cpu(1), n);
+      stored.build(cpu(1), l);
+      ASSERT_EQ(gramian::cholesky(cpu(1), l), 0);
+      const double root = n > 1 ? std::sqrt(static_cast<double>(condition)) : 1.0;
+      const double inverse = gramian::inverse_norm(cpu(1), l, 4);
+      EXPECT_LE(inverse, 1.01 * root);
+      EXPECT_GE(inverse, 0.5 * root) << n << ' ' << condition;
+    }
+  }
+  const auto nothing = [](MatrixView<const double>, MatrixView<double> y) { y(0, 0) = y(1, 0) = 0; };
+  EXPECT_EQ(gramian::power_norm(cpu(1), 2, 4, nothing), 0);
+  const auto infinite = [](MatrixView<const double>, MatrixView<double> y) { y(0, 0) = y(1, 0) = INFINITY; };
+  EXPECT_EQ(gramian::power_norm(cpu(1), 2, 4, infinite), INFINITY);
+}
+
+TEST(RidgedMatrix, IsTheMatrixWithTheRidgeOnItsDiagonal) {
+  const std::int64_t n = 130;
+  const Stored stored(Known(spread(n, 100), 3), 1);
+  SymmetricMatrix<double> k(cpu(1), n), built(cpu(1), n), expected(cpu(1), n);
+  SymmetricMatrix<float> narrow(cpu(1), n);
+  stored.build(cpu(1), k);
+  stored.build(cpu(1), expected);
+  expected.add_diagonal(cpu(1), 0.25);
+  const gramian::RidgedMatrix ridged(std::move(k), 0.25);
+  ASSERT_EQ(ridged.size(), n);
+  ridged.build(cpu(1), built);
+  ridged.build(cpu(1), narrow);
+  const auto length = static_cast<std::size_t>(n * (n + 1) / 2);
+  std::vector<double> found(length), wanted(length);
+  built.pack(cpu(1), found.data());
+  expected.pack(cpu(1), wanted.data());
+  EXPECT_EQ(found, wanted);
+  std::vector<float> diagonal(static_cast<std::size_t>(n));
+  narrow.diagonal(cpu(1), diagonal.data());
+  for (std::int64_t i = 0, at = 0; i < n; at += ++i + 1)
+    EXPECT_NEAR(diagonal[static_cast<std::size_t>(i)], wanted[static_cast<std::size_t>(at)], 1e-6);
+  const std::vector<double> w = normals<double>(n, 2, 5);
+  std::vector<double> out(w.size()), plain(w.size());
+  ridged.apply(cpu(1), {w.data(), n, 2}, {out.data(), n, 2});
+  stored.apply(cpu(1), {w.data(), n, 2}, {plain.data(), n, 2});
+  for (std::size_t i = 0; i < w.size(); ++i) EXPECT_NEAR(out[i], plain[i] + 0.25 * w[i], 1e-14);
+}
+
 }  // namespace
