@@ -9,6 +9,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/sketching.hpp"
 #include "gramian/linalg/update.hpp"
 
 namespace gramian {
@@ -78,9 +79,15 @@ MatrixView<const double> Mfac::columns(std::int64_t begin, std::int64_t width, A
 Array<double> Mfac::load(const RowsView& rows) const {
   GRAMIAN_REQUIRE(rows.cols == n_params_, shape_mismatch,
                   "gradients have " + std::to_string(rows.cols) + " parameters, expected " + std::to_string(n_params_));
-  const std::int64_t used = std::min(rows.rows, capacity_);
+  const std::int64_t used = std::min(rows.rows, capacity_), passed = rows.rows - used;
   Array<double> out(exec_, used, n_params_);
-  load_rows<double>(exec_, rows.slice(rows.rows - used, used), nullptr, nullptr, out.view(), "gradients");
+  // Rows that would leave the window at once are looked at all the same.
+  for (std::int64_t begin = 0; begin < passed; begin += used) {
+    const std::int64_t count = std::min(used, passed - begin);
+    load_rows<double>(exec_, rows.slice(begin, count), nullptr, nullptr, out.view().block(0, 0, count, n_params_),
+                      "gradients");
+  }
+  load_rows<double>(exec_, rows.slice(passed, used), nullptr, nullptr, out.view(), "gradients");
   if (options_.storage == DType::f32) {
     // K is that of the gradients as they are stored.
     Array<float> rounded(exec_, used, n_params_);
@@ -294,6 +301,7 @@ void Mfac::solve(MatrixView<double> v) const {
                    1 / options_.ridge, part);
     }
   }
+  GRAMIAN_REQUIRE(is_finite<double>(exec_, rows.view()), non_finite, "the products with the inverse overflow");
   download<double>(exec_, rows.view(), v);
 }
 

@@ -66,7 +66,8 @@ class GradientMechanism(CalibratedNoise):
 
     Notes
     -----
-    The promise is about the sum over clients to which this noise was added once. Noise in each client's message
+    The promise is about the sum over clients to which this noise was added once, and about one client who takes part or
+    does not (`replace`: who brings these data or others). Noise in each client's message
     (``n_clients=1`` of `GradSketch.encode`) protects every client from the server as well; where messages are summed
     under masks, clients can share the noise (``n_clients`` of them, each a part). Noise is drawn with Philox, a
     statistical generator, from 64 bits of the system's entropy; floating-point noise can leak in theory, whoever draws
@@ -449,7 +450,8 @@ def sketched_descent(
         Bound of what a client sends, before the sketch. A mechanism has its own.
     mechanism : GradientMechanism, default=None
         Clients share its noise, so the sum of a round is private and single messages are not: they belong under masks
-        (`gramian.federated.VectorCodec`).
+        (`gramian.federated.VectorCodec`). Its promise covers ``mechanism.rounds`` rounds: more are refused where no
+        accountant says what they cost.
     accountant : PrivacyAccountant, default=None
         Told of every round.
     error_feedback : bool, default=False
@@ -491,6 +493,13 @@ def sketched_descent(
     step = _validate.check_number(step, "step", strict=True)
     if error_feedback and (clip is not None or mechanism is not None):
         raise ValueError("error_feedback goes with neither clip nor mechanism: what is remembered has no bound")
+    if mechanism is not None and not isinstance(mechanism, GradientMechanism):
+        raise TypeError(f"mechanism must be a GradientMechanism, got {type(mechanism).__name__}")
+    if mechanism is not None and accountant is None and n_rounds > mechanism.rounds:
+        raise ValueError(
+            f"n_rounds is {n_rounds}, and the mechanism promises its epsilon for {mechanism.rounds} round(s): make it "
+            f"with rounds={n_rounds}, or give an accountant that adds up what more of them cost"
+        )
     if accountant is not None and (mechanism is None or not isinstance(accountant, PrivacyAccountant)):
         raise TypeError("accountant must be a PrivacyAccountant, and there must be a mechanism for it to count")
     codec = VectorCodec(sketch.n_sketch, n_clients=len(clients))
@@ -630,6 +639,9 @@ def reconstruct_sample(sketch, observation, round_number, shape, *, rank=1, n_it
     if y.shape != (sketch.n_sketch,):
         raise ValueError(f"observation has shape {y.shape}, expected {(sketch.n_sketch,)}")
     _validate.check_finite(y[np.newaxis, :], "observation")
+    # Brought to about 1 by a power of two, for messages whose squares are no doubles.
+    power = int(np.frexp(np.abs(y).max())[1])
+    y = np.ldexp(y, -power)
     size = np.linalg.norm(y)
     if size == 0:
         return np.zeros((outputs, rank)), np.zeros((inputs, rank)), 0.0
@@ -647,7 +659,7 @@ def reconstruct_sample(sketch, observation, round_number, shape, *, rank=1, n_it
         before, misfit = misfit, np.linalg.norm(one.apply((errors @ rows.T).ravel()) - y) / size
         if misfit <= 1e-13 or misfit >= (1 - 1e-9) * before:
             break
-    return errors, rows, float(misfit)
+    return np.ldexp(errors, power), rows, float(misfit)
 
 
 def _nearest(one, y, basis):

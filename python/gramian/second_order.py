@@ -206,8 +206,11 @@ class RunningInverse(_Engine):
         Raises
         ------
         numpy.linalg.LinAlgError
-            Where the matrix would be singular without a row; nothing has changed then (with ``together=False`` the rows
-            before it are in).
+            Where the matrix would be singular without a row, or where a new row is so long that P beside it would be
+            rounding (its ``x P x'`` above 1e15 times ``forgetting / weight``) and there is no ``keep_matrix`` to make P
+            anew from. Nothing has changed then (with ``together=False`` the rows before it are in).
+        ValueError
+            NaN, infinity, or rows whose products with P overflow.
         """
         weight = _validate.check_number(weight, "weight", low=-np.inf)
         if weight == 0:
@@ -342,7 +345,7 @@ class MKOR(_Engine):
         )
 
     def update(self, output_gradient, activation):
-        """Takes one pair of vectors in: the gradient at the layer's output and its input.
+        """Takes one pair of vectors in: the gradient at the layer's output and its input. On an error nothing changes.
 
         Parameters
         ----------
@@ -354,7 +357,10 @@ class MKOR(_Engine):
         -------
         self
         """
-        left, right = (np.asarray(value, dtype=np.float64) for value in (output_gradient, activation))
+        left, right = (
+            _validate.readable(np.asarray(value), name).astype(np.float64, copy=False)
+            for value, name in ((output_gradient, "output_gradient"), (activation, "activation"))
+        )
         left, right = (value.mean(axis=0) if value.ndim == 2 and len(value) else value for value in (left, right))
         self._core.update(
             _vector(left, "output_gradient", self.n_out)[np.newaxis, :],
@@ -379,14 +385,23 @@ class MKOR(_Engine):
         -------
         ndarray of shape (n_out, n_in)
         """
-        W = np.asarray(W, dtype=np.float64)
+        W = _validate.readable(np.asarray(W), "W").astype(np.float64, copy=False)
         if W.shape != (self.n_out, self.n_in):
             raise ValueError(f"W has the shape {W.shape}, expected {(self.n_out, self.n_in)}")
+        _validate.check_finite(W, "W")
+        dW = _validate.readable(np.asarray(dW), "dW").astype(np.float64, copy=False)
+        # The step is linear in dW: brought to about 1 by a power of two, its squares stay in range.
+        power = int(np.frexp(np.abs(dW).max(initial=0.0))[1])
+        dW = np.ldexp(dW, -power)
         move = self.precondition(dW)
         if self.rescale:
             size = np.linalg.norm(move)
             move *= np.linalg.norm(dW) / size if size > 0 else 0.0
-        return W - self.learning_rate * move
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = W - self.learning_rate * np.ldexp(move, power)
+        if not np.isfinite(moved).all():
+            raise ValueError("the step overflows")
+        return moved
 
     @property
     def left_inverse_(self):
@@ -675,13 +690,19 @@ def adahessian_step(
     params : ndarray of shape (n_params,)
         The next parameters; the arguments are not changed.
     state : StepState
+        The next one.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in what is given, or in what would come of it.
 
     Notes
     -----
     O(n_params). Source: "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning".
     """
     state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
-    out, _ = state.adahessian(
+    out, _, state = state.adahessian(
         params,
         gradient,
         diagonal,
@@ -714,16 +735,23 @@ def sophia_step(
     Returns
     -------
     params : ndarray of shape (n_params,)
+        The next parameters; the arguments are not changed.
     state : StepState
+        The next one.
     clipped : float
         Share of the entries that moved by the whole learning rate.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in what is given, or in what would come of it.
 
     Notes
     -----
     O(n_params). Source: "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training".
     """
     state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
-    out, clipped = state.sophia(
+    out, clipped, state = state.sophia(
         params,
         gradient,
         diagonal,
@@ -779,9 +807,10 @@ class LogisticLoss:
         self.shape_ = self._core.rows, self._core.columns
 
     def _shaped(self, values, name):
-        values = np.asarray(values, dtype=np.float64)
+        values = _validate.readable(np.asarray(values), name).astype(np.float64, copy=False)
         if values.size != self.shape_[0] * self.shape_[1]:
             raise ValueError(f"{name} has the shape {values.shape}, expected {self.shape_} or a vector of as many")
+        _validate.check_finite(values.reshape(self.shape_), name)
         return np.ascontiguousarray(values.reshape(self.shape_))
 
     def value_gradient(self, weights):

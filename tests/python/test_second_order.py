@@ -81,6 +81,65 @@ def test_overflow_is_an_error_not_an_infinity():
     assert np.isfinite(inverse.matrix()).all()
 
 
+def test_rows_whose_products_overflow_are_refused():
+    """x'P x of 1e320 is infinite; a share of 1 / infinity of it would be taken in, which is none."""
+    for engine, take in (
+        (RunningInverse(2), lambda e: e.update([[1e160, 0.0]])),
+        (RunningInverse(2), lambda e: e.update([[1e160, 0.0], [1.0, 1.0]])),
+        (MKOR(2, 2), lambda e: e.update([1e200, 0.0], [1.0, 0.0])),
+    ):
+        before = pickle.dumps(engine)
+        with pytest.raises(ValueError, match="overflow"):
+            take(engine)
+        assert pickle.dumps(engine) == before
+    with pytest.raises(ValueError, match="inverse"):
+        RunningInverse(2, ridge=1e-310)
+
+
+def test_rows_beside_which_the_inverse_is_rounding(rng):
+    """At x'P x of 1e15 and more the inverse along x would be rounding, of any sign: an error, or made anew from H."""
+    for ridge in (1e-300, 1e-20, 1e-17):
+        bare = RunningInverse(2, ridge=ridge)
+        before = pickle.dumps(bare)
+        with pytest.raises(np.linalg.LinAlgError, match="row 0"):
+            bare.update([[0.6, 0.8]])
+        assert pickle.dumps(bare) == before
+    bare = RunningInverse(3, ridge=1e-6).update([[1.0, 2.0, 3.0]])  # 1e7: seven digits are lost, and nine are left
+    assert np.linalg.eigvalsh(bare.matrix()).min() > 0
+    x = np.array([[6e7, 8e7, 0.0]])
+    kept = RunningInverse(3, ridge=1.0, keep_matrix=True).update(x)
+    assert kept.refreshes_ == 1
+    H = np.eye(3) + x.T @ x
+    # Along x the inverse is 1e-16, as far below the rest as doubles reach.
+    assert np.abs(kept.matrix() - np.diag([0.64, 0.36, 1.0]) - [[0, -0.48, 0], [-0.48, 0, 0], [0, 0, 0]]).max() <= 1e-12
+    assert kept.residual() <= 4 * EPS * np.linalg.cond(H)
+    again = kept.update(x).update(np.eye(3))
+    assert again.n_updates_ == 3 and np.linalg.eigvalsh(again.matrix()).min() > -1e-15
+
+
+def test_a_check_that_cannot_renew_leaves_the_inverse():
+    """H is singular to rounding: there is nothing to make P anew from, and the update is in all the same."""
+    inverse = RunningInverse(3, ridge=1e-14, keep_matrix=True, check_every=1, refresh_above=1e-30)
+    for _ in range(3):
+        inverse.update(np.array([1.0, 1.0, 1.0]) / 3)
+    assert inverse.n_updates_ == 3
+    assert np.isfinite(inverse.matrix()).all()
+
+
+def test_a_million_updates(rng):
+    """A million rows, in updates of one each, against the sums of all of them."""
+    d, n = 4, 1_000_000
+    X = rng.normal(size=(n, d))
+    for forgetting in (1.0, 0.999):
+        inverse = RunningInverse(d, ridge=0.5, forgetting=forgetting).update(X, together=False)
+        last = X[-40000:] if forgetting < 1 else X  # 0.999^40000 = 4e-18
+        ages = forgetting ** np.arange(len(last) - 1, -1, -1.0)
+        H = (last * ages[:, np.newaxis]).T @ last + (0.5 * np.eye(d) if forgetting == 1 else 0)
+        bound = 10 * np.sqrt(len(last)) * EPS * np.linalg.cond(H)
+        assert inverse.n_updates_ == n
+        assert relative_error(inverse.matrix(), np.linalg.inv(H)) <= bound
+
+
 def test_taking_out_what_is_not_there():
     inverse = RunningInverse(2, ridge=1e-3).update([[1.0, 1.0]])
     before = inverse.matrix()
@@ -292,6 +351,10 @@ def test_mfac_refuses(rng):
         model.push(np.ones(5))
     with pytest.raises(ValueError, match="age"):
         model.replace(3, np.ones(4))
+    with pytest.raises(ValueError, match="row 1"):  # of rows that leave the window at once
+        model.push(np.vstack([bad, np.ones((4, 4))]))
+    with pytest.raises(ValueError, match="overflow"):
+        model.ivp(np.full(4, 1.7e308))
     with pytest.raises(ValueError, match="v contains NaN"):
         model.ivp([np.nan, 0, 0, 0])
     with pytest.raises(ValueError, match="0 .. 3"):
@@ -336,6 +399,36 @@ def test_mkor_paper_is_its_rule_and_not_the_exact_inverse(rng):
     assert relative_error(layer.left_inverse_, np.linalg.inv(exact.L)) > 0.3
 
 
+@pytest.mark.parametrize("mode", ["exact", "paper"])
+def test_mkor_takes_both_vectors_or_none(mode, rng):
+    layer = MKOR(3, 2, mode=mode).update(rng.normal(size=3), rng.normal(size=2))
+    before = pickle.dumps(layer)
+    bad = [([1e200, 0, 0], [1.0, 2.0]), ([1.0, 2.0, 3.0], [0.0, 1e200]), ([1.0, 2.0, 3.0], [0.0, np.inf])]
+    for left, right in bad:
+        with pytest.raises(ValueError):
+            layer.update(left, right)
+        assert pickle.dumps(layer) == before
+    if mode == "exact":
+        with pytest.raises(np.linalg.LinAlgError, match="rounding"):
+            layer.update([1.0, 2.0, 3.0], [1e10, 1e9])
+        assert pickle.dumps(layer) == before
+    else:  # the blend lifts what such a vector leaves
+        layer.update([1.0, 2.0, 3.0], [1e10, 1e9]).update([1.0, 2.0, 3.0], [1.0, 1.0])
+        assert np.linalg.eigvalsh(layer.right_inverse_).min() > 0.01
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e-170, 1e160, 1e300])
+def test_mkor_steps_of_any_size(size, rescale, rng):
+    layer = MKOR(3, 4, rescale=rescale).update(rng.normal(size=3), rng.normal(size=4))
+    g = rng.normal(size=(3, 4))
+    step = layer.step(np.zeros((3, 4)), size * g)
+    tolerance = 1e-13 if size > 1e-310 else 0.05
+    np.testing.assert_allclose(step / size, layer.step(np.zeros((3, 4)), g), rtol=tolerance, atol=tolerance)
+    with pytest.raises(ValueError, match="step overflows"):
+        MKOR(3, 4, rescale=rescale, learning_rate=1e10).step(np.zeros((3, 4)), np.full((3, 4), 1e308))
+
+
 def test_mkor_resets(rng):
     layer, oracle = MKOR(3, 3, mode="paper", limit=0.5), ref.PaperKronecker(3, 3, 0.95, 0.5, 0.1)
     for _ in range(20):
@@ -373,6 +466,10 @@ def test_mkor_refuses():
         layer.update([1.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="activation"):
         layer.update([1.0, 2.0], [1.0, np.nan, 3.0])
+    with pytest.raises(ValueError, match="W contains NaN"):
+        layer.step(np.full((2, 3), np.nan), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="Complex data"):
+        layer.step(np.full((2, 3), 1j), np.ones((2, 3)))
     with pytest.raises(ValueError, match="W has the shape"):
         layer.step(np.zeros((3, 2)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="shape"):
@@ -409,6 +506,69 @@ def test_hutchinson_refuses():
         hutchinson_diagonal(lambda z: 1 / 0, 2)
     with pytest.raises(TypeError, match="hessian_product"):
         hutchinson_diagonal(None, 2)
+    with pytest.raises(TypeError, match="real numbers"):
+        hutchinson_diagonal(lambda z: 1j * z, 2)
+    with pytest.raises(ValueError, match="overflow"):
+        hutchinson_diagonal(lambda z: 1e200 * z[::-1], 2, n_samples=20)
+
+
+def test_hutchinson_owns_nothing(rng):
+    """A product may change the vector it is given, and return it."""
+    A = rng.normal(size=(5, 5))
+
+    def spoiled(z):
+        out = A @ z
+        z[:] = np.nan
+        return out
+
+    for found, expected in zip(
+        hutchinson_diagonal(spoiled, 5, 50), hutchinson_diagonal(lambda z: A @ z, 5, 50), strict=True
+    ):
+        assert np.array_equal(found, expected)
+    assert np.array_equal(hutchinson_diagonal(lambda z: z, 5)[0], np.ones(5))
+
+
+def test_hutchinson_has_the_variance_it_is_said_to_have(rng):
+    """10,000 estimates of one sample each: no bias, and the documented variance, within four standard errors."""
+    A = rng.normal(size=(6, 6))
+    A = A + A.T
+    draws = np.array([hutchinson_diagonal(lambda z: A @ z, 6, random_state=seed)[0] for seed in range(10000)])
+    expected = (A**2).sum(axis=1) - np.diag(A) ** 2
+    away = draws - np.diag(A)
+    assert (np.abs(away.mean(axis=0)) <= 4 * np.sqrt(expected / 10000)).all()
+    squares = away**2
+    error = squares.std(axis=0, ddof=1) / 100
+    assert (np.abs(squares.mean(axis=0) - expected) <= 4 * error).all()
+    assert (np.abs(squares.mean(axis=0) - (A**2).sum(axis=1)) > 4 * error).any()  # with the diagonal it would be wrong
+
+
+@pytest.mark.parametrize("rule", [adahessian_step, sophia_step])
+def test_steps_change_nothing_they_are_given(rule):
+    w, g, d = np.array([1.0, 2.0]), np.array([0.5, -1.0]), np.array([1.0, 3.0])
+    first, state, *_ = rule(w, g, d)
+    before, kept = pickle.dumps(state), first.copy()
+    second, after, *_ = rule(first, g, d, state)
+    assert pickle.dumps(state) == before and np.array_equal(first, kept)
+    assert (state.steps, after.steps) == (1, 2)
+    assert np.array_equal(rule(first, g, d, state)[0], second)  # a step can be tried twice
+    assert np.array_equal(w, [1.0, 2.0])
+
+
+def test_steps_that_overflow_are_errors():
+    """A square of 1e200 in the state would hold that parameter still for ever."""
+    _, state = adahessian_step([0.0, 0.0], [1.0, 1.0], [1.0, 1.0])
+    before = pickle.dumps(state)
+    for arguments in (
+        ([0.0, 0.0], [1.0, 1.0], [1e200, 1.0]),
+        ([1.7e308, 0.0], [-1e300, 0.0], [1e-200, 1.0]),
+    ):
+        with pytest.raises(ValueError, match="not finite, first at 0"):
+            adahessian_step(*arguments, state, learning_rate=1e20)
+        assert pickle.dumps(state) == before
+    with pytest.raises(ValueError, match="not finite"):
+        adahessian_step([0.0, 0.0], [1.0, 0.0], [0.0, 0.0], eps=0.0)
+    with pytest.raises(ValueError, match="not finite"):
+        sophia_step([0.0, 0.0], [1.0, 0.0], [0.0, 0.0], eps=0.0)
 
 
 def test_adahessian_is_its_formula(rng):
