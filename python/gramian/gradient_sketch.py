@@ -339,9 +339,10 @@ class GradSketch:
         -------
         ndarray of shape (n_sketch,)
         """
-        total = np.asarray(total, dtype=np.float64)
+        total = _validate.readable(np.asarray(total), "total").astype(np.float64, copy=False)
         if total.shape != (self.n_sketch,):
             raise ValueError(f"total has shape {total.shape}, expected {(self.n_sketch,)}")
+        _validate.check_finite(total[np.newaxis, :], "total")
         nothing = np.zeros(self.n_params)
         return total + self.encode(nothing, round_number, mechanism=mechanism, noise_seed=noise_seed)
 
@@ -388,7 +389,7 @@ class ErrorFeedback:
 
     def encode(self, gradient, round_number):
         """The message of one round, of shape (n_sketch,). On an error the memory is what it was."""
-        gradient = np.asarray(gradient, dtype=np.float64)
+        gradient = _validate.readable(np.asarray(gradient), "gradient").astype(np.float64, copy=False)
         if gradient.shape != (self.sketch.n_params,):
             raise ValueError(f"gradient has shape {gradient.shape}, expected {(self.sketch.n_params,)}")
         whole = gradient + self.residual_
@@ -537,7 +538,7 @@ def sketched_descent(
 def _local_gradient(client, x, step, local_steps):
     total = np.zeros_like(x)
     for _ in range(local_steps):
-        gradient = np.asarray(client(x - step * total), dtype=np.float64)
+        gradient = _validate.readable(np.asarray(client(x - step * total)), "gradient").astype(np.float64, copy=False)
         if gradient.shape != x.shape:
             raise ValueError(f"the gradient has shape {gradient.shape}, expected {x.shape}")
         total += gradient
@@ -574,7 +575,8 @@ def reconstruct_gradient(sketch, observations, rounds, *, rtol=1e-10, max_iter=N
     alone: see `reconstruct_sample`), but a descent does not arrive either. With calibrated noise of deviation s on the
     messages the squared error is ``s^2 trace (sum R'R)^-1``, which no attack without other knowledge can get below.
     """
-    observations = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+    observations = _validate.readable(np.asarray(observations), "observations").astype(np.float64, copy=False)
+    observations = np.atleast_2d(observations)
     rounds = [_round_number(value) for value in np.atleast_1d(rounds).tolist()]
     if observations.shape != (len(rounds), sketch.n_sketch):
         raise ValueError(
@@ -635,7 +637,7 @@ def reconstruct_sample(sketch, observation, round_number, shape, *, rank=1, n_it
         raise ValueError(
             f"rank {rank} is too large for a layer of shape {(outputs, inputs)} and {sketch.n_sketch} numbers"
         )
-    y = np.asarray(observation, dtype=np.float64)
+    y = _validate.readable(np.asarray(observation), "observation").astype(np.float64, copy=False)
     if y.shape != (sketch.n_sketch,):
         raise ValueError(f"observation has shape {y.shape}, expected {(sketch.n_sketch,)}")
     _validate.check_finite(y[np.newaxis, :], "observation")
