@@ -548,7 +548,11 @@ class MFAC(_Engine):
         return out[0] if array.ndim == 1 else out
 
     def diag(self):
-        """The diagonal of ``F^-1``, (n_params,). Relative error about eps / (ridge times the entry)."""
+        """The diagonal of ``F^-1``, (n_params,).
+
+        Relative error about eps / (ridge times the entry), but never below ``1 / F_ii``, which bounds it (a static
+        window bounds that in turn): entries are above 0 whatever the rounding.
+        """
         return self._ready().diagonal()
 
     def inverse_block(self, indices):

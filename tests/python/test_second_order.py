@@ -329,6 +329,27 @@ def test_optimal_brain_surgeon(rng):
     assert (plain - w) @ F @ (plain - w) / 2 > model.obs_scores(w)[7]
 
 
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_mfac_diagonals_are_positive_where_nothing_but_rounding_is_left(rng, dynamic):
+    """Beside gradients of 1e6 a ridge of 1e-5 is rounding: the stiffest parameters must not become the cheapest."""
+    d, m = 30, 5
+    G = np.zeros((m, d))
+    G[:, :6] = 1e6 * rng.normal(size=(m, 6))
+    model = MFAC(m, dynamic=dynamic, ridge=1e-5).push(G)
+    F = ref.fisher(G, 1e-5, m)
+    exact = np.diag(ref.fisher_inverse(G, 1e-5, m))
+    found = model.diag()
+    assert (found > 0).all()
+    np.testing.assert_allclose(found[6:], 1e5, rtol=1e-12)
+    if dynamic:
+        assert (found >= (1 - 1e-12) / np.diag(F)).all()
+    single = MFAC(1, dynamic=dynamic, ridge=1e-5).push(np.eye(1, d) * 1e6)
+    np.testing.assert_allclose(single.diag()[0], 1e-12, rtol=1e-9)  # 1 / F_ii itself
+    scores = single.obs_scores(np.ones(d))
+    assert scores.argmax() == 0 and np.isfinite(scores).all()
+    assert exact.min() > 0
+
+
 def test_mfac_refuses(rng):
     with pytest.raises(ValueError, match="n_gradients"):
         MFAC(0)
