@@ -100,12 +100,18 @@ double trace_of(const Exec& exec, const SymmetricMatrix<double>& a) {
   return sum;
 }
 
-// H^-1 from a Cholesky factor, or nothing where there is none. d^3 flops.
-SymmetricMatrix<double> inverse_of(const Exec& exec, const SymmetricMatrix<double>& h) {
+// H^-1 from a Cholesky factor, or nothing where there is none, or where a pivot is less than `least` of its diagonal
+// entry. d^3 flops.
+SymmetricMatrix<double> inverse_of(const Exec& exec, const SymmetricMatrix<double>& h, double least = 0) {
   const std::int64_t d = h.size();
   SymmetricMatrix<double> l(exec, d);
   l.axpby(exec, 1.0, h, 0.0);
+  std::vector<double> entries(static_cast<std::size_t>(d)), roots(entries);
+  h.diagonal(exec, entries.data());
   if (cholesky(exec, l) != 0) return {};
+  l.diagonal(exec, roots.data());
+  for (std::size_t k = 0; k < roots.size(); ++k)
+    if (!(roots[k] * roots[k] >= least * entries[k])) return {};
   // P = L^-T L^-1 = Z'Z with Z = L^-1.
   std::vector<double> one(static_cast<std::size_t>(d * d), 0.0);
   for (std::int64_t r = 0; r < d; ++r) one[static_cast<std::size_t>(r * d + r)] = 1;
@@ -212,10 +218,11 @@ RunningInverse::Change RunningInverse::change_of(double g, double beta, MatrixVi
                   "nothing but rounding would be left of the matrix without row " + std::to_string(bad - 1));
   // Without a factor there is nothing to go on with, refused or not.
   if (beta > 0 && lost > 0 && (options_.refuse_loss || bad != 0)) {
-    if (options_.keep_matrix) return renewal_of(g, beta, x);
-    throw Error(ErrorCode::not_positive_definite,
-                "beside row " + std::to_string(lost - 1) +
-                    " all that the inverse knows is rounding: keep its matrix, or begin with a larger diagonal");
+    Change anew = renewal_of(g, beta, x);
+    GRAMIAN_REQUIRE(anew.p.size() > 0, not_positive_definite,
+                    "beside row " + std::to_string(lost - 1) +
+                        " all that the inverse knows is rounding: begin with a larger diagonal, or scale the rows");
+    return anew;
   }
   Change out;
   out.forgetting = g;
@@ -231,16 +238,17 @@ RunningInverse::Change RunningInverse::change_of(double g, double beta, MatrixVi
   return out;
 }
 
-// The new H and its inverse.
+// The new H and its inverse; without them where no H is kept, or it has lost its digits as well.
 RunningInverse::Change RunningInverse::renewal_of(double g, double beta, MatrixView<const double> x) const {
   Change out;
+  if (!options_.keep_matrix) return out;
   out.forgetting = g;
   out.weight = beta;
   out.h = SymmetricMatrix<double>(exec_, size());
   out.h.axpby(exec_, 1.0, h_, 0.0);
   scale_and_add(exec_, g, beta, x, out.h);
-  out.p = inverse_of(exec_, out.h);
-  GRAMIAN_REQUIRE(out.p.size() > 0, not_positive_definite, kSingular);
+  out.p = inverse_of(exec_, out.h, kLeastLeft);
+  if (out.p.size() == 0) return out;
   out.trace = trace_of(exec_, out.p);
   GRAMIAN_REQUIRE(std::isfinite(out.trace), non_finite, "the inverse would overflow");
   return out;

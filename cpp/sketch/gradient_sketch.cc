@@ -49,10 +49,11 @@ void add_noise(const Exec& exec, const GradientGuard& guard, std::int64_t first,
   }
 }
 
-// The length of a row from the sum of its squares, or from that of a copy where they left the range of doubles.
+// The length of a row from the sum of its squares, or from that of a copy where they left the range of doubles, as those
+// of floats do not.
 template <class T>
 double length_of(const Exec& exec, double square, MatrixView<const T> row) {
-  if (square > 1e-280 && square < 1e280) return std::sqrt(square);
+  if (sizeof(T) < sizeof(double) || (square > 1e-280 && square < 1e280)) return std::sqrt(square);
   const double factor = square > 1 ? 0x1p-600 : 0x1p600;
   const Array<T> scaled(exec, 1, row.cols);
   axpby<T, T>(exec, factor, row, 0.0, scaled.view());

@@ -206,9 +206,9 @@ class RunningInverse(_Engine):
         Raises
         ------
         numpy.linalg.LinAlgError
-            Where the matrix would be singular without a row, or where a new row is so long that P beside it would be
-            rounding (its ``x P x'`` above 1e15 times ``forgetting / weight``) and there is no ``keep_matrix`` to make P
-            anew from. Nothing has changed then (with ``together=False`` the rows before it are in).
+            Where the matrix would be singular without a row, or where a new row is so long that P along it would be
+            rounding (its ``x P x'`` above 1e15 times ``forgetting / weight``) and no H is kept, or none that P could be
+            made anew from. Nothing has changed then (with ``together=False`` the rows before it are in).
         ValueError
             NaN, infinity, or rows whose products with P overflow.
         """

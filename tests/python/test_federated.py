@@ -430,8 +430,8 @@ class TestPrivacy:
         ordinary = np.arange(6.0)[np.newaxis]
         bound = min(size, 1.0) * 1e-3
         found = fed.clip_rows(np.vstack([rows, ordinary * bound]), bound)
-        unit = 2.0 ** -np.frexp(bound)[1] if size > 1e-300 else 2.0**1000
-        lengths = np.linalg.norm(found * unit, axis=1) / (bound * unit)
+        power = -np.frexp(bound)[1]
+        lengths = np.linalg.norm(np.ldexp(found, power), axis=1) / np.ldexp(bound, power)
         assert (lengths <= 1 + 1e-15 + 5e-324 * 6 / bound).all()
         assert np.array_equal(found[3], rows[3]) and lengths[[0, 1, 2, 4]].min() >= 1 - 1e-14 - 5e-324 * 6 / bound
         assert np.array_equal(fed.clip_rows(rows, 1.7e308 if size > 1 else 1.0)[:2], rows[:2])

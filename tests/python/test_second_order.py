@@ -96,25 +96,27 @@ def test_rows_whose_products_overflow_are_refused():
         RunningInverse(2, ridge=1e-310)
 
 
-def test_rows_beside_which_the_inverse_is_rounding(rng):
-    """At x'P x of 1e15 and more the inverse along x would be rounding, of any sign: an error, or made anew from H."""
+def test_rows_along_which_the_inverse_would_be_rounding(rng):
+    """At x'P x of 1e15 the inverse along x would be rounding, of any sign: an error, unless H has the digits."""
     for ridge in (1e-300, 1e-20, 1e-17):
-        bare = RunningInverse(2, ridge=ridge)
-        before = pickle.dumps(bare)
-        with pytest.raises(np.linalg.LinAlgError, match="row 0"):
-            bare.update([[0.6, 0.8]])
-        assert pickle.dumps(bare) == before
+        for keep in (False, True):
+            inverse = RunningInverse(2, ridge=ridge, keep_matrix=keep)
+            before = pickle.dumps(inverse)
+            with pytest.raises(np.linalg.LinAlgError, match="row 0"):
+                inverse.update([[0.6, 0.8]])
+            assert pickle.dumps(inverse) == before
     bare = RunningInverse(3, ridge=1e-6).update([[1.0, 2.0, 3.0]])  # 1e7: seven digits are lost, and nine are left
     assert np.linalg.eigvalsh(bare.matrix()).min() > 0
-    x = np.array([[6e7, 8e7, 0.0]])
-    kept = RunningInverse(3, ridge=1.0, keep_matrix=True).update(x)
-    assert kept.refreshes_ == 1
-    H = np.eye(3) + x.T @ x
-    # Along x the inverse is 1e-16, as far below the rest as doubles reach.
-    assert np.abs(kept.matrix() - np.diag([0.64, 0.36, 1.0]) - [[0, -0.48, 0], [-0.48, 0, 0], [0, 0, 0]]).max() <= 1e-12
-    assert kept.residual() <= 4 * EPS * np.linalg.cond(H)
-    again = kept.update(x).update(np.eye(3))
-    assert again.n_updates_ == 3 and np.linalg.eigvalsh(again.matrix()).min() > -1e-15
+    # Rows in all directions: the inverse falls from 1e20 to 1, and is made anew from a matrix of condition 10.
+    X = rng.normal(size=(20, 4))
+    kept = RunningInverse(4, ridge=1e-20, keep_matrix=True).update(X)
+    assert kept.refreshes_ == 1 and kept.n_updates_ == 1
+    expected = np.linalg.inv(X.T @ X)
+    assert relative_error(kept.matrix(), expected) <= 100 * EPS * np.linalg.cond(X) ** 2
+    assert kept.trace_ == pytest.approx(np.trace(expected))
+    P = np.eye(4) * 1e20  # what a difference would have left
+    P = P - P @ X.T @ np.linalg.solve(np.eye(20) + X @ P @ X.T, X @ P)
+    assert relative_error(P, expected) > 100
 
 
 def test_a_check_that_cannot_renew_leaves_the_inverse():

@@ -28,8 +28,9 @@ struct RunningInverseOptions {
   std::int64_t check_every = 0;    // updates between checks of the residual; 0: when asked. Needs keep_matrix
   double refresh_above = 1e-10;    // residual from which a check renews P
   double least_left = kLeastLeft;  // of a row that is taken out, as in cholesky_downdate
-  // Refuse rows beside which P is nothing but rounding: those whose x'P x exceeds g / beta by 1 / (4 eps). With the
-  // matrix, P is made anew from it in place of that. Off for rules that lift P again, as blend does.
+  // Refuse rows along which P would be nothing but rounding: those whose x'P x exceeds g / beta by 1 / (4 eps). Where
+  // the matrix is kept, and its factor has half its digits, P is made anew from it in place of that. Off for rules that
+  // lift P again, as blend does.
   bool refuse_loss = true;
 };
 
@@ -60,8 +61,8 @@ class GRAMIAN_EXPORT RunningInverse {
   // H becomes g H + beta X'X, X k x d (device), g in (0, 1], beta != 0. With beta < 0 rows go: where less than
   // least_left of one would be left it is Error{not_positive_definite} naming it; so it is where P would be rounding
   // (refuse_loss). Error{non_finite} for rows whose products with P overflow. On errors nothing has changed.
-  // 4 k d^2 flops; for any k reads P three times (a product takes each tile from both sides) and writes it once. P stays
-  // as it is where a check finds H singular.
+  // 4 k d^2 flops; for any k reads P three times (a product takes each tile from both sides) and writes it once. Where
+  // a check finds H singular, P stays as it is.
   void update(double g, double beta, MatrixView<const double> x);
   // The same in two parts, for several inverses that change together or not at all: all that can fail is in the first.
   // A blend needs an inverse without its matrix. x must live until the second, which belongs to the same P.

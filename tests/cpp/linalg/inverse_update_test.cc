@@ -107,10 +107,18 @@ TEST(RunningInverse, LongRowsAreRefusedOrRenewIt) {
   expect_error(ErrorCode::not_positive_definite, "row 0", [&] { bare.update(1.0, 1.0, {x.data(), 1, 3}); });
   expect_error(ErrorCode::non_finite, "overflow", [&] { bare.update(1.0, 1.0, {far.data(), 1, 3}); });
   EXPECT_EQ(dense(exec, bare), before);
-  kept.update(1.0, 1.0, {x.data(), 1, 3});
-  EXPECT_EQ(kept.refreshes(), 1);
-  const std::vector<double> p = dense(exec, kept), expected = {0.64, -0.48, 0, -0.48, 0.36, 0, 0, 0, 1};
-  for (std::size_t k = 0; k < p.size(); ++k) EXPECT_NEAR(p[k], expected[k], 1e-14);
+  // Of I + x x' a factor knows no more.
+  expect_error(ErrorCode::not_positive_definite, "row 0", [&] { kept.update(1.0, 1.0, {x.data(), 1, 3}); });
+  EXPECT_EQ(dense(exec, kept), before);
+  EXPECT_EQ(kept.updates(), 0);
+  // Rows in all directions: what begins at 1e20 ends at 1, and of that a difference has no digit.
+  const std::vector<double> all = {1, 0, 0, 0.6, 0.8, 0, 0, 0, 2};
+  RunningInverse small = make(exec, 3, 1e-20);
+  small.update(1.0, 1.0, {all.data(), 3, 3});
+  EXPECT_EQ(small.refreshes(), 1);
+  EXPECT_LE(small.residual(), 1e-14);
+  RunningInverse lost = make(exec, 3, 1e-20, false);
+  expect_error(ErrorCode::not_positive_definite, "row 0", [&] { lost.update(1.0, 1.0, {all.data(), 3, 3}); });
   RunningInverseOptions careless;
   careless.refuse_loss = false;
   RunningInverse lifted(exec, 3, 1.0, careless);
