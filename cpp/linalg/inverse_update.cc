@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/sketching.hpp"
 #include "linalg/blocks.h"
 #include "linalg/call.h"
 
@@ -17,6 +19,10 @@ namespace gramian {
 using namespace linalg;
 
 namespace {
+
+// Of x'P x, what g / beta must at least be for P along x to have a digit left when x is in.
+constexpr double kLeastOwn = 4 * std::numeric_limits<double>::epsilon();
+constexpr const char* kSingular = "the matrix of the inverse is numerically singular";
 
 Array<double> transposed(const Exec& exec, MatrixView<const double> x) {
   std::vector<double> one(static_cast<std::size_t>(x.rows * x.rows), 0.0);
@@ -76,6 +82,36 @@ std::vector<double> packed(const Exec& exec, const SymmetricMatrix<double>& a) {
   return out;
 }
 
+double trace_of(const Exec& exec, const SymmetricMatrix<double>& a) {
+  std::vector<double> diagonal(static_cast<std::size_t>(a.size()));
+  a.diagonal(exec, diagonal.data());
+  double sum = 0;
+  for (const double value : diagonal) sum += value;
+  return sum;
+}
+
+// H^-1 from a Cholesky factor, or nothing where there is none, or where a pivot is less than `least` of its diagonal
+// entry. d^3 flops.
+SymmetricMatrix<double> inverse_of(const Exec& exec, const SymmetricMatrix<double>& h, double least = 0) {
+  const std::int64_t d = h.size();
+  SymmetricMatrix<double> l(exec, d);
+  l.axpby(exec, 1.0, h, 0.0);
+  std::vector<double> entries(static_cast<std::size_t>(d)), roots(entries);
+  h.diagonal(exec, entries.data());
+  if (cholesky(exec, l) != 0) return {};
+  l.diagonal(exec, roots.data());
+  for (std::size_t k = 0; k < roots.size(); ++k)
+    if (!(roots[k] * roots[k] >= least * entries[k])) return {};
+  // P = L^-T L^-1 = Z'Z with Z = L^-1.
+  std::vector<double> one(static_cast<std::size_t>(d * d), 0.0);
+  for (std::int64_t r = 0; r < d; ++r) one[static_cast<std::size_t>(r * d + r)] = 1;
+  Array<double> z(exec, d, d), p(exec, d, d);
+  upload<double>(exec, {one.data(), d, d}, z.view());
+  cholesky_solve_half<double>(exec, Trans::no, l, z.view());
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, z.view(), z.view(), 0.0, p.view());
+  return symmetric_of(exec, p.view());
+}
+
 // A triangle that can be one of a positive definite matrix of this size, as far as its diagonal tells.
 void require_triangle(const std::vector<double>& triangle, std::int64_t d) {
   bool good = static_cast<std::int64_t>(triangle.size()) == d * (d + 1) / 2;
@@ -100,7 +136,8 @@ void symmetric_to_dense(const Exec& exec, const SymmetricMatrix<double>& a, Matr
 
 RunningInverse::RunningInverse(const Exec& exec, std::int64_t d, double diagonal, RunningInverseOptions options)
     : exec_(exec), options_(options), p_(exec, d) {
-  GRAMIAN_REQUIRE(std::isfinite(diagonal) && diagonal > 0, invalid_argument, "the diagonal must be finite and above 0");
+  GRAMIAN_REQUIRE(std::isfinite(diagonal) && diagonal > 0 && std::isfinite(static_cast<double>(d) / diagonal),
+                  invalid_argument, "the diagonal must be finite and above 0, and so must its inverse");
   GRAMIAN_REQUIRE(options.max_trace > 0, invalid_argument, "max_trace must be above 0");
   GRAMIAN_REQUIRE(options.check_every == 0 || options.keep_matrix, invalid_argument,
                   "checks of the inverse need the matrix");
@@ -124,73 +161,128 @@ void RunningInverse::multiply(MatrixView<const double> x, MatrixView<double> out
 }
 
 void RunningInverse::update(double g, double beta, MatrixView<const double> x) {
+  commit(prepare(g, beta, x));
+}
+
+RunningInverse::Change RunningInverse::prepare(double g, double beta, MatrixView<const double> x,
+                                                InverseBlend blend) const {
   GRAMIAN_REQUIRE(x.cols == size(), shape_mismatch,
                   "the rows have " + std::to_string(x.cols) + " features, the inverse has " + std::to_string(size()));
   GRAMIAN_REQUIRE(g > 0 && g <= 1, invalid_argument, "forgetting must be above 0 and at most 1");
   GRAMIAN_REQUIRE(std::isfinite(beta) && beta != 0, invalid_argument, "the weight must be finite and not 0");
+  const bool blended = blend.keep != 1 || blend.add != 0;
+  GRAMIAN_REQUIRE(!blended || !options_.keep_matrix, invalid_argument,
+                  "a blended inverse is not the inverse of the matrix kept");
   const std::int64_t k = x.rows;
-  if (k == 0) return;
-  const double sign = beta > 0 ? 1.0 : -1.0;
-  Array<double> u(exec_, k, size()), v(exec_, k, size()), seen(exec_, k, k);
+  if (k == 0) return {};
+  Array<double> u(exec_, k, size()), seen(exec_, k, k);
   multiply_rows(exec_, p_, x, u.view());
-  gemm<double>(exec_, Trans::no, Trans::yes, sign, x, u.view(), 0.0, seen.view());
-  double trace = 0;
-  // V with V'V = U'(g / |beta| I + sign X P X')^-1 U, so that the new P is (P - sign V'V) / g.
-  const auto solve = [&](double ageing) {
-    SymmetricMatrix<double> middle = symmetric_of(exec_, seen.view());
-    const double own = ageing / std::fabs(beta);
-    middle.add_diagonal(exec_, own);
-    std::int64_t bad = cholesky(exec_, middle);
-    if (bad == 0 && sign < 0) {
-      std::vector<double> pivots(static_cast<std::size_t>(k));
-      middle.diagonal(exec_, pivots.data());
-      for (std::int64_t r = 0; r < k && bad == 0; ++r) {
-        const double root = pivots[static_cast<std::size_t>(r)];
-        if (!(root * root >= options_.least_left * own)) bad = r + 1;
-      }
-    }
-    GRAMIAN_REQUIRE(bad == 0, not_positive_definite,
-                    "nothing but rounding would be left of the matrix without row " + std::to_string(bad - 1));
-    axpby<double, double>(exec_, 1.0, u.view(), 0.0, v.view());
-    cholesky_solve_half<double>(exec_, Trans::no, middle, v.view());
-    trace = (trace_ - sign * sum_of_squares<double>(exec_, v.view())) / ageing;
-    GRAMIAN_REQUIRE(std::isfinite(trace), non_finite, "the inverse would overflow");
-  };
-  solve(g);
-  const bool hold = sign > 0 && g < 1 && trace > options_.max_trace;
-  if (hold) {
-    g = 1;
-    solve(g);
+  if (blended) axpby<double, double>(exec_, blend.add, x, blend.keep, u.view());
+  gemm<double>(exec_, Trans::no, Trans::yes, beta > 0 ? 1.0 : -1.0, x, u.view(), 0.0, seen.view());
+  GRAMIAN_REQUIRE(is_finite<double>(exec_, seen.view()), non_finite,
+                  "the rows are too long: their products with the inverse overflow");
+  Change change = change_of(g, beta, x, blend, u.view(), seen.view());
+  if (beta > 0 && g < 1 && change.trace > options_.max_trace) {
+    change = change_of(1.0, beta, x, blend, u.view(), seen.view());
+    change.held_back = true;
   }
-  // From here on nothing fails.
-  const Exec exec = exec_.uninterrupted();
-  scale_and_add(exec, 1 / g, -sign / g, v.view(), p_);
-  if (options_.keep_matrix) scale_and_add(exec, g, beta, x, h_);
-  measure_trace();  // a sum that followed the updates would let its rounding grow by 1 / g each time
-  updates_ += 1;
-  held_back_ += hold ? 1 : 0;
-  if (options_.check_every == 0 || updates_ % options_.check_every != 0) return;
-  const double error = residual();
-  if (error <= options_.refresh_above) return;
-  if (error < 0.1) {
-    refine();
-  } else {
-    rebuild();
-  }
+  return change;
 }
 
-void RunningInverse::blend(double keep, double add) {
+// u = X P, seen = sign X P X'. V with V'V = U'(g / |beta| I + seen)^-1 U.
+RunningInverse::Change RunningInverse::change_of(double g, double beta, MatrixView<const double> x, InverseBlend blend,
+                                                 MatrixView<const double> u, MatrixView<const double> seen) const {
+  const std::int64_t k = x.rows;
+  SymmetricMatrix<double> middle = symmetric_of(exec_, seen);
+  const double own = g / std::fabs(beta);
+  middle.add_diagonal(exec_, own);
+  std::int64_t bad = cholesky(exec_, middle), lost = bad;
+  std::vector<double> pivots(static_cast<std::size_t>(k));
+  if (bad == 0) middle.diagonal(exec_, pivots.data());
+  for (std::int64_t r = 0; r < k && bad == 0; ++r) {
+    const double root = pivots[static_cast<std::size_t>(r)];
+    if (beta < 0 && !(root * root >= options_.least_left * own)) bad = r + 1;
+    if (beta > 0 && lost == 0 && !(own >= kLeastOwn * root * root)) lost = r + 1;
+  }
+  GRAMIAN_REQUIRE(beta > 0 || bad == 0, not_positive_definite,
+                  "nothing but rounding would be left of the matrix without row " + std::to_string(bad - 1));
+  // Without a factor there is nothing to go on with, refused or not.
+  if (beta > 0 && lost > 0 && (options_.refuse_loss || bad != 0)) {
+    Change anew = renewal_of(g, beta, x);
+    GRAMIAN_REQUIRE(anew.p.size() > 0, not_positive_definite,
+                    "beside row " + std::to_string(lost - 1) +
+                        " all that the inverse knows is rounding: begin with a larger diagonal, or scale the rows");
+    return anew;
+  }
+  Change out;
+  out.forgetting = g;
+  out.weight = beta;
+  out.x = x;
+  out.blend = blend;
+  out.v = Array<double>(exec_, k, size());
+  axpby<double, double>(exec_, 1.0, u, 0.0, out.v.view());
+  cholesky_solve_half<double>(exec_, Trans::no, middle, out.v.view());
+  const double before = blend.keep * trace_ + blend.add * static_cast<double>(size());
+  out.trace = (before - (beta > 0 ? 1.0 : -1.0) * sum_of_squares<double>(exec_, out.v.view())) / g;
+  GRAMIAN_REQUIRE(std::isfinite(out.trace), non_finite, "the inverse would overflow");
+  return out;
+}
+
+// The new H and its inverse; without them where no H is kept, or it has lost its digits as well.
+RunningInverse::Change RunningInverse::renewal_of(double g, double beta, MatrixView<const double> x) const {
+  Change out;
+  if (!options_.keep_matrix) return out;
+  out.forgetting = g;
+  out.weight = beta;
+  out.h = SymmetricMatrix<double>(exec_, size());
+  out.h.axpby(exec_, 1.0, h_, 0.0);
+  scale_and_add(exec_, g, beta, x, out.h);
+  out.p = inverse_of(exec_, out.h, kLeastLeft);
+  if (out.p.size() == 0) return out;
+  out.trace = trace_of(exec_, out.p);
+  GRAMIAN_REQUIRE(std::isfinite(out.trace), non_finite, "the inverse would overflow");
+  return out;
+}
+
+void RunningInverse::commit(Change change) {
+  if (change.x.rows == 0 && change.p.size() == 0) return;
+  const Exec exec = exec_.uninterrupted();
+  if (change.p.size() > 0) {
+    p_ = std::move(change.p);
+    h_ = std::move(change.h);
+    refreshes_ += 1;
+  } else {
+    const double g = change.forgetting;
+    scale_and_add(exec, change.blend.keep / g, change.weight > 0 ? -1 / g : 1 / g, change.v.view(), p_);
+    if (change.blend.add != 0) p_.add_diagonal(exec, change.blend.add / g);
+    if (options_.keep_matrix) scale_and_add(exec, g, change.weight, change.x, h_);
+  }
+  measure_trace();  // a sum that followed the updates would let its rounding grow by 1 / g each time
+  updates_ += 1;
+  held_back_ += change.held_back ? 1 : 0;
+  if (options_.check_every > 0 && updates_ % options_.check_every == 0) check();
+}
+
+void RunningInverse::check() {
+  const double error = residual();
+  if (error <= options_.refresh_above) return;
+  if (error < 0.1) return refine();
+  SymmetricMatrix<double> p = inverse_of(exec_, h_);
+  if (p.size() == 0) return;  // P is the best there is
+  p_ = std::move(p);
+  measure_trace();
+  refreshes_ += 1;
+}
+
+void RunningInverse::blend(InverseBlend blend) {
   GRAMIAN_REQUIRE(!options_.keep_matrix, invalid_argument, "a blended inverse is not the inverse of the matrix kept");
-  p_.axpby(exec_, keep, p_, 0.0);
-  p_.add_diagonal(exec_, add);
+  p_.axpby(exec_, blend.keep, p_, 0.0);
+  p_.add_diagonal(exec_, blend.add);
   measure_trace();
 }
 
 void RunningInverse::measure_trace() {
-  std::vector<double> diagonal(static_cast<std::size_t>(size()));
-  p_.diagonal(exec_, diagonal.data());
-  trace_ = 0;
-  for (const double value : diagonal) trace_ += value;
+  trace_ = trace_of(exec_, p_);
 }
 
 void RunningInverse::require_matrix() const {
@@ -229,18 +321,11 @@ void RunningInverse::refine() {
 
 void RunningInverse::rebuild() {
   require_matrix();
-  const std::int64_t d = size();
-  SymmetricMatrix<double> l(exec_, d);
-  l.axpby(exec_, 1.0, h_, 0.0);
-  GRAMIAN_REQUIRE(cholesky(exec_, l) == 0, not_positive_definite, "the matrix of the inverse is numerically singular");
-  // P = L^-T L^-1 = Z'Z with Z = L^-1.
-  std::vector<double> one(static_cast<std::size_t>(d * d), 0.0);
-  for (std::int64_t r = 0; r < d; ++r) one[static_cast<std::size_t>(r * d + r)] = 1;
-  Array<double> z(exec_, d, d), p(exec_, d, d);
-  upload<double>(exec_, {one.data(), d, d}, z.view());
-  cholesky_solve_half<double>(exec_, Trans::no, l, z.view());
-  gemm<double>(exec_, Trans::yes, Trans::no, 1.0, z.view(), z.view(), 0.0, p.view());
-  set_from_dense(p.view());
+  SymmetricMatrix<double> p = inverse_of(exec_, h_);
+  GRAMIAN_REQUIRE(p.size() == size(), not_positive_definite, kSingular);
+  p_ = std::move(p);
+  measure_trace();
+  refreshes_ += 1;
 }
 
 RunningInverseState RunningInverse::state() const {

@@ -22,6 +22,11 @@ constexpr double kNothingNew = 1e-10;
 // Steps between residuals made from scratch: the recursion drifts by about eps a step.
 constexpr std::int64_t kAnchor = 50;
 constexpr int kMostEnds = 5;
+// A direction whose curvature is below minus this share of |A| is proof, whatever the rounding of the products, also of
+// those that a callback makes in float32.
+constexpr double kIndefinite = 1e-4;
+// Right-hand sides of other lengths are solved in units of their own, so that no product of residuals leaves the range.
+constexpr double kShortest = 1e-50, kLongest = 1e50;
 // A preconditioner that reaches down to this multiple of mu leaves little for the iteration to do.
 constexpr double kReach = 10;
 
@@ -45,6 +50,25 @@ double dot(const Exec& exec, ConstView x, ConstView y) {
   return value;
 }
 
+// |x|, also where the square of it leaves the range of doubles.
+double length(const Exec& exec, ConstView x) {
+  const double square = dot(exec, x, x);
+  if ((square > 1e-280 && square < 1e280) || std::isnan(square)) return std::sqrt(square);
+  const double factor = square > 1 ? 0x1p-600 : 0x1p600;
+  const Array<double> scaled(exec, 1, x.cols);
+  add(exec, factor, x, 0.0, scaled.view());
+  return std::sqrt(dot(exec, scaled.view(), scaled.view())) / factor;
+}
+
+// x becomes x / |x|, |x| being given; in two steps where 1 / |x| is no double.
+void normalise(const Exec& exec, double size, View x) {
+  if (size < 1e-280) {
+    add(exec, 0x1p600, x, 0.0, x);
+    size *= 0x1p600;
+  }
+  add(exec, 1 / size, x, 0.0, x);
+}
+
 void zero(const Exec& exec, View x) {
   axpby<double, double>(exec, 0.0, {}, 0.0, x);
 }
@@ -66,14 +90,16 @@ struct Column {
 
 class Solver {
  public:
+  // units: that of each right-hand side and of its x, in which tolerances are not; empty for ones.
   Solver(const Exec& exec, const BlockMap& a, ConstView b, View x, const BlockMap& precondition,
-         const FlexibleCgOptions& options)
+         const FlexibleCgOptions& options, std::vector<double> units)
       : exec_(exec),
         a_(a),
         b_(b),
         x_(x),
         ask_(precondition),
         options_(options),
+        units_(std::move(units)),
         r_(exec, b.rows, b.cols),
         z_(exec, b.rows, b.cols),
         q_(exec, b.rows, b.cols),
@@ -84,9 +110,9 @@ class Solver {
     const std::int64_t most = options_.max_iterations > 0 ? options_.max_iterations : 10 * b_.cols;
     report_.decrease.resize(columns_.size());
     for (std::int64_t j = 0; j < b_.rows; ++j) {
-      const double size = std::sqrt(dot(exec_, b_.block(j, 0, 1, b_.cols), b_.block(j, 0, 1, b_.cols)));
-      GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "b contains NaN or infinity, or its square overflows");
-      column(j).target = std::max(options_.rtol * size, options_.atol);
+      const double size = length(exec_, b_.block(j, 0, 1, b_.cols));
+      GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "b contains NaN or infinity, or its length overflows");
+      column(j).target = std::max(options_.rtol * size, options_.atol / unit_of(j));
     }
     anchor();
     // Each time that the recursion ends and the true residual does not, the limit of rounding is nearer.
@@ -101,12 +127,16 @@ class Solver {
     }
     if (report_.iterations % kAnchor != 0 && any_active()) anchor();
     report_.converged = !any_active();
-    for (const Column& c : columns_) report_.residual.push_back(c.norm);
+    for (std::int64_t j = 0; j < b_.rows; ++j) {
+      report_.residual.push_back(column(j).norm * unit_of(j));
+      for (double& fell : report_.decrease[static_cast<std::size_t>(j)]) fell *= unit_of(j) * unit_of(j);
+    }
     return std::move(report_);
   }
 
  private:
   Column& column(std::int64_t j) { return columns_[static_cast<std::size_t>(j)]; }
+  double unit_of(std::int64_t j) const { return units_.empty() ? 1.0 : units_[static_cast<std::size_t>(j)]; }
   bool any_active() const {
     return std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.active; });
   }
@@ -124,7 +154,7 @@ class Solver {
   }
   void measure(std::int64_t j) {
     Column& c = column(j);
-    c.norm = std::sqrt(dot(exec_, row(r_, j), row(r_, j)));
+    c.norm = length(exec_, row(r_, j));
     GRAMIAN_REQUIRE(std::isfinite(c.norm), non_finite, "a product with A contains NaN or infinity");
     c.active = !c.settled && c.norm > c.target;
   }
@@ -139,14 +169,15 @@ class Solver {
     // Twice: what the first pass leaves of the old directions is what it took away times eps.
     for (int pass = 0; pass < 2; ++pass)
       for (const Direction& old : column(j).old) add(exec_, -dot(exec_, z, old.ad.view()), old.d.view(), 1.0, z);
-    return std::sqrt(dot(exec_, z, z)) > kNothingNew;
+    return length(exec_, z) > kNothingNew;
   }
 
   // False where nobody needs another step.
   bool step() {
     for (std::int64_t j = 0; j < b_.rows; ++j) {
       if (column(j).active) {
-        add(exec_, 1 / column(j).norm, row(r_, j), 0.0, row(unit_, j));
+        add(exec_, 1.0, row(r_, j), 0.0, row(unit_, j));
+        normalise(exec_, column(j).norm, row(unit_, j));
       } else {
         zero(exec_, row(unit_, j));
       }
@@ -157,7 +188,7 @@ class Solver {
       add(exec_, 1.0, unit_.view(), 0.0, z_.view());
     }
     for (std::int64_t j = 0; j < b_.rows; ++j) {
-      const double size = column(j).active ? std::sqrt(dot(exec_, row(z_, j), row(z_, j))) : 0.0;
+      const double size = column(j).active ? length(exec_, row(z_, j)) : 0.0;
       if (column(j).active && options_.correction_rtol > 0) settle(j, size);
       if (!column(j).active) {
         zero(exec_, row(z_, j));
@@ -165,7 +196,7 @@ class Solver {
       }
       bool usable = std::isfinite(size) && size > 0;
       if (usable) {
-        add(exec_, 1 / size, row(z_, j), 0.0, row(z_, j));
+        normalise(exec_, size, row(z_, j));
         usable = conjugate(j);
       }
       if (!usable) replace(j);
@@ -181,7 +212,7 @@ class Solver {
   void settle(std::int64_t j, double size) {
     Column& c = column(j);
     const ConstView x = x_.block(j, 0, 1, b_.cols);
-    if (!(size * c.norm <= options_.correction_rtol * std::sqrt(dot(exec_, x, x)))) return;
+    if (!(size * c.norm <= options_.correction_rtol * length(exec_, x))) return;
     c.settled = true;
     c.active = false;
   }
@@ -198,15 +229,15 @@ class Solver {
   void advance(std::int64_t j) {
     Column& c = column(j);
     const View z = row(z_, j), q = row(q_, j), r = row(r_, j);
-    double curvature = dot(exec_, z, q);
-    if (!positive(curvature, z, q)) {
-      // Either A or the direction is to blame: the residual tells.
+    double curvature = curvature_of(z, q);
+    if (!(curvature > 0)) {
+      // A is singular to rounding, or the direction is of no use: the residual tells.
       c.old.clear();
       replace(j);
       apply(z, q);
-      curvature = dot(exec_, z, q);
-      GRAMIAN_REQUIRE(positive(curvature, z, q), not_positive_definite,
-                      "A is not positive definite: r'A r / r'r = " + std::to_string(curvature) + " for a residual r");
+      curvature = curvature_of(z, q);
+      GRAMIAN_REQUIRE(curvature > 0, not_positive_definite,
+                      "A is not positive definite: a residual has no positive curvature");
     }
     const double slope = dot(exec_, r, z), alpha = slope / curvature;
     add(exec_, alpha, z, 1.0, x_.block(j, 0, 1, b_.cols));
@@ -217,8 +248,15 @@ class Solver {
     keep(c, z, q, 1 / std::sqrt(curvature));
     measure(j);
   }
-  bool positive(double curvature, ConstView z, ConstView q) const {
-    return curvature > kEps * std::sqrt(dot(exec_, z, z)) * std::sqrt(dot(exec_, q, q));
+  // z'A z, q being A z; 0 where it is rounding. Along a direction of negative curvature there is no minimum, wherever
+  // the direction came from.
+  double curvature_of(ConstView z, ConstView q) {
+    const double curvature = dot(exec_, z, q), size = length(exec_, z), image = length(exec_, q);
+    GRAMIAN_REQUIRE(std::isfinite(image), non_finite, "a product with A contains NaN or infinity");
+    largest_ = std::max(largest_, image / size);
+    GRAMIAN_REQUIRE(!(curvature / size / size < -kIndefinite * largest_), not_positive_definite,
+                    "A is not positive definite: d'A d < 0 for a direction d");
+    return curvature > kEps * size * image ? curvature : 0.0;
   }
 
   void keep(Column& c, ConstView z, ConstView q, double scale) {
@@ -249,7 +287,7 @@ class Solver {
       Column& c = column(j);
       if (c.active && c.steps > 0) {
         gained += c.gained / static_cast<double>(c.steps);
-        plain += std::pow(c.norm, 4) / dot(exec_, row(r_, j), row(q_, j));
+        plain += c.norm * c.norm * (c.norm * c.norm / dot(exec_, row(r_, j), row(q_, j)));
       }
       c.gained = 0;
       c.steps = 0;
@@ -276,6 +314,8 @@ class Solver {
   View x_;
   BlockMap ask_;
   const FlexibleCgOptions& options_;
+  const std::vector<double> units_;
+  double largest_ = 0;  // |A z| / |z| so far
   Array<double> r_, z_, q_, unit_;
   std::vector<Column> columns_;
   std::unique_ptr<NystromPreconditioner> nystrom_;
@@ -313,7 +353,25 @@ FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<con
   GRAMIAN_REQUIRE(options.rtol >= 0 && options.atol >= 0 && options.correction_rtol >= 0, invalid_argument,
                   "tolerances must not be negative");
   GRAMIAN_REQUIRE(options.fallback_rank <= b.cols, invalid_argument, "the rank of the fallback must not exceed n");
-  return Solver(exec, a, b, x, precondition, options).run();
+  bool ordinary = true;
+  std::vector<double> units(static_cast<std::size_t>(b.rows), 1.0);
+  for (std::int64_t j = 0; j < b.rows; ++j) {
+    const double size = length(exec, b.block(j, 0, 1, b.cols));
+    if (size == 0 || !std::isfinite(size) || (size > kShortest && size < kLongest)) continue;
+    // A power of two, so that nothing is rounded but at the ends of the range.
+    units[static_cast<std::size_t>(j)] = std::ldexp(1.0, std::clamp(std::ilogb(size), -1020, 1020));
+    ordinary = false;
+  }
+  if (ordinary) return Solver(exec, a, b, x, precondition, options, {}).run();
+  std::vector<double> inverse;
+  for (const double unit : units) inverse.push_back(1 / unit);
+  const Array<double> scaled(exec, b.rows, b.cols);
+  add(exec, 1.0, b, 0.0, scaled.view());
+  scale_rows<double>(exec, inverse, scaled.view());
+  scale_rows<double>(exec, inverse, x);
+  FlexibleCgReport report = Solver(exec, a, scaled.view(), x, precondition, options, units).run();
+  scale_rows<double>(exec, units, x);
+  return report;
 }
 
 NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<const double> b, MatrixView<double> x,

@@ -766,7 +766,18 @@ bool is_finite(const Exec& exec, MatrixView<const T> x) {
   row_sumsq<T>(exec, x, squares.data());
   std::vector<double> host(static_cast<std::size_t>(x.rows));
   download<double>(exec, squares.view(), {host.data(), 1, x.rows});
-  return std::all_of(host.begin(), host.end(), [](double value) { return std::isfinite(value); });
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    double& square = host[static_cast<std::size_t>(r)];
+    if (std::isfinite(square)) continue;
+    if (std::isnan(square) || sizeof(T) < sizeof(double)) return false;
+    // Squares of numbers above 1e154 are infinite and the numbers are not.
+    const Array<T> scaled(exec, 1, x.cols);
+    axpby<T, T>(exec, 0x1p-600, x.block(r, 0, 1, x.cols), 0.0, scaled.view());
+    row_sumsq<T>(exec, scaled.view(), squares.data());
+    download<double>(exec, {squares.data(), 1, 1}, {&square, 1, 1});
+    if (!std::isfinite(square)) return false;
+  }
+  return true;
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                         \

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "gramian/core/error.hpp"
 #include "gramian/core/rng.hpp"
@@ -26,10 +27,22 @@ void check(std::int64_t n, const double* gradient, const double* diagonal, const
   }
 }
 
-void begin(std::int64_t n, StepState& state) {
-  state.m.resize(at(n), 0.0);
-  state.v.resize(at(n), 0.0);
-}
+// A step in the making: nothing of the caller's changes before all of it is known to be finite.
+struct Step {
+  Step(std::int64_t n, const StepState& state, const double* w) : next(state), moved(w, w + n) {
+    next.m.resize(at(n), 0.0);
+    next.v.resize(at(n), 0.0);
+  }
+  void commit(StepState& state, double* w) {
+    for (std::size_t k = 0; k < moved.size(); ++k)
+      GRAMIAN_REQUIRE(std::isfinite(moved[k]) && std::isfinite(next.m[k]) && std::isfinite(next.v[k]), non_finite,
+                      "the step is not finite, first at " + std::to_string(k));
+    std::copy(moved.begin(), moved.end(), w);
+    state = std::move(next);
+  }
+  StepState next;
+  std::vector<double> moved;
+};
 
 }  // namespace
 
@@ -55,9 +68,12 @@ DiagonalEstimate hutchinson_diagonal(const Exec& exec, const HessianProduct& pro
     }
   }
   out.error.assign(at(n), 0.0);
-  if (samples < 2) return out;
   const double count = static_cast<double>(samples);
-  for (std::int64_t k = 0; k < n; ++k) out.error[at(k)] = std::sqrt(squares[at(k)] / (count * (count - 1)));
+  for (std::int64_t k = 0; k < n; ++k) {
+    if (samples > 1) out.error[at(k)] = std::sqrt(squares[at(k)] / (count * (count - 1)));
+    GRAMIAN_REQUIRE(std::isfinite(out.diagonal[at(k)]) && std::isfinite(out.error[at(k)]), non_finite,
+                    "the differences between products with the Hessian overflow, first at " + std::to_string(k));
+  }
   return out;
 }
 
@@ -66,10 +82,11 @@ double adahessian_step(const AdaHessianRule& rule, std::int64_t n, const double*
   GRAMIAN_REQUIRE(diagonal != nullptr, invalid_argument, "this rule needs a diagonal in every step");
   GRAMIAN_REQUIRE(rule.average >= 1, invalid_argument, "average must be at least 1");
   check(n, gradient, diagonal, state);
-  begin(n, state);
-  state.steps += 1;
-  state.diagonals += 1;
-  const double t = static_cast<double>(state.steps);
+  Step step(n, state, w);
+  StepState& next = step.next;
+  next.steps += 1;
+  next.diagonals += 1;
+  const double t = static_cast<double>(next.steps);
   const double scale_m = 1 / (1 - std::pow(rule.beta1, t)), scale_v = 1 / (1 - std::pow(rule.beta2, t));
   for (std::int64_t first = 0; first < n; first += rule.average) {
     const std::int64_t last = std::min(n, first + rule.average);
@@ -78,12 +95,13 @@ double adahessian_step(const AdaHessianRule& rule, std::int64_t n, const double*
     mean /= static_cast<double>(last - first);
     for (std::int64_t k = first; k < last; ++k) {
       const double size = rule.average == 1 ? diagonal[k] : mean;
-      state.m[at(k)] = rule.beta1 * state.m[at(k)] + (1 - rule.beta1) * gradient[k];
-      state.v[at(k)] = rule.beta2 * state.v[at(k)] + (1 - rule.beta2) * size * size;
-      const double root = std::pow(std::sqrt(scale_v * state.v[at(k)]), rule.power);
-      w[k] -= rule.rate * scale_m * state.m[at(k)] / (root + rule.eps);
+      next.m[at(k)] = rule.beta1 * next.m[at(k)] + (1 - rule.beta1) * gradient[k];
+      next.v[at(k)] = rule.beta2 * next.v[at(k)] + (1 - rule.beta2) * size * size;
+      const double root = std::pow(std::sqrt(scale_v * next.v[at(k)]), rule.power);
+      step.moved[at(k)] -= rule.rate * scale_m * next.m[at(k)] / (root + rule.eps);
     }
   }
+  step.commit(state, w);
   return 0;
 }
 
@@ -91,19 +109,21 @@ double sophia_step(const SophiaRule& rule, std::int64_t n, const double* gradien
                    StepState& state, double* w) {
   GRAMIAN_REQUIRE(diagonal != nullptr || state.diagonals > 0, invalid_argument, "the first step needs a diagonal");
   check(n, gradient, diagonal, state);
-  begin(n, state);
-  state.steps += 1;
+  Step step(n, state, w);
+  StepState& next = step.next;
+  next.steps += 1;
   // The first diagonal is the average so far: without it the first steps would divide by a small part of one.
-  const double keep = state.diagonals == 0 ? 0.0 : rule.beta2;
-  state.diagonals += diagonal != nullptr ? 1 : 0;
+  const double keep = next.diagonals == 0 ? 0.0 : rule.beta2;
+  next.diagonals += diagonal != nullptr ? 1 : 0;
   std::int64_t clipped = 0;
   for (std::int64_t k = 0; k < n; ++k) {
-    state.m[at(k)] = rule.beta1 * state.m[at(k)] + (1 - rule.beta1) * gradient[k];
-    if (diagonal != nullptr) state.v[at(k)] = keep * state.v[at(k)] + (1 - keep) * diagonal[k];
-    const double ratio = state.m[at(k)] / std::max(rule.scale * state.v[at(k)], rule.eps);
+    next.m[at(k)] = rule.beta1 * next.m[at(k)] + (1 - rule.beta1) * gradient[k];
+    if (diagonal != nullptr) next.v[at(k)] = keep * next.v[at(k)] + (1 - keep) * diagonal[k];
+    const double ratio = next.m[at(k)] / std::max(rule.scale * next.v[at(k)], rule.eps);
     clipped += std::fabs(ratio) > 1 ? 1 : 0;
-    w[k] -= rule.rate * std::clamp(ratio, -1.0, 1.0);
+    step.moved[at(k)] -= rule.rate * std::clamp(ratio, -1.0, 1.0);
   }
+  step.commit(state, w);
   return n == 0 ? 0 : static_cast<double>(clipped) / static_cast<double>(n);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -13,6 +14,8 @@ namespace {
 RunningInverseOptions cap(const KroneckerInverseOptions& options, std::int64_t d) {
   RunningInverseOptions out;
   if (options.mode == KroneckerInverseOptions::Mode::exact) out.max_trace = options.max_trace * static_cast<double>(d);
+  // The blend lifts what a long vector pressed to nothing.
+  out.refuse_loss = options.mode == KroneckerInverseOptions::Mode::exact;
   return out;
 }
 
@@ -35,22 +38,23 @@ void KroneckerInverse::update(MatrixView<const double> l, MatrixView<const doubl
       l.rows == 1 && l.cols == left_.size() && r.rows == 1 && r.cols == right_.size(), shape_mismatch,
       "the vectors must have " + std::to_string(left_.size()) + " and " + std::to_string(right_.size()) + " entries");
   const double g = options_.decay;
-  if (options_.mode == KroneckerInverseOptions::Mode::exact) {
-    left_.update(g, 1 - g, l);
-    right_.update(g, 1 - g, r);
-    return;
-  }
-  if (reset_next_) {
+  const bool paper = options_.mode == KroneckerInverseOptions::Mode::paper;
+  if (paper && reset_next_) {
     // As published, the vectors of a step that resets are not used.
-    left_.blend(1 - options_.stabilisation, options_.stabilisation);
-    right_.blend(1 - options_.stabilisation, options_.stabilisation);
+    const InverseBlend reset = {1 - options_.stabilisation, options_.stabilisation};
+    left_.blend(reset);
+    right_.blend(reset);
     resets_ += 1;
   } else {
-    left_.blend(g, 1 - g);
-    left_.update(1.0, 1.0, l);
-    right_.blend(g, 1 - g);
-    right_.update(1.0, 1.0, r);
+    const double ageing = paper ? 1.0 : g, weight = paper ? 1.0 : 1 - g;
+    const InverseBlend blend = paper ? InverseBlend{g, 1 - g} : InverseBlend{};
+    // Both or neither.
+    RunningInverse::Change of_left = left_.prepare(ageing, weight, l, blend);
+    RunningInverse::Change of_right = right_.prepare(ageing, weight, r, blend);
+    left_.commit(std::move(of_left));
+    right_.commit(std::move(of_right));
   }
+  if (!paper) return;
   reset_next_ = std::max(left_.largest_entry(), right_.largest_entry()) > options_.limit;
 }
 

@@ -9,6 +9,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/sketching.hpp"
 #include "gramian/linalg/update.hpp"
 
 namespace gramian {
@@ -78,9 +79,15 @@ MatrixView<const double> Mfac::columns(std::int64_t begin, std::int64_t width, A
 Array<double> Mfac::load(const RowsView& rows) const {
   GRAMIAN_REQUIRE(rows.cols == n_params_, shape_mismatch,
                   "gradients have " + std::to_string(rows.cols) + " parameters, expected " + std::to_string(n_params_));
-  const std::int64_t used = std::min(rows.rows, capacity_);
+  const std::int64_t used = std::min(rows.rows, capacity_), passed = rows.rows - used;
   Array<double> out(exec_, used, n_params_);
-  load_rows<double>(exec_, rows.slice(rows.rows - used, used), nullptr, nullptr, out.view(), "gradients");
+  // Rows that would leave the window at once are looked at all the same.
+  for (std::int64_t begin = 0; begin < passed; begin += used) {
+    const std::int64_t count = std::min(used, passed - begin);
+    load_rows<double>(exec_, rows.slice(begin, count), nullptr, nullptr, out.view().block(0, 0, count, n_params_),
+                      "gradients");
+  }
+  load_rows<double>(exec_, rows.slice(passed, used), nullptr, nullptr, out.view(), "gradients");
   if (options_.storage == DType::f32) {
     // K is that of the gradients as they are stored.
     Array<float> rounded(exec_, used, n_params_);
@@ -294,11 +301,12 @@ void Mfac::solve(MatrixView<double> v) const {
                    1 / options_.ridge, part);
     }
   }
+  GRAMIAN_REQUIRE(is_finite<double>(exec_, rows.view()), non_finite, "the products with the inverse overflow");
   download<double>(exec_, rows.view(), v);
 }
 
-// Rows w_i = L^-1 g_i of these columns (m x q) of what is stored: q x m.
-Array<double> Mfac::whitened(MatrixView<const double> columns) const {
+// These columns (m x q) of what is stored as rows, sorted by age: q x m.
+Array<double> Mfac::turned(MatrixView<const double> columns) const {
   const std::int64_t m = count_;
   // A product with the permutation that sorts slots by age also turns columns into rows.
   std::vector<double> order(static_cast<std::size_t>(m * m), 0.0);
@@ -306,6 +314,12 @@ Array<double> Mfac::whitened(MatrixView<const double> columns) const {
   const Array<double> sort = to_device(exec_, order, m, m);
   Array<double> out(exec_, columns.cols, m);
   gemm<double>(exec_, Trans::yes, Trans::no, 1.0, columns, sort.view(), 0.0, out.view());
+  return out;
+}
+
+// Rows w_i = L^-1 g_i of these columns.
+Array<double> Mfac::whitened(MatrixView<const double> columns) const {
+  Array<double> out = turned(columns);
   if (options_.dynamic) cholesky_solve_rows<double>(exec_, l_, out.view());
   return out;
 }
@@ -313,16 +327,29 @@ Array<double> Mfac::whitened(MatrixView<const double> columns) const {
 void Mfac::diagonal(double* out) const {
   std::fill(out, out + n_params_, 1 / options_.ridge);
   if (count_ == 0) return;
+  double trace = static_cast<double>(count_ * capacity_) * options_.ridge;  // of K
+  for (std::int64_t slot = 0; slot < count_; ++slot) trace += gram_[static_cast<std::size_t>(slot * (capacity_ + 1))];
   Array<double> scratch;
   const std::int64_t width = std::min(n_params_, std::max<std::int64_t>(256, (std::int64_t{1} << 18) / capacity_));
   Array<double> sums(exec_, width);
   for (std::int64_t begin = 0; begin < n_params_; begin += width) {
     exec_.poll();
     const std::int64_t size = std::min(width, n_params_ - begin);
-    const Array<double> w = whitened(columns(begin, size, scratch));
+    Array<double> w = turned(columns(begin, size, scratch));
     row_sumsq<double>(exec_, w.view(), sums.data());
-    const std::vector<double> shares = to_host(exec_, {sums.data(), 1, size});
-    for (std::int64_t i = 0; i < size; ++i) out[begin + i] = (1 - shares[static_cast<std::size_t>(i)]) / options_.ridge;
+    std::vector<double> shares = to_host(exec_, {sums.data(), 1, size}), squares = shares;
+    if (options_.dynamic) {
+      cholesky_solve_rows<double>(exec_, l_, w.view());
+      row_sumsq<double>(exec_, w.view(), sums.data());
+      shares = to_host(exec_, {sums.data(), 1, size});
+    }
+    for (std::int64_t i = 0; i < size; ++i) {
+      const double square = squares[static_cast<std::size_t>(i)] * (options_.dynamic ? 1.0 : trace);
+      // An entry of an inverse is at least the inverse of the entry: what rounding takes below it, to 0 and to negative
+      // numbers, would make of the stiffest parameters the cheapest ones. |g_i|^2 = |L w_i|^2 <= trace K |w_i|^2.
+      out[begin + i] = std::max((1 - shares[static_cast<std::size_t>(i)]) / options_.ridge,
+                                1 / (options_.ridge + square / static_cast<double>(capacity_)));
+    }
   }
 }
 

@@ -4,18 +4,26 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gramian/core/array.hpp"
+#include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 
 namespace gramian {
 
 class RowSource {
  public:
-  // ones: a column of ones behind the others. name: the rows as the caller knows them.
-  RowSource(const Exec& exec, const RowsView& x, bool ones, const char* name)
-      : exec_(exec), x_(x), ones_(ones), name_(name) {
+  // ones: a column of ones behind the others. name: the rows as the caller knows them. center and scale, one value a
+  // column where given: rows become (x - center) scale.
+  RowSource(const Exec& exec, const RowsView& x, bool ones, const char* name, std::vector<double> center = {},
+            const std::vector<double>& scale = {})
+      : exec_(exec), x_(x), ones_(ones), name_(name), center_(std::move(center)) {
+    if (!scale.empty()) {
+      scale_ = Array<double>(exec, x.cols);
+      upload<double>(exec, {scale.data(), 1, x.cols}, {scale_.data(), 1, x.cols});
+    }
     // About 16 MiB a block.
     edge_ =
         std::clamp<std::int64_t>((std::int64_t{1} << 21) / std::max<std::int64_t>(1, width()) / 256 * 256, 256, 8192);
@@ -23,6 +31,13 @@ class RowSource {
     kept_ = Array<double>(exec, x.rows, width());
     for (std::int64_t begin = 0; begin < x.rows; begin += edge_)
       load(begin, kept_.view().block(begin, 0, std::min(edge_, x.rows - begin), width()));
+  }
+
+  // Rows of the same matrix, centred and scaled, each times its factor.
+  void load_picked(const RowsView& rows, const double* factors, MatrixView<double> out) const {
+    const MatrixView<double> columns = out.block(0, 0, rows.rows, x_.cols);
+    load_rows<double>(exec_, rows, center_.empty() ? nullptr : center_.data(), factors, columns, name_);
+    if (scale_.size() > 0) scale_columns<double>(exec_, scale_.data(), columns);
   }
 
   std::int64_t rows() const { return x_.rows; }
@@ -50,8 +65,7 @@ class RowSource {
   static constexpr std::int64_t kKept = std::int64_t{1} << 25;  // values: 256 MiB
 
   void load(std::int64_t begin, MatrixView<double> block) const {
-    load_rows<double>(exec_, x_.slice(begin, block.rows), nullptr, nullptr, block.block(0, 0, block.rows, x_.cols),
-                      name_);
+    load_picked(x_.slice(begin, block.rows), nullptr, block);
     if (!ones_) return;
     const std::vector<double> ones(static_cast<std::size_t>(block.rows), 1.0);
     upload<double>(exec_, {ones.data(), block.rows, 1}, block.block(0, x_.cols, block.rows, 1));
@@ -61,6 +75,8 @@ class RowSource {
   RowsView x_;
   bool ones_;
   const char* name_;
+  std::vector<double> center_;
+  Array<double> scale_;
   std::int64_t edge_;
   Array<double> kept_;
 };

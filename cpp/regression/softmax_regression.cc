@@ -12,6 +12,7 @@
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/sketching.hpp"
 #include "gramian/linalg/softmax.hpp"
 #include "regression/row_source.h"
 
@@ -32,35 +33,186 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-}  // namespace
+// The coordinates of the work: A around its column means, which do not enter the problem, each column times a power of
+// two that makes its deviation about 1. So neither a large mean nor columns of other units cost digits, and a gradient
+// has a size that can be judged. x = weight z.
+struct Frame {
+  std::vector<double> mean;
+  std::vector<double> scale;   // of a column; 0 where it is constant to rounding
+  std::vector<double> weight;  // the same, 1 where it is constant
+};
 
-struct SoftmaxObjective::Impl {
-  Impl(const Exec& exec_, const RowsView& a_, const double* b_, double ridge_)
-      : exec(exec_), a(a_), b(b_, b_ + a_.rows), ridge(ridge_), source(exec_, a_, false, "A") {
-    GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, invalid_argument, "A has no rows or no columns");
-    GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument, "ridge must be finite and not negative");
-    for (std::int64_t r = 0; r < a.rows; ++r)
-      GRAMIAN_REQUIRE(std::isfinite(b[at(r)]), non_finite,
-                      "b contains NaN or infinity, first in row " + std::to_string(r));
-    source.for_blocks([&](std::int64_t, MatrixView<const double> block) {
+// A ridge counts in weights of x, whose squares have to stay in range.
+constexpr int kMostPower = 1000, kMostPowerWithRidge = 400;
+
+// Sums of squares of the columns of what the source gives.
+std::vector<double> column_squares(const Exec& exec, const RowSource& source) {
+  const std::int64_t d = source.width();
+  std::vector<double> sums(at(d), 0.0);
+  source.for_blocks([&](std::int64_t, MatrixView<const double> block) {
+    Array<double> turned(exec, d, block.rows);
+    copy_transposed<double>(exec, block, turned.view());
+    const std::vector<double> part = row_squares<double>(exec, turned.view());
+    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += part[k];
+  });
+  return sums;
+}
+
+// mean += the means of the columns around it.
+void add_means(const Exec& exec, const RowsView& a, std::vector<double>& mean) {
+  const RowSource around(exec, a, false, "A", mean);
+  const double share = 1 / static_cast<double>(a.rows);
+  std::vector<double> found(mean.size(), 0.0);
+  around.for_blocks([&](std::int64_t, MatrixView<const double> block) {
+    const std::vector<double> part = column_sums<double>(exec, block, std::vector<double>(at(block.rows), share));
+    for (std::size_t k = 0; k < found.size(); ++k) found[k] += part[k];
+  });
+  for (std::size_t k = 0; k < mean.size(); ++k) mean[k] += found[k];
+}
+
+Frame frame_of(const Exec& exec, const RowsView& a, double ridge) {
+  Frame frame;
+  frame.mean.assign(at(a.cols), 0.0);
+  // Twice: the first mean is off by the rounding of a sum of large numbers, the second by that of small ones.
+  for (int pass = 0; pass < 2; ++pass) add_means(exec, a, frame.mean);
+  std::vector<double> powers(at(a.cols), 1.0);
+  std::vector<double> squares = column_squares(exec, RowSource(exec, a, false, "A", frame.mean));
+  bool again = false;
+  for (std::size_t k = 0; k < squares.size(); ++k) {
+    // Squares that left the range of doubles are taken anew, of columns that were brought into it.
+    powers[k] = squares[k] < 1e-290 ? 0x1p600 : squares[k] > 1e290 ? 0x1p-600 : 1.0;
+    again = again || powers[k] != 1;
+  }
+  if (again) squares = column_squares(exec, RowSource(exec, a, false, "A", frame.mean, powers));
+  const int most = ridge > 0 ? kMostPowerWithRidge : kMostPower;
+  for (std::size_t k = 0; k < squares.size(); ++k) {
+    const double deviation = std::sqrt(squares[k] / static_cast<double>(a.rows)) / powers[k];
+    GRAMIAN_REQUIRE(std::isfinite(frame.mean[k]) && std::isfinite(deviation), non_finite,
+                    "the differences in column " + std::to_string(k) + " of A overflow");
+    const bool constant = deviation <= 2 * kEps * std::fabs(frame.mean[k]);
+    frame.scale.push_back(constant ? 0.0 : std::ldexp(1.0, -std::clamp(std::ilogb(deviation), -most, most)));
+    frame.weight.push_back(constant ? 1.0 : frame.scale.back());
+  }
+  return frame;
+}
+
+std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> out(a);
+  for (std::size_t k = 0; k < out.size(); ++k) out[k] *= b[k];
+  return out;
+}
+
+// b / a.
+std::vector<double> quotient(const std::vector<double>& b, const std::vector<double>& a) {
+  std::vector<double> out(b);
+  for (std::size_t k = 0; k < out.size(); ++k) out[k] /= a[k];
+  return out;
+}
+
+// The problem in the coordinates of its frame.
+class Problem {
+ public:
+  Problem(const Exec& exec, const RowsView& a, const double* b, double ridge)
+      : exec_(exec),
+        a_(a),
+        b_(checked(a, b, ridge)),
+        ridge_(ridge),
+        frame_(frame_of(exec, a, ridge)),
+        source_(exec, a, false, "A", frame_.mean, frame_.scale) {
+    source_.for_blocks([&](std::int64_t, MatrixView<const double> block) {
       const std::vector<double> squares = row_squares<double>(exec, block);
-      largest = std::max(largest, *std::max_element(squares.begin(), squares.end()));
+      longest_ = std::max(longest_, std::sqrt(*std::max_element(squares.begin(), squares.end())));
     });
   }
 
-  // softmax(A x), host.
-  std::vector<double> forward(const std::vector<double>& x) const {
-    const Array<double> w(exec, a.cols, 1), scores(exec, 1, a.rows);
-    upload<double>(exec, {x.data(), a.cols, 1}, w.view());
-    source.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
-      gemm<double>(exec, Trans::no, Trans::no, 1.0, block, w.view(), 0.0, {scores.data() + begin, block.rows, 1});
+  const RowsView& rows() const { return a_; }
+  const Frame& frame() const { return frame_; }
+  double longest_row() const { return longest_; }
+  const std::vector<double>& probabilities() const { return f_; }
+
+  // The loss, infinite where A x overflows: then the last point stays the one that is remembered.
+  double evaluate(const std::vector<double>& z, std::vector<double>& gradient) {
+    std::vector<double> f = forward(z);
+    if (!std::isfinite(f.front())) return std::numeric_limits<double>::infinity();
+    double loss = 0, fc = 0;
+    std::vector<double> inner(f.size());
+    for (std::size_t r = 0; r < f.size(); ++r) {
+      const double c = f[r] - b_[r];
+      loss += c * c / 2;
+      fc += f[r] * c;
+    }
+    for (std::size_t r = 0; r < f.size(); ++r) inner[r] = f[r] * (f[r] - b_[r] - fc);
+    const Array<double> slopes = backward(inner, f);
+    gradient.resize(z.size());
+    download<double>(exec_, slopes.view().block(0, 0, 1, a_.cols), {gradient.data(), 1, a_.cols});
+    for (std::size_t k = 0; k < z.size() && ridge_ > 0; ++k) {
+      const double x = frame_.weight[k] * z[k];
+      gradient[k] += frame_.weight[k] * (ridge_ * x);
+      loss += ridge_ / 2 * x * x;
+    }
+    f_ = std::move(f);
+    return loss;
+  }
+
+  SymmetricMatrix<double> hessian() const {
+    double ff = 0, fc = 0;
+    for (std::size_t r = 0; r < f_.size(); ++r) {
+      ff += f_[r] * f_[r];
+      fc += f_[r] * (f_[r] - b_[r]);
+    }
+    std::vector<double> weight(f_.size()), h(f_.size());
+    for (std::size_t r = 0; r < f_.size(); ++r) {
+      const double c = f_[r] - b_[r];
+      h[r] = f_[r] * (f_[r] + c);
+      weight[r] = f_[r] * (f_[r] + c - fc);
+    }
+    SymmetricMatrix<double> out(exec_, a_.cols);
+    add_weighted_gram(weight, out);
+    const Array<double> sides = backward(f_, h);  // p, u
+    out.add_outer(exec_, -1.0, sides.view().row(0), sides.view().row(1));
+    out.add_outer(exec_, ff + 2 * fc, sides.view().row(0), sides.view().row(0));
+    add_ridge(out);
+    return out;
+  }
+
+  SymmetricMatrix<double> gauss_newton() const {
+    std::vector<double> squares(f_.size());
+    double ff = 0;
+    for (std::size_t r = 0; r < f_.size(); ++r) ff += squares[r] = f_[r] * f_[r];
+    SymmetricMatrix<double> out(exec_, a_.cols);
+    add_weighted_gram(squares, out);
+    const Array<double> sides = backward(f_, squares);
+    out.add_outer(exec_, -1.0, sides.view().row(0), sides.view().row(1));
+    out.add_outer(exec_, ff, sides.view().row(0), sides.view().row(0));
+    add_ridge(out);
+    return out;
+  }
+
+ private:
+  static std::vector<double> checked(const RowsView& a, const double* b, double ridge) {
+    GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, invalid_argument, "A has no rows or no columns");
+    GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument, "ridge must be finite and not negative");
+    double squares = 0;
+    for (std::int64_t r = 0; r < a.rows; ++r) {
+      GRAMIAN_REQUIRE(std::isfinite(b[r]), non_finite, "b contains NaN or infinity, first in row " + std::to_string(r));
+      squares += b[r] * b[r];
+    }
+    GRAMIAN_REQUIRE(std::isfinite(squares), non_finite, "the squares of b overflow");
+    return {b, b + a.rows};
+  }
+
+  // softmax(A x), host; not finite where A x is not.
+  std::vector<double> forward(const std::vector<double>& z) const {
+    const Array<double> w(exec_, a_.cols, 1), scores(exec_, 1, a_.rows);
+    upload<double>(exec_, {z.data(), a_.cols, 1}, w.view());
+    source_.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
+      gemm<double>(exec_, Trans::no, Trans::no, 1.0, block, w.view(), 0.0, {scores.data() + begin, block.rows, 1});
     });
     SoftmaxOptions options;
     options.subnormals = true;
-    softmax_rows<double>(exec, Softmax::probabilities, options, scores.view(), scores.view());
-    std::vector<double> out(at(a.rows));
-    download<double>(exec, scores.view(), {out.data(), 1, a.rows});
-    GRAMIAN_REQUIRE(std::isfinite(out.front()), non_finite, "A x contains NaN or infinity");
+    softmax_rows<double>(exec_, Softmax::probabilities, options, scores.view(), scores.view());
+    std::vector<double> out(at(a_.rows));
+    download<double>(exec_, scores.view(), {out.data(), 1, a_.rows});
     return out;
   }
 
@@ -72,11 +224,11 @@ struct SoftmaxObjective::Impl {
       pairs.push_back(v[r]);
       pairs.push_back(u[r]);
     }
-    Array<double> out(exec, 2, a.cols);
-    source.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
-      Array<double> y(exec, block.rows, 2);
-      upload<double>(exec, {pairs.data() + 2 * begin, block.rows, 2}, y.view());
-      gemm<double>(exec, Trans::yes, Trans::no, 1.0, y.view(), block, begin == 0 ? 0.0 : 1.0, out.view());
+    Array<double> out(exec_, 2, a_.cols);
+    source_.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
+      Array<double> y(exec_, block.rows, 2);
+      upload<double>(exec_, {pairs.data() + 2 * begin, block.rows, 2}, y.view());
+      gemm<double>(exec_, Trans::yes, Trans::no, 1.0, y.view(), block, begin == 0 ? 0.0 : 1.0, out.view());
     });
     return out;
   }
@@ -87,33 +239,62 @@ struct SoftmaxObjective::Impl {
     for (const double sign : {1.0, -1.0}) {
       std::vector<std::int64_t> picked;
       std::vector<double> roots;
-      for (std::int64_t r = 0; r < a.rows; ++r) {
+      for (std::int64_t r = 0; r < a_.rows; ++r) {
         if (!(sign * weight[at(r)] > 0)) continue;
-        picked.push_back(a.row_index == nullptr ? r : a.row_index[r]);
+        picked.push_back(a_.row_index == nullptr ? r : a_.row_index[r]);
         roots.push_back(std::sqrt(sign * weight[at(r)]));
       }
       const auto count = static_cast<std::int64_t>(picked.size());
-      Array<double> block(exec, std::min(count, kBlock), a.cols);
+      Array<double> block(exec_, std::min(count, kBlock), a_.cols);
       for (std::int64_t begin = 0; begin < count; begin += kBlock) {
-        exec.poll();
-        RowsView rows = a;
+        exec_.poll();
+        RowsView rows = a_;
         rows.rows = std::min(kBlock, count - begin);
         rows.row_index = picked.data() + begin;
-        const MatrixView<double> target = block.view().block(0, 0, rows.rows, a.cols);
-        load_rows<double>(exec, rows, nullptr, roots.data() + begin, target, "A");
-        gram_update<double>(exec, sign, target, h);
+        const MatrixView<double> target = block.view().block(0, 0, rows.rows, a_.cols);
+        source_.load_picked(rows, roots.data() + begin, target);
+        gram_update<double>(exec_, sign, target, h);
       }
     }
   }
 
+  // Of x, in whose coordinates it is the same for all.
+  void add_ridge(SymmetricMatrix<double>& h) const {
+    if (ridge_ == 0) return;
+    h.scale(exec_, quotient(std::vector<double>(frame_.weight.size(), 1.0), frame_.weight));
+    h.add_diagonal(exec_, ridge_);
+    h.scale(exec_, frame_.weight);
+  }
+
+  const Exec exec_;
+  RowsView a_;
+  std::vector<double> b_;
+  double ridge_;
+  Frame frame_;
+  RowSource source_;
+  double longest_ = 0;
+  std::vector<double> f_;
+};
+
+}  // namespace
+
+struct SoftmaxObjective::Impl {
+  Impl(const Exec& exec_, const RowsView& a, const double* b, double ridge)
+      : exec(exec_), problem(exec_, a, b, ridge) {}
+
+  // What the problem says of z, said of x.
+  SymmetricMatrix<double> outside(SymmetricMatrix<double> h) const {
+    const std::vector<double>& weight = problem.frame().weight;
+    h.scale(exec, quotient(std::vector<double>(weight.size(), 1.0), weight));
+    return h;
+  }
+  void require_point() const {
+    GRAMIAN_REQUIRE(there, invalid_argument, "the Hessian is that of a point: evaluate one first");
+  }
+
   const Exec exec;
-  RowsView a;
-  std::vector<double> b;
-  double ridge;
-  RowSource source;
-  double largest = 0;
+  Problem problem;
   bool there = false;
-  std::vector<double> f;
 };
 
 SoftmaxObjective::SoftmaxObjective(const Exec& exec, const RowsView& a, const double* b, double ridge)
@@ -121,79 +302,34 @@ SoftmaxObjective::SoftmaxObjective(const Exec& exec, const RowsView& a, const do
 SoftmaxObjective::~SoftmaxObjective() = default;
 
 std::int64_t SoftmaxObjective::rows() const {
-  return impl_->a.rows;
+  return impl_->problem.rows().rows;
 }
 std::int64_t SoftmaxObjective::size() const {
-  return impl_->a.cols;
-}
-double SoftmaxObjective::largest_row() const {
-  return impl_->largest;
+  return impl_->problem.rows().cols;
 }
 const std::vector<double>& SoftmaxObjective::probabilities() const {
-  return impl_->f;
+  return impl_->problem.probabilities();
 }
 
 double SoftmaxObjective::evaluate(const std::vector<double>& x, std::vector<double>& gradient) {
-  Impl& my = *impl_;
   GRAMIAN_REQUIRE(static_cast<std::int64_t>(x.size()) == size(), shape_mismatch,
                   "x has " + std::to_string(x.size()) + " entries, A has " + std::to_string(size()) + " columns");
-  std::vector<double> f = my.forward(x);
-  double loss = 0, fc = 0;
-  std::vector<double> inner(f.size());
-  for (std::size_t r = 0; r < f.size(); ++r) {
-    const double c = f[r] - my.b[r];
-    loss += c * c / 2;
-    fc += f[r] * c;
-  }
-  for (std::size_t r = 0; r < f.size(); ++r) inner[r] = f[r] * (f[r] - my.b[r] - fc);
-  const Array<double> slopes = my.backward(inner, f);
-  gradient.resize(x.size());
-  download<double>(my.exec, slopes.view().block(0, 0, 1, size()), {gradient.data(), 1, size()});
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    gradient[k] += my.ridge * x[k];
-    loss += my.ridge / 2 * x[k] * x[k];
-  }
-  my.f = std::move(f);
-  my.there = true;
+  const std::vector<double>& weight = impl_->problem.frame().weight;
+  const double loss = impl_->problem.evaluate(quotient(x, weight), gradient);
+  GRAMIAN_REQUIRE(std::isfinite(loss), non_finite, "A x contains NaN or infinity, or the loss overflows");
+  gradient = quotient(gradient, weight);
+  impl_->there = true;
   return loss;
 }
 
 SymmetricMatrix<double> SoftmaxObjective::hessian() const {
-  const Impl& my = *impl_;
-  GRAMIAN_REQUIRE(my.there, invalid_argument, "the Hessian is that of a point: evaluate one first");
-  double ff = 0, fc = 0;
-  for (std::size_t r = 0; r < my.f.size(); ++r) {
-    ff += my.f[r] * my.f[r];
-    fc += my.f[r] * (my.f[r] - my.b[r]);
-  }
-  std::vector<double> weight(my.f.size()), h(my.f.size());
-  for (std::size_t r = 0; r < my.f.size(); ++r) {
-    const double c = my.f[r] - my.b[r];
-    h[r] = my.f[r] * (my.f[r] + c);
-    weight[r] = my.f[r] * (my.f[r] + c - fc);
-  }
-  SymmetricMatrix<double> out(my.exec, size());
-  my.add_weighted_gram(weight, out);
-  const Array<double> sides = my.backward(my.f, h);  // p, u
-  out.add_outer(my.exec, -1.0, sides.view().row(0), sides.view().row(1));
-  out.add_outer(my.exec, ff + 2 * fc, sides.view().row(0), sides.view().row(0));
-  out.add_diagonal(my.exec, my.ridge);
-  return out;
+  impl_->require_point();
+  return impl_->outside(impl_->problem.hessian());
 }
 
 SymmetricMatrix<double> SoftmaxObjective::gauss_newton() const {
-  const Impl& my = *impl_;
-  GRAMIAN_REQUIRE(my.there, invalid_argument, "the Hessian is that of a point: evaluate one first");
-  std::vector<double> squares(my.f.size());
-  double ff = 0;
-  for (std::size_t r = 0; r < my.f.size(); ++r) ff += squares[r] = my.f[r] * my.f[r];
-  SymmetricMatrix<double> out(my.exec, size());
-  my.add_weighted_gram(squares, out);
-  const Array<double> sides = my.backward(my.f, squares);
-  out.add_outer(my.exec, -1.0, sides.view().row(0), sides.view().row(1));
-  out.add_outer(my.exec, ff, sides.view().row(0), sides.view().row(0));
-  out.add_diagonal(my.exec, my.ridge);
-  return out;
+  impl_->require_point();
+  return impl_->outside(impl_->problem.gauss_newton());
 }
 
 std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b, std::vector<double>& x) {
@@ -209,9 +345,22 @@ std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b,
     }
   }
   GRAMIAN_REQUIRE(a.rows - left_out >= 2, invalid_argument, "the start needs two entries of b above 0");
+  const Frame frame = frame_of(exec, a, 0.0);
   GramState state(exec, a.cols, 1);
-  const RowsView targets = RowsView::dense<double>({logs.data(), a.rows, 1});
-  state.add(a, Targets::of_values(targets), weight.data());
+  const RowSource source(exec, a, false, "A", frame.mean, frame.scale);
+  std::vector<double> copy;
+  source.for_blocks([&](std::int64_t begin, MatrixView<const double> block) {
+    const double* share = weight.data() + begin;
+    if (std::none_of(share, share + block.rows, [](double value) { return value > 0; })) return;
+    MatrixView<const double> rows = block;
+    if (exec.device() != Device::cpu) {
+      copy.resize(at(block.rows * block.cols));
+      download<double>(exec, block, {copy.data(), block.rows, block.cols});
+      rows = {copy.data(), block.rows, block.cols};
+    }
+    const RowsView targets = RowsView::dense<double>({logs.data() + begin, block.rows, 1});
+    state.add(RowsView::dense<double>(rows), Targets::of_values(targets), share);
+  });
   // The intercept is -mu. No more of a ridge than it takes to choose among weights that answer the same.
   std::vector<double> mean, variance;
   state.feature_moments(mean, variance);
@@ -223,6 +372,7 @@ std::int64_t softmax_start(const Exec& exec, const RowsView& a, const double* b,
   const Solution solution = state.solve(options);
   x.resize(at(a.cols));
   download<double>(exec, solution.coef.view(), {x.data(), 1, a.cols});
+  x = product(frame.weight, x);
   return left_out;
 }
 
@@ -230,16 +380,19 @@ SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std
                        const SoftmaxFitOptions& options) {
   GRAMIAN_REQUIRE(options.max_iterations >= 1 && options.tol >= 0, invalid_argument,
                   "max_iter must be at least 1, tol not negative");
-  SoftmaxObjective objective(exec, a, b, options.ridge);
-  const std::int64_t d = objective.size();
-  std::vector<double> g;
+  Problem problem(exec, a, b, options.ridge);
+  const std::int64_t d = a.cols;
+  GRAMIAN_REQUIRE(static_cast<std::int64_t>(x.size()) == d, shape_mismatch,
+                  "x has " + std::to_string(x.size()) + " entries, A has " + std::to_string(d) + " columns");
+  std::vector<double> z = quotient(x, problem.frame().weight), g;
   SoftmaxFit fit;
-  fit.loss = fit.start_loss = objective.evaluate(x, g);
-  const double goal = options.tol * std::sqrt(objective.largest_row());
+  fit.loss = fit.start_loss = problem.evaluate(z, g);
+  GRAMIAN_REQUIRE(std::isfinite(fit.loss), non_finite, "A x contains NaN or infinity, or the loss overflows");
+  const double goal = options.tol * problem.longest_row();
   double mu = -1;
   for (; fit.iterations < options.max_iterations && !(std::sqrt(dot(g, g)) <= goal); ++fit.iterations) {
     exec.poll();
-    SymmetricMatrix<double> h = objective.hessian(), safe;
+    SymmetricMatrix<double> h = problem.hessian(), safe;
     std::vector<double> diagonal(at(d));
     h.diagonal(exec, diagonal.data());
     double top = std::numeric_limits<double>::min();
@@ -257,7 +410,7 @@ SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std
           mu *= 10;
         } else {
           indefinite = true;
-          safe = objective.gauss_newton();
+          safe = problem.gauss_newton();
         }
         continue;
       }
@@ -265,11 +418,11 @@ SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std
       upload<double>(exec, {g.data(), d, 1}, s.view());
       cholesky_solve_half<double>(exec, Trans::no, l, s.view());
       cholesky_solve_half<double>(exec, Trans::yes, l, s.view());
-      std::vector<double> step(at(d)), next(x), next_g;
+      std::vector<double> step(at(d)), next(z), next_g;
       download<double>(exec, s.view(), {step.data(), d, 1});
       for (std::size_t k = 0; k < step.size(); ++k) next[k] -= step[k];
       const double promised = (dot(g, step) + mu * dot(step, step)) / 2;
-      const double loss = objective.evaluate(next, next_g);
+      const double loss = problem.evaluate(next, next_g);
       const double share = (fit.loss - loss) / promised;
       // Where the loss is all rounding, a smaller gradient is the progress there is.
       moved = share > 1e-4 || (loss <= fit.loss * (1 + 8 * kEps) && dot(next_g, next_g) <= 0.25 * dot(g, g));
@@ -277,7 +430,7 @@ SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std
         mu *= 4;
         continue;
       }
-      x = std::move(next);
+      z = std::move(next);
       g = std::move(next_g);
       fit.loss = loss;
       fit.gauss_newton_steps += indefinite ? 1 : 0;
@@ -287,7 +440,7 @@ SoftmaxFit fit_softmax(const Exec& exec, const RowsView& a, const double* b, std
   }
   fit.gradient = std::sqrt(dot(g, g));
   fit.converged = fit.gradient <= goal;
-  fit.x = std::move(x);
+  fit.x = product(problem.frame().weight, z);
   return fit;
 }
 

@@ -49,21 +49,51 @@ void add_noise(const Exec& exec, const GradientGuard& guard, std::int64_t first,
   }
 }
 
+// The length of a row from the sum of its squares, or from that of a copy where they left the range of doubles, as those
+// of floats do not.
+template <class T>
+double length_of(const Exec& exec, double square, MatrixView<const T> row) {
+  if (sizeof(T) < sizeof(double) || (square > 1e-280 && square < 1e280)) return std::sqrt(square);
+  const double factor = square > 1 ? 0x1p-600 : 0x1p600;
+  const Array<T> scaled(exec, 1, row.cols);
+  axpby<T, T>(exec, factor, row, 0.0, scaled.view());
+  row_sumsq<T>(exec, scaled.view(), &square);
+  return std::sqrt(square) / factor;
+}
+
+// Rows longer than `clip` are shortened to it: in two steps, a power of two and a factor near `clip`, because one
+// factor for a very long row could be a number with few digits.
 template <class T>
 void clip_rows(const Exec& exec, double clip, std::int64_t first, MatrixView<T> x) {
   std::vector<double> squares(static_cast<std::size_t>(x.rows));
   row_sumsq<T>(exec, x, squares.data());
+  std::vector<double> powers(squares.size(), 1.0), factors(squares.size(), 1.0);
   bool any = false;
   for (std::size_t r = 0; r < squares.size(); ++r) {
-    GRAMIAN_REQUIRE(std::isfinite(squares[r]), non_finite,
-                    "the length of gradient " + std::to_string(first + static_cast<std::int64_t>(r)) + " overflows");
-    const double length = std::sqrt(squares[r]);
-    any = any || length > clip;
+    const std::int64_t row = static_cast<std::int64_t>(r);
+    const double length = length_of<T>(exec, squares[r], x.block(row, 0, 1, x.cols));
+    GRAMIAN_REQUIRE(std::isfinite(length), non_finite,
+                    "the length of gradient " + std::to_string(first + row) + " overflows");
+    if (!(length > clip)) continue;
+    any = true;
+    const int power = std::clamp(std::ilogb(length), std::numeric_limits<T>::min_exponent,
+                                 std::numeric_limits<T>::max_exponent - 2);
+    powers[r] = std::ldexp(1.0, -power);
     // A hair below the bound, so that rounding cannot leave a row above it.
     constexpr double kHair = 4.0 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    squares[r] = length > clip ? clip * (1.0 - kHair) / length : 1.0;
+    factors[r] = clip * (1.0 - kHair) / (length * powers[r]);
   }
-  if (any) scale_rows<T>(exec, squares, x);
+  if (!any) return;
+  scale_rows<T>(exec, powers, x);
+  scale_rows<T>(exec, factors, x);
+}
+
+// Noise below this is no longer normal: its numbers are few.
+template <class T>
+void require_noise(const GradientGuard& guard) {
+  constexpr double kLeast = static_cast<double>(std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon());
+  GRAMIAN_REQUIRE(guard.noise == GradientGuard::Noise::none || guard.deviation >= kLeast, invalid_argument,
+                  "noise of deviation " + std::to_string(guard.deviation) + " is too small for the type of the sketch");
 }
 
 // E of the square of an entry of S'S off the diagonal, for N columns of +-1 / sqrt(s) of which s rows are drawn
@@ -154,6 +184,7 @@ void GradientSketch::encode(const Exec& exec, const RowsView& gradients, std::ui
                       std::to_string(n_params()));
   GRAMIAN_REQUIRE(guard.clip >= 0 && std::isfinite(guard.clip) && guard.deviation >= 0 && std::isfinite(guard.deviation),
                   invalid_argument, "clip and the deviation of the noise must be finite and not negative");
+  require_noise<T>(guard);
   if (gradients.rows == 0) return;
   const SketchOp op = at(round);
   const bool early = guard.noise == GradientGuard::Noise::gradient;
@@ -191,12 +222,13 @@ void GradientSketch::decode(const Exec& exec, MatrixView<const T> sketches, std:
   if (sketches.rows == 1) {
     // A vector is a row and a column.
     op.apply_adjoint<T>(exec, {sketches.data, n_sketch(), 1}, 0, {out.data, n_params(), 1});
-    return;
+  } else {
+    const Array<T> columns(exec, n_sketch(), sketches.rows), back(exec, n_params(), sketches.rows);
+    copy_transposed<T>(exec, sketches, columns.view());
+    op.apply_adjoint<T>(exec, columns.view(), 0, back.view());
+    copy_transposed<T>(exec, back.view(), out);
   }
-  const Array<T> columns(exec, n_sketch(), sketches.rows), back(exec, n_params(), sketches.rows);
-  copy_transposed<T>(exec, sketches, columns.view());
-  op.apply_adjoint<T>(exec, columns.view(), 0, back.view());
-  copy_transposed<T>(exec, back.view(), out);
+  GRAMIAN_REQUIRE(is_finite<T>(exec, out), non_finite, "the estimates of the gradients overflow");
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                       \

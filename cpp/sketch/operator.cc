@@ -29,6 +29,8 @@ namespace {
 
 // Columns of S that are made at a time to be written out.
 constexpr std::int64_t kMaterialised = 256;
+// Of S where n_in is not known, as in SketchSum.
+constexpr std::int64_t kMostColumns = std::int64_t{1} << 62;
 
 FamilyPair make_family(const SketchDist& dist) {
   switch (dist.kind) {
@@ -68,6 +70,8 @@ void require_columns(const SketchDist& dist, std::int64_t start, std::int64_t co
   GRAMIAN_REQUIRE(dist.n_in == 0 || (start <= dist.n_in && count <= dist.n_in - start), shape_mismatch,
                   "rows [" + std::to_string(start) + ", " + std::to_string(start) + " + " + std::to_string(count) +
                       ") are not inside the n_in = " + std::to_string(dist.n_in) + " rows of the sketch");
+  GRAMIAN_REQUIRE(start <= kMostColumns && count <= kMostColumns - start, invalid_argument,
+                  "start must be below 2^62 less the number of rows, got " + std::to_string(start));
 }
 
 }  // namespace

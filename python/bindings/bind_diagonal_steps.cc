@@ -1,4 +1,6 @@
 // Estimated diagonals and the steps that use them.
+#include <utility>
+
 #include "array_in.hpp"
 #include "array_out.hpp"
 #include "gramian/regression/diagonal_steps.hpp"
@@ -26,19 +28,21 @@ const double* diagonal_in(const py::object& diagonal, std::size_t n, Values& kep
   return kept.data();
 }
 
+// (the next parameters, the share that was clipped, the next state).
 template <class Step>
-py::tuple stepped(StepState& state, const Values& w, const Values& gradient, const py::object& diagonal,
+py::tuple stepped(const StepState& state, const Values& w, const Values& gradient, const py::object& diagonal,
                   const Step& step) {
   std::vector<double> next = vector_in(w, "params"), g = vector_in(gradient, "gradient");
   GRAMIAN_REQUIRE(g.size() == next.size(), shape_mismatch, "gradient and params differ in length");
   Values kept;
   const double* d = diagonal_in(diagonal, next.size(), kept);
-  const double clipped = step(static_cast<std::int64_t>(next.size()), g.data(), d, state, next.data());
-  return py::make_tuple(vector_out(next), clipped);
+  StepState after = state;
+  const double clipped = step(static_cast<std::int64_t>(next.size()), g.data(), d, after, next.data());
+  return py::make_tuple(vector_out(next), clipped, std::move(after));
 }
 
-py::tuple adahessian(StepState& state, const Values& w, const Values& gradient, const py::object& diagonal, double rate,
-                     double beta1, double beta2, double eps, double power, std::int64_t average) {
+py::tuple adahessian(const StepState& state, const Values& w, const Values& gradient, const py::object& diagonal,
+                     double rate, double beta1, double beta2, double eps, double power, std::int64_t average) {
   const AdaHessianRule rule{rate, beta1, beta2, eps, power, average};
   return stepped(state, w, gradient, diagonal,
                  [&](std::int64_t n, const double* g, const double* d, StepState& kept, double* to) {
@@ -46,8 +50,8 @@ py::tuple adahessian(StepState& state, const Values& w, const Values& gradient, 
                  });
 }
 
-py::tuple sophia(StepState& state, const Values& w, const Values& gradient, const py::object& diagonal, double rate,
-                 double beta1, double beta2, double scale, double eps) {
+py::tuple sophia(const StepState& state, const Values& w, const Values& gradient, const py::object& diagonal,
+                 double rate, double beta1, double beta2, double scale, double eps) {
   const SophiaRule rule{rate, beta1, beta2, scale, eps};
   return stepped(state, w, gradient, diagonal,
                  [&](std::int64_t n, const double* g, const double* d, StepState& kept, double* to) {

@@ -52,7 +52,12 @@ class VectorCallback {
     py::array_t<double> sent({k, n});
     std::copy_n(rows.data, rows.rows * rows.cols, sent.mutable_data());
     const py::object argument = flat_ ? py::object(sent.reshape({n})) : py::object(sent.attr("T"));
-    const Values answer = Values::ensure((*function_)(argument));
+    const py::object given = (*function_)(argument);
+    const py::array any = py::array::ensure(given);
+    if (any && any.dtype().kind() == 'c') {
+      throw Error(ErrorCode::wrong_dtype, std::string(name_) + " must return real numbers, not complex ones");
+    }
+    const Values answer = Values::ensure(given);
     if (!answer) throw Error(ErrorCode::wrong_dtype, std::string(name_) + " must return an array of numbers");
     const bool fits = flat_ ? answer.ndim() == 1 && answer.shape(0) == n
                             : answer.ndim() == 2 && answer.shape(0) == n && answer.shape(1) == k;

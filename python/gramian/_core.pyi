@@ -894,7 +894,7 @@ class StepState:
         eps: float,
         power: float,
         average: int,
-    ) -> tuple[_Float64, float]: ...
+    ) -> tuple[_Float64, float, StepState]: ...
     def sophia(
         self,
         params: _Float64,
@@ -905,7 +905,7 @@ class StepState:
         beta2: float,
         scale: float,
         eps: float,
-    ) -> tuple[_Float64, float]: ...
+    ) -> tuple[_Float64, float, StepState]: ...
 
 class LogisticObjective:
     def __init__(

@@ -75,13 +75,19 @@ def adahessian_step(
     params : ndarray of shape (n_params,)
         The next parameters; the arguments are not changed.
     state : StepState
+        The next one.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in what is given, or in what would come of it.
 
     Notes
     -----
     O(n_params). Source: "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning".
     """
     state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
-    out, _ = state.adahessian(
+    out, _, state = state.adahessian(
         params,
         gradient,
         diagonal,
@@ -114,16 +120,23 @@ def sophia_step(
     Returns
     -------
     params : ndarray of shape (n_params,)
+        The next parameters; the arguments are not changed.
     state : StepState
+        The next one.
     clipped : float
         Share of the entries that moved by the whole learning rate.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in what is given, or in what would come of it.
 
     Notes
     -----
     O(n_params). Source: "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model Pre-training".
     """
     state, params, gradient, diagonal = _step(state, params, gradient, diagonal)
-    out, clipped = state.sophia(
+    out, clipped, state = state.sophia(
         params,
         gradient,
         diagonal,

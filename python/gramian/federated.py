@@ -15,6 +15,7 @@ Gradients that go to and fro in many rounds are the business of `gramian.gradien
 
 import hashlib
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -571,7 +572,13 @@ def _delta(epsilon, ratio):
     # ratio = sensitivity / sigma.
     if ratio == 0:
         return 0.0
-    return _normal_cdf(ratio / 2 - epsilon / ratio) - math.exp(epsilon) * _normal_cdf(-ratio / 2 - epsilon / ratio)
+    upper, lower = ratio / 2 - epsilon / ratio, -ratio / 2 - epsilon / ratio
+    first, tail = _normal_cdf(upper), _normal_cdf(lower)
+    second = math.exp(epsilon) * tail
+    # A bound from above: two numbers that nearly cancel leave their rounding, that of the tails growing with the square
+    # of the argument, and a promise must not be made of it. A tail among the subnormal numbers is not taken off at all.
+    rounding = 4 * sys.float_info.epsilon * ((1 + upper * upper) * first + (1 + lower * lower + epsilon) * second)
+    return first + rounding - (second if tail >= sys.float_info.min else 0.0)
 
 
 def _check_delta(delta):
@@ -678,10 +685,23 @@ def clip_rows(X, bound):
         raise ValueError(f"X must be a numeric array of two dimensions, got {rows.dtype} of shape {rows.shape}")
     rows = rows.astype(np.result_type(rows.dtype, np.float32), copy=False)
     _validate.check_finite(rows)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     # A hair below the bound, so that rounding cannot leave a row above it.
-    scale = np.where(norms > bound, bound * (1 - 4 * np.finfo(rows.dtype).eps) / np.maximum(norms, bound), 1.0)
-    return (rows * scale[:, np.newaxis]).astype(rows.dtype)
+    short = bound * (1 - 4 * np.finfo(rows.dtype).eps)
+    scale = np.where(norms > bound, short / np.maximum(norms, bound), 1.0)
+    out = (rows * scale[:, np.newaxis]).astype(rows.dtype)
+    # Rows whose squares left the range of float64: brought to about 1 by powers of two.
+    far = np.flatnonzero((norms > 1e140) | ((norms < 1e-140) & rows.any(axis=1)))
+    if far.size:
+        power = np.frexp(np.abs(rows[far]).max(axis=1))[1]
+        unit = np.ldexp(rows[far].astype(np.float64), -power[:, np.newaxis])
+        length = np.linalg.norm(unit, axis=1)
+        with np.errstate(over="ignore", under="ignore"):
+            long = length > np.ldexp(bound, -power)
+        out[far] = rows[far]
+        out[far[long]] = unit[long] * (short / length[long])[:, np.newaxis]
+    return out
 
 
 @dataclass(frozen=True)
@@ -811,6 +831,11 @@ class _Like:
 
 class PrivacyAccountant:
     """Adds up what releases of Gaussian mechanisms cost, exactly.
+
+    The account is about what the mechanisms are about: one row, or one client, more or less. Of mechanisms for rows and
+    for clients in one account the smaller unit is what is promised. A `GradientMechanism` with ``replace=True`` counts
+    with its own, larger noise: an account of such alone is about replacing, a mixed one about adding and taking out.
+    No amplification by sampling is counted, so none is claimed.
 
     Source: "Gaussian Differential Privacy".
 

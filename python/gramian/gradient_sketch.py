@@ -66,7 +66,8 @@ class GradientMechanism(CalibratedNoise):
 
     Notes
     -----
-    The promise is about the sum over clients to which this noise was added once. Noise in each client's message
+    The promise is about the sum over clients to which this noise was added once, and about one client who takes part or
+    does not (`replace`: who brings these data or others). Noise in each client's message
     (``n_clients=1`` of `GradSketch.encode`) protects every client from the server as well; where messages are summed
     under masks, clients can share the noise (``n_clients`` of them, each a part). Noise is drawn with Philox, a
     statistical generator, from 64 bits of the system's entropy; floating-point noise can leak in theory, whoever draws
@@ -338,9 +339,10 @@ class GradSketch:
         -------
         ndarray of shape (n_sketch,)
         """
-        total = np.asarray(total, dtype=np.float64)
+        total = _validate.readable(np.asarray(total), "total").astype(np.float64, copy=False)
         if total.shape != (self.n_sketch,):
             raise ValueError(f"total has shape {total.shape}, expected {(self.n_sketch,)}")
+        _validate.check_finite(total[np.newaxis, :], "total")
         nothing = np.zeros(self.n_params)
         return total + self.encode(nothing, round_number, mechanism=mechanism, noise_seed=noise_seed)
 
@@ -387,7 +389,7 @@ class ErrorFeedback:
 
     def encode(self, gradient, round_number):
         """The message of one round, of shape (n_sketch,). On an error the memory is what it was."""
-        gradient = np.asarray(gradient, dtype=np.float64)
+        gradient = _validate.readable(np.asarray(gradient), "gradient").astype(np.float64, copy=False)
         if gradient.shape != (self.sketch.n_params,):
             raise ValueError(f"gradient has shape {gradient.shape}, expected {(self.sketch.n_params,)}")
         whole = gradient + self.residual_
@@ -449,7 +451,8 @@ def sketched_descent(
         Bound of what a client sends, before the sketch. A mechanism has its own.
     mechanism : GradientMechanism, default=None
         Clients share its noise, so the sum of a round is private and single messages are not: they belong under masks
-        (`gramian.federated.VectorCodec`).
+        (`gramian.federated.VectorCodec`). Its promise covers ``mechanism.rounds`` rounds: more are refused where no
+        accountant says what they cost.
     accountant : PrivacyAccountant, default=None
         Told of every round.
     error_feedback : bool, default=False
@@ -471,7 +474,8 @@ def sketched_descent(
 
     Notes
     -----
-    Totals are exact, so the result is the same bits for any order of the clients.
+    Totals are exact, so the result is the same bits for any order of the clients. They are made of whole multiples of
+    2^-64: where messages fall to 1e-19 x stays, so a loss whose gradients begin near there should be scaled first.
     """
     clients = list(clients)
     if not clients or not all(callable(client) for client in clients):
@@ -491,6 +495,13 @@ def sketched_descent(
     step = _validate.check_number(step, "step", strict=True)
     if error_feedback and (clip is not None or mechanism is not None):
         raise ValueError("error_feedback goes with neither clip nor mechanism: what is remembered has no bound")
+    if mechanism is not None and not isinstance(mechanism, GradientMechanism):
+        raise TypeError(f"mechanism must be a GradientMechanism, got {type(mechanism).__name__}")
+    if mechanism is not None and accountant is None and n_rounds > mechanism.rounds:
+        raise ValueError(
+            f"n_rounds is {n_rounds}, and the mechanism promises its epsilon for {mechanism.rounds} round(s): make it "
+            f"with rounds={n_rounds}, or give an accountant that adds up what more of them cost"
+        )
     if accountant is not None and (mechanism is None or not isinstance(accountant, PrivacyAccountant)):
         raise TypeError("accountant must be a PrivacyAccountant, and there must be a mechanism for it to count")
     codec = VectorCodec(sketch.n_sketch, n_clients=len(clients))
@@ -528,7 +539,7 @@ def sketched_descent(
 def _local_gradient(client, x, step, local_steps):
     total = np.zeros_like(x)
     for _ in range(local_steps):
-        gradient = np.asarray(client(x - step * total), dtype=np.float64)
+        gradient = _validate.readable(np.asarray(client(x - step * total)), "gradient").astype(np.float64, copy=False)
         if gradient.shape != x.shape:
             raise ValueError(f"the gradient has shape {gradient.shape}, expected {x.shape}")
         total += gradient
@@ -565,7 +576,8 @@ def reconstruct_gradient(sketch, observations, rounds, *, rtol=1e-10, max_iter=N
     alone: see `reconstruct_sample`), but a descent does not arrive either. With calibrated noise of deviation s on the
     messages the squared error is ``s^2 trace (sum R'R)^-1``, which no attack without other knowledge can get below.
     """
-    observations = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+    observations = _validate.readable(np.asarray(observations), "observations").astype(np.float64, copy=False)
+    observations = np.atleast_2d(observations)
     rounds = [_round_number(value) for value in np.atleast_1d(rounds).tolist()]
     if observations.shape != (len(rounds), sketch.n_sketch):
         raise ValueError(
@@ -626,10 +638,13 @@ def reconstruct_sample(sketch, observation, round_number, shape, *, rank=1, n_it
         raise ValueError(
             f"rank {rank} is too large for a layer of shape {(outputs, inputs)} and {sketch.n_sketch} numbers"
         )
-    y = np.asarray(observation, dtype=np.float64)
+    y = _validate.readable(np.asarray(observation), "observation").astype(np.float64, copy=False)
     if y.shape != (sketch.n_sketch,):
         raise ValueError(f"observation has shape {y.shape}, expected {(sketch.n_sketch,)}")
     _validate.check_finite(y[np.newaxis, :], "observation")
+    # Brought to about 1 by a power of two, for messages whose squares are no doubles.
+    power = int(np.frexp(np.abs(y).max())[1])
+    y = np.ldexp(y, -power)
     size = np.linalg.norm(y)
     if size == 0:
         return np.zeros((outputs, rank)), np.zeros((inputs, rank)), 0.0
@@ -647,7 +662,7 @@ def reconstruct_sample(sketch, observation, round_number, shape, *, rank=1, n_it
         before, misfit = misfit, np.linalg.norm(one.apply((errors @ rows.T).ravel()) - y) / size
         if misfit <= 1e-13 or misfit >= (1 - 1e-9) * before:
             break
-    return errors, rows, float(misfit)
+    return np.ldexp(errors, power), rows, float(misfit)
 
 
 def _nearest(one, y, basis):

@@ -136,13 +136,13 @@ def flexible_cg(
     Raises
     ------
     numpy.linalg.LinAlgError
-        Where a residual has no positive curvature: A is not positive definite.
+        Where a direction has negative curvature beyond rounding, or a residual none: A is not positive definite.
 
     Notes
     -----
     A step costs one product with A and ``16 n directions`` flops a right-hand side; memory 2 directions + 6 vectors.
     An answer of zero, with NaN or infinity, of no positive curvature or within the span of the last directions is
-    replaced by the residual. All arithmetic is float64.
+    replaced by the residual. All arithmetic is float64; b, A and answers may be of any size that float64 holds.
     Source: "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems"; the fallback is that of
     "Randomized Nystrom Preconditioning".
 
@@ -164,7 +164,7 @@ def flexible_cg(
     _validate.check_finite(columns.T, "b")
     start = np.zeros_like(columns)
     if x0 is not None:
-        given = np.asarray(x0, dtype=np.float64)
+        given = _validate.readable(np.asarray(x0), "x0").astype(np.float64)
         if given.shape != rhs.shape:
             raise ValueError(f"x0 has the shape {given.shape}, b has {rhs.shape}")
         _validate.check_finite(np.atleast_2d(given), "x0")

@@ -55,9 +55,10 @@ class LogisticLoss:
         self.shape_ = self._core.rows, self._core.columns
 
     def _shaped(self, values, name):
-        values = np.asarray(values, dtype=np.float64)
+        values = _validate.readable(np.asarray(values), name).astype(np.float64, copy=False)
         if values.size != self.shape_[0] * self.shape_[1]:
             raise ValueError(f"{name} has the shape {values.shape}, expected {self.shape_} or a vector of as many")
+        _validate.check_finite(values.reshape(self.shape_), name)
         return np.ascontiguousarray(values.reshape(self.shape_))
 
     def value_gradient(self, weights):

@@ -201,8 +201,11 @@ class RunningInverse(_Engine):
         Raises
         ------
         numpy.linalg.LinAlgError
-            Where the matrix would be singular without a row; nothing has changed then (with ``together=False`` the rows
-            before it are in).
+            Where the matrix would be singular without a row, or where a new row is so long that P along it would be
+            rounding (its ``x P x'`` above 1e15 times ``forgetting / weight``) and no H is kept, or none that P could be
+            made anew from. Nothing has changed then (with ``together=False`` the rows before it are in).
+        ValueError
+            NaN, infinity, or rows whose products with P overflow.
         """
         weight = _validate.check_number(weight, "weight", low=-np.inf)
         if weight == 0:
@@ -337,7 +340,7 @@ class MKOR(_Engine):
         )
 
     def update(self, output_gradient, activation):
-        """Takes one pair of vectors in: the gradient at the layer's output and its input.
+        """Takes one pair of vectors in: the gradient at the layer's output and its input. On an error nothing changes.
 
         Parameters
         ----------
@@ -349,7 +352,10 @@ class MKOR(_Engine):
         -------
         self
         """
-        left, right = (np.asarray(value, dtype=np.float64) for value in (output_gradient, activation))
+        left, right = (
+            _validate.readable(np.asarray(value), name).astype(np.float64, copy=False)
+            for value, name in ((output_gradient, "output_gradient"), (activation, "activation"))
+        )
         left, right = (value.mean(axis=0) if value.ndim == 2 and len(value) else value for value in (left, right))
         self._core.update(
             _validate.check_vector(left, "output_gradient", self.n_out)[np.newaxis, :],
@@ -374,14 +380,23 @@ class MKOR(_Engine):
         -------
         ndarray of shape (n_out, n_in)
         """
-        W = np.asarray(W, dtype=np.float64)
+        W = _validate.readable(np.asarray(W), "W").astype(np.float64, copy=False)
         if W.shape != (self.n_out, self.n_in):
             raise ValueError(f"W has the shape {W.shape}, expected {(self.n_out, self.n_in)}")
+        _validate.check_finite(W, "W")
+        dW = _validate.readable(np.asarray(dW), "dW").astype(np.float64, copy=False)
+        # The step is linear in dW: brought to about 1 by a power of two, its squares stay in range.
+        power = int(np.frexp(np.abs(dW).max(initial=0.0))[1])
+        dW = np.ldexp(dW, -power)
         move = self.precondition(dW)
         if self.rescale:
             size = np.linalg.norm(move)
             move *= np.linalg.norm(dW) / size if size > 0 else 0.0
-        return W - self.learning_rate * move
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = W - self.learning_rate * np.ldexp(move, power)
+        if not np.isfinite(moved).all():
+            raise ValueError("the step overflows")
+        return moved
 
     @property
     def left_inverse_(self):
@@ -528,7 +543,11 @@ class MFAC(_Engine):
         return out[0] if array.ndim == 1 else out
 
     def diag(self):
-        """The diagonal of ``F^-1``, (n_params,). Relative error about eps / (ridge times the entry)."""
+        """The diagonal of ``F^-1``, (n_params,).
+
+        Relative error about eps / (ridge times the entry), but never below ``1 / F_ii``, which bounds it (a static
+        window bounds that in turn): entries are above 0 whatever the rounding.
+        """
         return self._ready().diagonal()
 
     def inverse_block(self, indices):

@@ -63,13 +63,13 @@ def _whole(values, name):
 
 
 def _range(values, name, end):
-    """A half-open range (begin, end) inside [0, end), end None where it is not known."""
+    """A half-open range (begin, end) inside [0, end), end None where it is not known: 2^62 then."""
     both = _whole(values, name)
     if len(both) != 2:
         raise ValueError(f"{name} must be a pair (begin, end), got {values!r}")
-    if not 0 <= both[0] <= both[1] or (end is not None and both[1] > end):
-        inside = "" if end is None else f" <= {end}"
-        raise ValueError(f"{name} must be (begin, end) with 0 <= begin <= end{inside}; {values!r} is not inside")
+    end = 2**62 if end is None else end
+    if not 0 <= both[0] <= both[1] <= end:
+        raise ValueError(f"{name} must be (begin, end) with 0 <= begin <= end <= {end}; {values!r} is not inside")
     return both
 
 

@@ -33,7 +33,8 @@ class SoftmaxRegression(Composite, Estimator):
         met; rows with ``b <= 0`` take no part in it. Where fewer than two rows are positive, zeros.
     max_iter : int, default=100
     tol : float, default=1e-10
-        Stop at ``|gradient| <= tol max_i |a_i|``.
+        Stop at ``|gradient| <= tol max_i |a_i|``, both for columns around their means that are scaled by powers of two
+        to a deviation between 1 and 2: units and means of the columns of A do not count.
     device : str, default="cpu"
     n_jobs : int, default=None
 
@@ -43,13 +44,14 @@ class SoftmaxRegression(Composite, Estimator):
     loss_ : float
     n_iter_ : int
     report_ : dict
-        "start_loss", "gradient" (norm), "iterations", "gauss_newton_steps" (steps for which the Hessian was
-        indefinite), "rows_left_out" (of the start), "converged".
+        "start_loss", "gradient" (its norm, as `tol` counts it), "iterations", "gauss_newton_steps" (steps for which
+        the Hessian was indefinite), "rows_left_out" (of the start), "converged".
 
     Notes
     -----
     A step is one of Levenberg and Marquardt's on the full Hessian, a weighted Gram matrix and rank two: n d^2 flops and
-    d^3 / 3. Directions in which no row differs (a constant column of A) have no slope and stay as they are.
+    d^3 / 3. The work is done in columns around their means, scaled to one deviation, which take three passes over A to
+    find. Directions in which no row differs (a constant column of A) have no slope and stay as they are.
     Source: "The Closeness of In-Context Learning and Weight Shifting for Softmax Regression" and "Attention Scheme
     Inspired Softmax Regression".
 

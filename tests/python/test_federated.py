@@ -422,6 +422,20 @@ class TestPrivacy:
             if most is not None:
                 assert np.linalg.norm(change[begin:end]) <= most * (1 + 1e-12)
 
+    @pytest.mark.parametrize("size", [1e-310, 1e-200, 1e200, 1e307])
+    def test_rows_of_any_size_are_clipped(self, size):
+        """Their squares are 0 or infinity in float64, so their lengths have to be taken another way."""
+        rows = np.random.default_rng(0).uniform(-1, 1, size=(4, 6)) * size
+        rows[3] = 0.0
+        ordinary = np.arange(6.0)[np.newaxis]
+        bound = min(size, 1.0) * 1e-3
+        found = fed.clip_rows(np.vstack([rows, ordinary * bound]), bound)
+        power = -np.frexp(bound)[1]
+        lengths = np.linalg.norm(np.ldexp(found, power), axis=1) / np.ldexp(bound, power)
+        assert (lengths <= 1 + 1e-15 + 5e-324 * 6 / bound).all()
+        assert np.array_equal(found[3], rows[3]) and lengths[[0, 1, 2, 4]].min() >= 1 - 1e-14 - 5e-324 * 6 / bound
+        assert np.array_equal(fed.clip_rows(rows, 1.7e308 if size > 1 else 1.0)[:2], rows[:2])
+
     def test_noise_is_as_large_as_promised_and_sums_stay_usable(self):
         rng = np.random.default_rng(0)
         n, d = 20000, 8

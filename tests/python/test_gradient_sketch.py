@@ -412,8 +412,33 @@ def test_clipping(dtype, rng):
     assert np.allclose(sent[cut] / found[cut, None], whole[cut] / long[cut, None], rtol=0, atol=slack)
     assert np.array_equal(sent[long < 2], sketch.encode(gradients[long < 2], 0))
     assert 5 < cut.sum() < 35
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e-170, 1e160, 1e300])
+def test_clipping_at_any_size(size, rng):
+    """Squares of such gradients are 0 or infinity in float64; what is sent is no longer than the bound all the same."""
+    sketch = GradSketch(128, 128)
+    gradients = rng.normal(size=(3, 128))
+    gradients *= size / np.linalg.norm(gradients, axis=1, keepdims=True)
+    bound = size * 1e-6 if size > 1e-300 else size / 2
+    sent = sketch.encode(gradients, 0, clip=bound)
+    whole = sketch.encode(gradients, 0)
+    power = -np.frexp(bound)[1]  # exact, and lengths of what it leaves are in range
+    found = np.linalg.norm(np.ldexp(sent, power), axis=1) / np.ldexp(bound, power)
+    loss = 5e-324 * 128 / bound  # of the last bits of subnormal numbers
+    assert (found <= 1 + 1e-14 + loss).all() and (found >= 1 - 1e-13 - loss).all()
+    assert np.array_equal(sketch.encode(gradients, 0, clip=min(2 * size, 1e308)), whole)
     with pytest.raises(ValueError, match="overflow"):
-        sketch.encode(np.full((2, 128), 1e300), 0, clip=1.0)
+        sketch.encode(np.full((2, 128), 1.7e308), 0, clip=1.0)
+
+
+def test_clipping_of_long_float32_gradients_keeps_the_bound(rng):
+    """One float32 factor for a row of 1e35 would have few digits: the bound would be missed by 1e-5 of it."""
+    sketch = GradSketch(128, 128)
+    gradients = rng.normal(size=(20, 128)).astype(np.float32)
+    gradients *= np.geomspace(1e30, 1e36, 20, dtype=np.float32)[:, np.newaxis]
+    found = np.linalg.norm(sketch.encode(gradients, 0, clip=1e-5).astype(np.float64), axis=1)
+    assert np.abs(found / 1e-5 - 1).max() <= 50 * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("place", ["sketch", "gradient"])
@@ -444,6 +469,18 @@ def test_noise_is_normal():
     assert stats.kstest(sent / (1.05 * deviation), "norm").pvalue < 1e-3
     lagged = np.corrcoef(sent[:-1], sent[1:])[0, 1]
     assert abs(lagged) <= 4 / math.sqrt(sent.size)
+
+
+def test_noise_that_would_not_be_normal_is_refused(rng):
+    sketch, g = GradSketch(64, 64), rng.normal(size=64)
+    for dtype, clip in (("float32", 1e-33), ("float64", 1e-294)):
+        mechanism = GradientMechanism(1.0, 1e-5, clip=clip)
+        with pytest.raises(ValueError, match="too small"):
+            sketch.encode(g, 0, mechanism=mechanism, dtype=dtype)
+        good = GradientMechanism(1.0, 1e-5, clip=1e6 * clip)
+        noise = sketch.encode(np.zeros(64), 0, mechanism=good, noise_seed=1, dtype=dtype)
+        assert len(np.unique(noise)) == 64
+        assert np.isfinite(noise).all() and noise.std() == pytest.approx(good.deviation(sketch), rel=0.4)
 
 
 def test_deviation_of_the_noise():
@@ -496,6 +533,71 @@ def test_accountant():
     assert mixed.rho == pytest.approx(gaussian_sigma(1.0, 1e-6) ** -2, rel=1e-12)
     with pytest.raises(TypeError, match="GradientMechanism"):
         mixed.spend(1.0)
+
+
+def divergence(epsilon, ratio):
+    """delta of N(ratio, 1) against N(0, 1) at epsilon, as the integral it is: nothing is subtracted from anything."""
+    from scipy.integrate import quad
+
+    begin = epsilon / ratio - ratio / 2
+    value, error = quad(
+        lambda z: math.exp(-z * z / 2) * -math.expm1(epsilon - ratio * ratio / 2 - ratio * z), begin, begin + 12,
+        epsabs=0, epsrel=1e-11, limit=200, points=[begin + 0.1, begin + 1],
+    )  # fmt: skip
+    return value / math.sqrt(2 * math.pi)
+
+
+def test_account_of_other_hands():
+    """Rounds of several mechanisms against formulas of their own: the divergence of the composition as an integral, and
+    the bound by way of Renyi's."""
+    for ratios in ([0.3], [0.05] * 400, [0.2, 0.7, 0.1, 1.1], [3.0, 0.5]):
+        accountant = PrivacyAccountant()
+        for ratio in ratios:
+            # The mechanism whose sensitivity is `ratio` standard deviations.
+            delta = divergence(1.0, ratio)
+            mechanism = GradientMechanism(1.0, delta, clip=1.0)
+            assert 1 / mechanism.sigma == pytest.approx(ratio, rel=1e-8)
+            accountant.spend(mechanism)
+        # A product of Gaussians is one whose distances are added as vectors.
+        whole = math.sqrt(sum(ratio**2 for ratio in ratios))
+        assert accountant.rho == pytest.approx(whole**2 / 2, rel=1e-7)
+        for delta in (1e-9, 1e-5, 1e-2):
+            epsilon = accountant.epsilon(delta)
+            if epsilon == 0:
+                assert divergence(1e-300, whole) <= delta * (1 + 1e-6)
+                continue
+            assert divergence(epsilon, whole) == pytest.approx(delta, rel=1e-6)
+            alpha = 1 + np.geomspace(1e-2, 1e4, 20000)
+            renyi = alpha * whole**2 / 2
+            improved = renyi + np.log1p(-1 / alpha) - (np.log(delta) + np.log(alpha)) / (alpha - 1)
+            assert epsilon <= improved.min() + 1e-6
+            assert epsilon <= (renyi + math.log(1 / delta) / (alpha - 1)).min() + 1e-6
+            assert accountant.epsilon(delta) > 0.5 * improved.min() - 1.0  # and not far below
+    # The control: rounds whose distances were added as numbers would be another account.
+    assert abs(divergence(accountant.epsilon(1e-5), 3.5) / 1e-5 - 1) > 0.1
+
+
+@pytest.mark.parametrize("epsilon", [1e-17, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 1.0, 30.0, 100.0])
+@pytest.mark.parametrize("delta", [1e-17, 1e-15, 1e-12, 1e-9, 1e-5, 0.3])
+def test_noise_keeps_its_promise_at_any_size(epsilon, delta):
+    """delta is the difference of two numbers that nearly cancel: rounding may cost noise, never the promise."""
+    sigma = gaussian_sigma(epsilon, delta)
+    assert divergence(epsilon, 1 / sigma) <= delta * (1 + 1e-9)
+    if epsilon >= 1e-6 and delta >= 1e-12:
+        assert divergence(epsilon, 1.001 / sigma) > delta  # and hardly more of it than there must be
+
+
+def test_a_mechanism_is_not_spent_on_more_rounds_than_it_promises():
+    sketch, start, clients = GradSketch(4, 2), np.ones(4), [lambda x: x] * 3
+    mechanism = GradientMechanism(4.0, 1e-5, clip=1.0, rounds=5)
+    sketched_descent(clients, start, sketch, n_rounds=5, step=0.1, mechanism=mechanism)
+    with pytest.raises(ValueError, match="n_rounds is 6, and the mechanism promises its epsilon for 5"):
+        sketched_descent(clients, start, sketch, n_rounds=6, step=0.1, mechanism=mechanism)
+    accountant = PrivacyAccountant()
+    sketched_descent(clients, start, sketch, n_rounds=6, step=0.1, mechanism=mechanism, accountant=accountant)
+    assert accountant.epsilon(1e-5) > 4.0
+    with pytest.raises(TypeError, match="GradientMechanism"):
+        sketched_descent(clients, start, sketch, n_rounds=1, step=0.1, mechanism=1.0)
 
 
 def test_private_descent():
@@ -719,6 +821,27 @@ def test_descent_refuses():
     assert np.array_equal(client.residual_, np.zeros(4))
     with pytest.raises(TypeError, match="GradSketch"):
         ErrorFeedback(4)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_attacks_on_messages_of_any_size(size, rng):
+    g, sketch = rng.normal(size=64), GradSketch(64, 16)
+    rounds = list(range(12))
+    found = reconstruct_gradient(sketch, size * messages(sketch, g, rounds), rounds)
+    assert far(found / size, g) <= 1e-6
+    G, X = layer_gradient(rng)
+    layer = GradSketch(G.size, 120)
+    errors, rows, misfit = reconstruct_sample(layer, size * layer.encode(G.ravel(), 0), 0, G.shape)
+    assert misfit <= 1e-9 and far(errors / size @ rows.T, G) <= 1e-8
+
+
+def test_estimates_that_overflow_are_an_error():
+    sketch = GradSketch(64, 16)
+    for sketches in (np.full(16, 1e308), np.full((3, 16), 1e308)):
+        with pytest.raises(ValueError, match="overflow"):
+            sketch.decode(sketches, 0)
+    with pytest.raises(ValueError, match="overflow"):
+        sketch.encode(np.full(64, 1.7e308), 0)
 
 
 def test_attacks_refuse():

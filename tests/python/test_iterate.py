@@ -58,6 +58,78 @@ def test_exact_inverse_takes_one_step(rng):
     assert np.linalg.norm(A @ found.x - b) <= 1e-10 * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e-100, 1e100, 1e160, 1e300])
+def test_right_hand_sides_and_matrices_of_any_size(rng, size):
+    """Squares of such numbers leave the range of float64: neither an answer of zeros nor another method comes of it."""
+    A, b = problem(rng)
+    jacobi = np.diag(A)
+    for callback in (None, lambda r: r / jacobi):
+        plain = flexible_cg(A, b, precondition=callback)
+        for matrix, side, unit in ((A, size * b, size), (size * A, b, 1 / size)):
+            found = flexible_cg(matrix, side, precondition=callback)
+            assert found.converged and abs(found.n_iter - plain.n_iter) <= 2
+            assert found.switched_at is None
+            assert np.linalg.norm(found.x / unit - plain.x) <= 1e-6 * np.linalg.norm(plain.x)
+    found = flexible_cg(A, size * b)
+    assert found.residual_norm <= 1e-8 * np.linalg.norm(b) * size
+    tight = flexible_cg(A, size * b, rtol=0.0, atol=1e-9 * size)
+    assert tight.converged and tight.residual_norm <= 1e-9 * size
+    many = flexible_cg(A, np.column_stack([b, size * b, 0 * b]))
+    assert np.linalg.norm(many.x[:, 1] / size - many.x[:, 0]) <= 1e-6 * np.linalg.norm(many.x[:, 0])
+    assert (many.x[:, 2] == 0).all()
+    started = flexible_cg(A, size * b, x0=size * plain.x)
+    assert started.n_iter == 0 and np.array_equal(started.x, size * plain.x)
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e-200, -1e200, 1e300])
+def test_the_length_of_an_answer_does_not_matter(rng, size):
+    A, b = problem(rng)
+    inverse = np.linalg.inv(A)
+    found = flexible_cg(A, b, precondition=lambda r: size * (inverse @ r), rtol=1e-10)
+    # Of 1e-320 only the first digits of an answer are there.
+    assert found.n_fallbacks == 0 and found.n_iter <= (1 if abs(size) > 1e-310 else 10)
+
+
+def test_negative_curvature_is_an_error_wherever_the_direction_came_from(rng):
+    """Such a direction proves that A is indefinite; a run that goes on ends at residuals of 1e70."""
+    Q, _ = np.linalg.qr(rng.normal(size=(30, 30)))
+    A = (Q * np.concatenate([-np.geomspace(1, 10, 3), np.geomspace(1, 100, 27)])) @ Q.T
+    A, b = (A + A.T) / 2, rng.normal(size=30)
+    for callback in (None, lambda r: r / 3, lambda r: Q[:, 0]):
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+            flexible_cg(A, b, precondition=callback)
+    # The control: a singular matrix has none.
+    S = (Q * np.concatenate([np.zeros(5), np.geomspace(1, 100, 25)])) @ Q.T
+    S = (S + S.T) / 2
+    assert flexible_cg(S, S @ b).converged
+
+
+def test_callbacks_own_what_they_are_given(rng):
+    """They may change it, keep it and return it."""
+    A, b = problem(rng)
+    plain, kept = flexible_cg(A, b), []
+
+    def doubled(r):
+        r *= 2
+        return r
+
+    def spoiled(v):
+        out = A @ v
+        v[:] = np.nan
+        return out
+
+    def hoarded(r):
+        for old in kept:
+            old[:] = 7.0
+        kept.append(r)
+        return r
+
+    for matrix, callback in ((A, doubled), (spoiled, None), (A, hoarded)):
+        found = flexible_cg(matrix, b, precondition=callback)
+        assert np.linalg.norm(found.x - plain.x) <= 1e-6 * np.linalg.norm(plain.x)
+        assert abs(found.n_iter - plain.n_iter) <= 2
+
+
 def test_random_directions_still_descend(rng):
     A, b = problem(rng)
     x_star = np.linalg.solve(A, b)
@@ -194,6 +266,10 @@ def test_refuses(rng):
         flexible_cg(A, b, precondition=lambda r: r[:2])
     with pytest.raises(TypeError, match="array of numbers"):
         flexible_cg(A, b, precondition=lambda r: "no")
+    with pytest.raises(TypeError, match="precondition must return real numbers"):
+        flexible_cg(A, b, precondition=lambda r: r * 1j)
+    with pytest.raises(ValueError, match="Complex data"):
+        flexible_cg(A, b, x0=b * 1j)
     with pytest.raises(ValueError, match="product with A contains NaN"):
         flexible_cg(lambda v: np.full_like(v, np.nan), b)
     with pytest.raises(ZeroDivisionError):

@@ -60,6 +60,21 @@ def test_derivatives(rng, classes):
     assert (np.abs(diagonal - np.diag(H)) <= 5 * error + 1e-15).all()
 
 
+def test_a_point_that_is_none_is_refused_and_not_remembered(rng):
+    X, y = rows(rng, n=60, d=4, classes=2)
+    loss, v = LogisticLoss(X, y), rng.normal(size=5)
+    loss.value_gradient(np.ones(5))
+    before = loss.hessian_product(v)
+    for bad in (np.full(5, np.nan), np.full(5, np.inf)):
+        with pytest.raises(ValueError, match="weights contains NaN or infinity"):
+            loss.value_gradient(bad)
+        with pytest.raises(ValueError, match="v contains NaN or infinity"):
+            loss.hessian_product(bad)
+    with pytest.raises(ValueError, match="Complex data"):
+        loss.value_gradient(np.full(5, 1j))
+    assert np.array_equal(loss.hessian_product(v), before)
+
+
 @pytest.mark.parametrize("solver", ["adahessian", "sophia"])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_first_order_budgets_reach_the_same_minimum(rng, solver, classes):

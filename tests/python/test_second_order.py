@@ -81,6 +81,67 @@ def test_overflow_is_an_error_not_an_infinity():
     assert np.isfinite(inverse.matrix()).all()
 
 
+def test_rows_whose_products_overflow_are_refused():
+    """x'P x of 1e320 is infinite; a share of 1 / infinity of it would be taken in, which is none."""
+    for engine, take in (
+        (RunningInverse(2), lambda e: e.update([[1e160, 0.0]])),
+        (RunningInverse(2), lambda e: e.update([[1e160, 0.0], [1.0, 1.0]])),
+        (MKOR(2, 2), lambda e: e.update([1e200, 0.0], [1.0, 0.0])),
+    ):
+        before = pickle.dumps(engine)
+        with pytest.raises(ValueError, match="overflow"):
+            take(engine)
+        assert pickle.dumps(engine) == before
+    with pytest.raises(ValueError, match="inverse"):
+        RunningInverse(2, ridge=1e-310)
+
+
+def test_rows_along_which_the_inverse_would_be_rounding(rng):
+    """At x'P x of 1e15 the inverse along x would be rounding, of any sign: an error, unless H has the digits."""
+    for ridge in (1e-300, 1e-20, 1e-17):
+        for keep in (False, True):
+            inverse = RunningInverse(2, ridge=ridge, keep_matrix=keep)
+            before = pickle.dumps(inverse)
+            with pytest.raises(np.linalg.LinAlgError, match="row 0"):
+                inverse.update([[0.6, 0.8]])
+            assert pickle.dumps(inverse) == before
+    bare = RunningInverse(3, ridge=1e-6).update([[1.0, 2.0, 3.0]])  # 1e7: seven digits are lost, and nine are left
+    assert np.linalg.eigvalsh(bare.matrix()).min() > 0
+    # Rows in all directions: the inverse falls from 1e20 to 1, and is made anew from a matrix of condition 10.
+    X = rng.normal(size=(20, 4))
+    kept = RunningInverse(4, ridge=1e-20, keep_matrix=True).update(X)
+    assert kept.refreshes_ == 1 and kept.n_updates_ == 1
+    expected = np.linalg.inv(X.T @ X)
+    assert relative_error(kept.matrix(), expected) <= 100 * EPS * np.linalg.cond(X) ** 2
+    assert kept.trace_ == pytest.approx(np.trace(expected))
+    P = np.eye(4) * 1e20  # what a difference would have left
+    P = P - P @ X.T @ np.linalg.solve(np.eye(20) + X @ P @ X.T, X @ P)
+    assert relative_error(P, expected) > 100
+
+
+def test_a_check_that_cannot_renew_leaves_the_inverse():
+    """H is singular to rounding: there is nothing to make P anew from, and the update is in all the same."""
+    inverse = RunningInverse(3, ridge=1e-14, keep_matrix=True, check_every=1, refresh_above=1e-30)
+    for _ in range(3):
+        inverse.update(np.array([1.0, 1.0, 1.0]) / 3)
+    assert inverse.n_updates_ == 3
+    assert np.isfinite(inverse.matrix()).all()
+
+
+def test_a_million_updates(rng):
+    """A million rows, in updates of one each, against the sums of all of them."""
+    d, n = 4, 1_000_000
+    X = rng.normal(size=(n, d))
+    for forgetting in (1.0, 0.999):
+        inverse = RunningInverse(d, ridge=0.5, forgetting=forgetting).update(X, together=False)
+        last = X[-40000:] if forgetting < 1 else X  # 0.999^40000 = 4e-18
+        ages = forgetting ** np.arange(len(last) - 1, -1, -1.0)
+        H = (last * ages[:, np.newaxis]).T @ last + (0.5 * np.eye(d) if forgetting == 1 else 0)
+        bound = 10 * np.sqrt(len(last)) * EPS * np.linalg.cond(H)
+        assert inverse.n_updates_ == n
+        assert relative_error(inverse.matrix(), np.linalg.inv(H)) <= bound
+
+
 def test_taking_out_what_is_not_there():
     inverse = RunningInverse(2, ridge=1e-3).update([[1.0, 1.0]])
     before = inverse.matrix()
@@ -270,6 +331,27 @@ def test_optimal_brain_surgeon(rng):
     assert (plain - w) @ F @ (plain - w) / 2 > model.obs_scores(w)[7]
 
 
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_mfac_diagonals_are_positive_where_nothing_but_rounding_is_left(rng, dynamic):
+    """Beside gradients of 1e6 a ridge of 1e-5 is rounding: the stiffest parameters must not become the cheapest."""
+    d, m = 30, 5
+    G = np.zeros((m, d))
+    G[:, :6] = 1e6 * rng.normal(size=(m, 6))
+    model = MFAC(m, dynamic=dynamic, ridge=1e-5).push(G)
+    F = ref.fisher(G, 1e-5, m)
+    exact = np.diag(ref.fisher_inverse(G, 1e-5, m))
+    found = model.diag()
+    assert (found > 0).all()
+    np.testing.assert_allclose(found[6:], 1e5, rtol=1e-12)
+    if dynamic:
+        assert (found >= (1 - 1e-12) / np.diag(F)).all()
+    single = MFAC(1, dynamic=dynamic, ridge=1e-5).push(np.eye(1, d) * 1e6)
+    np.testing.assert_allclose(single.diag()[0], 1e-12, rtol=1e-9)  # 1 / F_ii itself
+    scores = single.obs_scores(np.ones(d))
+    assert scores.argmax() == 0 and np.isfinite(scores).all()
+    assert exact.min() > 0
+
+
 def test_mfac_refuses(rng):
     with pytest.raises(ValueError, match="n_gradients"):
         MFAC(0)
@@ -292,6 +374,10 @@ def test_mfac_refuses(rng):
         model.push(np.ones(5))
     with pytest.raises(ValueError, match="age"):
         model.replace(3, np.ones(4))
+    with pytest.raises(ValueError, match="row 1"):  # of rows that leave the window at once
+        model.push(np.vstack([bad, np.ones((4, 4))]))
+    with pytest.raises(ValueError, match="overflow"):
+        model.ivp(np.full(4, 1.7e308))
     with pytest.raises(ValueError, match="v contains NaN"):
         model.ivp([np.nan, 0, 0, 0])
     with pytest.raises(ValueError, match="0 .. 3"):
@@ -336,6 +422,36 @@ def test_mkor_paper_is_its_rule_and_not_the_exact_inverse(rng):
     assert relative_error(layer.left_inverse_, np.linalg.inv(exact.L)) > 0.3
 
 
+@pytest.mark.parametrize("mode", ["exact", "paper"])
+def test_mkor_takes_both_vectors_or_none(mode, rng):
+    layer = MKOR(3, 2, mode=mode).update(rng.normal(size=3), rng.normal(size=2))
+    before = pickle.dumps(layer)
+    bad = [([1e200, 0, 0], [1.0, 2.0]), ([1.0, 2.0, 3.0], [0.0, 1e200]), ([1.0, 2.0, 3.0], [0.0, np.inf])]
+    for left, right in bad:
+        with pytest.raises(ValueError):
+            layer.update(left, right)
+        assert pickle.dumps(layer) == before
+    if mode == "exact":
+        with pytest.raises(np.linalg.LinAlgError, match="rounding"):
+            layer.update([1.0, 2.0, 3.0], [1e10, 1e9])
+        assert pickle.dumps(layer) == before
+    else:  # the blend lifts what such a vector leaves
+        layer.update([1.0, 2.0, 3.0], [1e10, 1e9]).update([1.0, 2.0, 3.0], [1.0, 1.0])
+        assert np.linalg.eigvalsh(layer.right_inverse_).min() > 0.01
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e-170, 1e160, 1e300])
+def test_mkor_steps_of_any_size(size, rescale, rng):
+    layer = MKOR(3, 4, rescale=rescale).update(rng.normal(size=3), rng.normal(size=4))
+    g = rng.normal(size=(3, 4))
+    step = layer.step(np.zeros((3, 4)), size * g)
+    tolerance = 1e-13 if size > 1e-310 else 0.05
+    np.testing.assert_allclose(step / size, layer.step(np.zeros((3, 4)), g), rtol=tolerance, atol=tolerance)
+    with pytest.raises(ValueError, match="step overflows"):
+        MKOR(3, 4, rescale=rescale, learning_rate=1e10).step(np.zeros((3, 4)), np.full((3, 4), 1e308))
+
+
 def test_mkor_resets(rng):
     layer, oracle = MKOR(3, 3, mode="paper", limit=0.5), ref.PaperKronecker(3, 3, 0.95, 0.5, 0.1)
     for _ in range(20):
@@ -373,6 +489,10 @@ def test_mkor_refuses():
         layer.update([1.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="activation"):
         layer.update([1.0, 2.0], [1.0, np.nan, 3.0])
+    with pytest.raises(ValueError, match="W contains NaN"):
+        layer.step(np.full((2, 3), np.nan), np.ones((2, 3)))
+    with pytest.raises(ValueError, match="Complex data"):
+        layer.step(np.full((2, 3), 1j), np.ones((2, 3)))
     with pytest.raises(ValueError, match="W has the shape"):
         layer.step(np.zeros((3, 2)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="shape"):

@@ -654,6 +654,13 @@ def test_wrong_calls(rng):
     for start in (2**62 - 19, 2**63 - 1):
         with pytest.raises(ValueError, match=r"start must be below 2\^62"):
             gm.sketch.CountSketch(8).update(A, start)
+    streamed = gm.sketch.Gaussian(8)
+    for start in (2**62 - 1, 2**62, 2**63 - 2):
+        with pytest.raises(ValueError, match=r"start must be below 2\^62"):
+            streamed.apply_adjoint(np.ones(8), start=start, n_rows=5)
+    for columns in ((2**62, 2**62 + 1), (2**63 - 2, 2**63 - 1), (2**63, 2**63 + 1)):
+        with pytest.raises(ValueError, match="columns must be"):
+            streamed.materialise(columns=columns)
     for rows in ((0, 1, 2), (3,), (5, 2), (-1, 2), (0, 9), (0, 2**70), 3):
         with pytest.raises(ValueError, match="rows must be"):
             s.materialise(rows=rows)

@@ -118,6 +118,60 @@ def test_targets_with_zeros(rng):
     assert nothing.report_["rows_left_out"] == 0  # no start to leave them out of
 
 
+@pytest.mark.parametrize("start", ["closed_form", "zeros"])
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-100, 1e-8, 1e8, 1e100, 1e160, 1e300])
+def test_rows_of_any_size(rng, size, start):
+    """Squares of such rows are 0 or infinity: a tolerance made of them ended every run at its start, as converged."""
+    A, x, b = planted(rng)
+    model = SoftmaxRegression(start=start).fit(size * A, b)
+    assert model.report_["converged"]
+    np.testing.assert_allclose(model.x_ * size, x, rtol=0, atol=1e-12 if start == "closed_form" else 1e-6)
+
+
+@pytest.mark.parametrize("start", ["closed_form", "zeros"])
+@pytest.mark.parametrize("power", [2, 4, 8, 50])
+def test_columns_in_other_units(rng, power, start):
+    """Units of the columns change the units of the weights, and nothing else."""
+    A, x, b = planted(rng)
+    noisy = b * np.exp(0.3 * rng.normal(size=30))
+    noisy /= noisy.sum()
+    units = np.logspace(-power, power, 5)
+    for target, answer in ((b, x), (noisy, SoftmaxRegression().fit(A, noisy).x_)):
+        model = SoftmaxRegression(start=start).fit(A * units, target)
+        assert model.report_["converged"] and model.n_iter_ <= 20
+        np.testing.assert_allclose(model.x_ * units, answer, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", ["closed_form", "zeros"])
+@pytest.mark.parametrize("mean", [1e3, 1e6, 1e9])
+def test_means_of_columns_do_not_count(rng, mean, start):
+    A, x, b = planted(rng)
+    moved = A + mean * np.arange(1, 6)
+    # What is left of A when the digits behind those of the mean are gone.
+    kept = moved - mean * np.arange(1, 6)
+    exact = SoftmaxRegression(start="zeros").fit(kept, b).x_
+    model = SoftmaxRegression(start=start).fit(moved, b)
+    assert model.report_["converged"]
+    np.testing.assert_allclose(model.x_, exact, rtol=0, atol=1e-6 + 1e-15 * mean)
+    value, gradient = model.value_gradient(moved, b, x)
+    other, slope = model.value_gradient(kept, b, x)
+    assert value == pytest.approx(other, rel=1e-12 + 1e-15 * mean, abs=1e-14 * mean)
+    np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-15 * mean + 1e-14)
+
+
+def test_a_ridge_is_one_of_the_weights_themselves(rng):
+    """In other units the ridge is another problem; the answer is that of the problem as it was given."""
+    A, _, b = planted(rng)
+    units = np.array([1e-2, 1.0, 30.0, 1.0, 1e2])
+    model = SoftmaxRegression(ridge=1e-3).fit(A * units, b)
+    _, gradient = model.value_gradient(A * units, b, model.x_)
+    assert np.abs(gradient / units).max() <= 1e-9
+    H = model.hessian(A * units, b, model.x_)
+    best = ref.complex_gradient(lambda z: ref.softmax_loss(A * units, b, 1e-3, z), model.x_)
+    assert np.abs(best / units).max() <= 1e-9
+    assert np.linalg.eigvalsh(H).min() > 0
+
+
 def test_weight_shift_is_a_shift_of_the_data(rng):
     A, _, b = planted(rng)
     model, x0 = SoftmaxRegression(), rng.normal(size=5)
@@ -164,6 +218,9 @@ def test_refuses(rng):
         ((A, np.append(b[:-1], np.nan)), "b contains NaN"),
         ((A, b, x[:-1]), "x0 has the shape"),
         ((np.where(np.arange(5) == 2, np.nan, A), b), "contains NaN or infinity, first in row 0"),
+        ((A, 1e200 * b), "squares of b overflow"),
+        ((A * 1e3, b, np.full(5, 1.7e308)), "A x contains NaN or infinity"),
+        ((np.where(np.arange(30)[:, np.newaxis] == 7, 1.7e308, -1.7e308) * np.ones(5), b), "of A overflow"),
     ):
         with pytest.raises(ValueError, match=message):
             SoftmaxRegression().fit(*arguments)

@@ -28,12 +28,21 @@ struct RunningInverseOptions {
   std::int64_t check_every = 0;    // updates between checks of the residual; 0: when asked. Needs keep_matrix
   double refresh_above = 1e-10;    // residual from which a check renews P
   double least_left = kLeastLeft;  // of a row that is taken out, as in cholesky_downdate
+  // Refuse rows along which P would be nothing but rounding: those whose x'P x exceeds g / beta by 1 / (4 eps). Where
+  // the matrix is kept, and its factor has half its digits, P is made anew from it in place of that. Off for rules that
+  // lift P again, as blend does.
+  bool refuse_loss = true;
 };
 
 // All that a RunningInverse is beyond its options: what a file keeps of it.
 struct RunningInverseState {
   std::vector<double> inverse, matrix;  // lower triangles by rows; matrix is empty where it is not kept
   std::int64_t updates = 0, held_back = 0, refreshes = 0;
+};
+
+// P = keep P + add I before the rows of an update, without H: what published rules of thumb do.
+struct InverseBlend {
+  double keep = 1, add = 0;
 };
 
 class GRAMIAN_EXPORT RunningInverse {
@@ -50,11 +59,26 @@ class GRAMIAN_EXPORT RunningInverse {
   double largest_entry() const;  // the largest of the diagonal, and so of all: P is positive definite
 
   // H becomes g H + beta X'X, X k x d (device), g in (0, 1], beta != 0. With beta < 0 rows go: where less than
-  // least_left of one would be left it is Error{not_positive_definite} naming it. On errors nothing has changed.
-  // 4 k d^2 flops; for any k reads P three times (a product takes each tile from both sides) and writes it once.
+  // least_left of one would be left it is Error{not_positive_definite} naming it; so it is where P would be rounding
+  // (refuse_loss). Error{non_finite} for rows whose products with P overflow. On errors nothing has changed.
+  // 4 k d^2 flops; for any k reads P three times (a product takes each tile from both sides) and writes it once. Where
+  // a check finds H singular, P stays as it is.
   void update(double g, double beta, MatrixView<const double> x);
-  // P = keep P + add I, without H: what published rules of thumb do.
-  void blend(double keep, double add);
+  // The same in two parts, for several inverses that change together or not at all: all that can fail is in the first.
+  // A blend needs an inverse without its matrix. x must live until the second, which belongs to the same P.
+  class Change {
+    friend class RunningInverse;
+    double forgetting = 1, weight = 1, trace = 0;
+    bool held_back = false;
+    MatrixView<const double> x;
+    InverseBlend blend;
+    Array<double> v;               // the new P is (keep P + add I - sign(weight) V'V) / forgetting ...
+    SymmetricMatrix<double> p, h;  // ... or this, beside the new H, where that would be rounding
+  };
+  Change prepare(double g, double beta, MatrixView<const double> x, InverseBlend blend = {}) const;
+  void commit(Change change);
+  // The blend alone.
+  void blend(InverseBlend blend);
   // out = X P, k x d. 2 k d^2 flops.
   void multiply(MatrixView<const double> x, MatrixView<double> out) const;
 
@@ -71,6 +95,10 @@ class GRAMIAN_EXPORT RunningInverse {
   void restore(const RunningInverseState& state);
 
  private:
+  Change change_of(double g, double beta, MatrixView<const double> x, InverseBlend blend, MatrixView<const double> u,
+                   MatrixView<const double> seen) const;
+  Change renewal_of(double g, double beta, MatrixView<const double> x) const;
+  void check();
   void set_from_dense(MatrixView<const double> p);
   void require_matrix() const;
   void measure_trace();

@@ -45,7 +45,8 @@ struct FlexibleCgReport {
 // comes: the squared norm falls by (r'd)^2 / (d'A d) in each step. What cannot be used (zero, not finite, no curvature,
 // inside the span of the last directions) is replaced by the residual. With the residual itself this is the method of
 // conjugate gradients, with a fixed positive definite matrix its preconditioned form. Memory: 2 directions + 6 vectors.
-// Error{not_positive_definite} where a direction of negative curvature shows up.
+// Right-hand sides, matrices and answers of the callback may be as large or small as doubles are.
+// Error{not_positive_definite} where a direction d shows d'A d < -1e-4 |A| d'd, or a residual no positive curvature.
 GRAMIAN_EXPORT FlexibleCgReport flexible_cg(const Exec& exec, const BlockMap& a, MatrixView<const double> b,
                                             MatrixView<double> x, const BlockMap& precondition,
                                             const FlexibleCgOptions& options);

@@ -43,7 +43,8 @@ struct StepState {
 };
 
 // w (n values) takes one step. diagonal may be null for Sophia, whose average then stays; not before the first.
-// Returns the share of entries that were clipped (Sophia) or 0. Error{non_finite} before anything has changed.
+// Returns the share of entries that were clipped (Sophia) or 0. Error{non_finite} for NaN and infinity that come in or
+// would come out, before anything has changed.
 GRAMIAN_EXPORT double adahessian_step(const AdaHessianRule& rule, std::int64_t n, const double* gradient,
                                       const double* diagonal, StepState& state, double* w);
 GRAMIAN_EXPORT double sophia_step(const SophiaRule& rule, std::int64_t n, const double* gradient,

@@ -39,7 +39,7 @@ class GRAMIAN_EXPORT KroneckerInverse {
   const RunningInverse& right() const { return right_; }
   std::int64_t resets() const { return resets_; }
 
-  // One pair: l (1 x n_out) and r (1 x n_in), device. 6 (n_out^2 + n_in^2) flops.
+  // One pair: l (1 x n_out) and r (1 x n_in), device. 6 (n_out^2 + n_in^2) flops. On errors neither factor has changed.
   void update(MatrixView<const double> l, MatrixView<const double> r);
   // g (n_out x n_in, device) becomes L^-1 g R^-1. 2 n_out n_in (n_out + n_in) flops.
   void precondition(MatrixView<double> g) const;

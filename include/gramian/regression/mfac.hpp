@@ -62,7 +62,8 @@ class GRAMIAN_EXPORT Mfac {
 
   // Rows of v (k x d, host) become F^-1 v. 4 k d m flops; reads the gradients twice.
   void solve(MatrixView<double> v) const;
-  // diag F^-1, d host values. 3 d m^2 flops (static: 2 d m).
+  // diag F^-1, d host values, each at least 1 / F_ii (static: 1 / (ridge + |w_i|^2 trace K / m)) whatever the rounding.
+  // 3 d m^2 flops (static: 2 d m).
   void diagonal(double* out) const;
   // F^-1 at these rows and columns, q x q host values. q m^2 + q^2 m flops (static: q^2 m).
   void block(const std::vector<std::int64_t>& indices, MatrixView<double> out) const;
@@ -83,6 +84,7 @@ class GRAMIAN_EXPORT Mfac {
   void store(const Array<double>& rows, std::int64_t row, std::int64_t slot);
   void push_loaded(const Array<double>& rows);
   void make_static();
+  Array<double> turned(MatrixView<const double> columns) const;
   Array<double> whitened(MatrixView<const double> columns) const;
 
   Exec exec_;

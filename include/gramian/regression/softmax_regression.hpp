@@ -16,6 +16,8 @@ namespace gramian {
 //   gradient = A'(f.c - (f'c) f) + ridge x
 //   Hessian  = A'diag(D) A - u p' - p u' + (f'f + 2 c'f) p p' + ridge I,
 //              D = f.f + c.f - (c'f) f, p = A'f, u = A'(f.(f + c)): a weighted Gram matrix and rank two.
+// The means of the columns of A do not enter them; all is computed from columns around their means, scaled by powers of
+// two, so that no digits go to a large mean or to units.
 // Two products with A an evaluation; n d^2 flops a Hessian.
 class GRAMIAN_EXPORT SoftmaxObjective {
  public:
@@ -32,8 +34,6 @@ class GRAMIAN_EXPORT SoftmaxObjective {
   // At the last point. The Gauss-Newton part A'M^2 A + ridge I, M = diag(f) - f f', is never indefinite.
   SymmetricMatrix<double> hessian() const;
   SymmetricMatrix<double> gauss_newton() const;
-  // max_i |a_i|^2: what the size of a gradient is measured by.
-  double largest_row() const;
 
  private:
   struct Impl;
@@ -47,12 +47,12 @@ GRAMIAN_EXPORT std::int64_t softmax_start(const Exec& exec, const RowsView& a, c
 struct SoftmaxFitOptions {
   double ridge = 0;
   std::int64_t max_iterations = 100;
-  double tol = 1e-10;  // |gradient| <= tol max_i |a_i|
+  double tol = 1e-10;  // |gradient| <= tol max_i |a_i|, columns around their means and scaled to a deviation of 1 to 2
 };
 
 struct SoftmaxFit {
   std::vector<double> x;
-  double loss = 0, start_loss = 0, gradient = 0;  // gradient: its norm
+  double loss = 0, start_loss = 0, gradient = 0;  // gradient: its norm, for the columns that tol speaks of
   std::int64_t iterations = 0;
   std::int64_t gauss_newton_steps = 0;  // steps for which the Hessian was indefinite
   bool converged = false;

@@ -23,7 +23,7 @@ struct GradientGuard {
   enum class Noise { none, gradient, sketch };
   double clip = 0;               // gradients longer than this are shortened to it; 0 leaves them
   Noise noise = Noise::none;     // added to g before the sketch, or to R g behind it
-  double deviation = 0;          // of the noise, per entry
+  double deviation = 0;          // of the noise, per entry; too small for the type of the sketch is refused
   std::uint64_t noise_seed = 0;  // never used twice; row r draws from round_seed(noise_seed, r), family 9
 };
 

@@ -1,5 +1,6 @@
 #include "gramian/linalg/inverse_update.hpp"
 
+#include <utility>
 #include <vector>
 
 #include "gramian/linalg/ops.hpp"
@@ -74,6 +75,56 @@ TEST(RunningInverse, RefusesWhatIsNotThere) {
   expect_error(ErrorCode::shape_mismatch, "features", [&] { p.update(1.0, 1.0, {x.data(), 1, 3}); });
   const RunningInverse bare = make(exec, 4, 1.0, false);
   expect_error(ErrorCode::invalid_argument, "not kept", [&] { bare.residual(); });
+}
+
+TEST(RunningInverse, ChangesInTwoPartsAreOneUpdate) {
+  const Exec exec = cpu();
+  const std::vector<double> x = testkit::normals<double>(3, 70, 6);
+  RunningInverse one = make(exec, 70, 2.0), two = make(exec, 70, 2.0);
+  one.update(0.9, 0.5, {x.data(), 3, 70});
+  const std::vector<double> before = dense(exec, two);
+  RunningInverse::Change change = two.prepare(0.9, 0.5, {x.data(), 3, 70});
+  EXPECT_EQ(dense(exec, two), before);
+  two.commit(std::move(change));
+  EXPECT_EQ(dense(exec, one), dense(exec, two));
+  EXPECT_EQ(two.updates(), 1);
+  // A blend and the rows behind it, against the one after the other.
+  RunningInverse blended = make(exec, 70, 2.0, false), apart = make(exec, 70, 2.0, false);
+  blended.commit(blended.prepare(1.0, 1.0, {x.data(), 3, 70}, {0.8, 0.3}));
+  apart.blend({0.8, 0.3});
+  apart.update(1.0, 1.0, {x.data(), 3, 70});
+  EXPECT_LE(testkit::difference(dense(exec, blended), dense(exec, apart)), 1e-13);
+  EXPECT_NEAR(blended.trace(), apart.trace(), 1e-12);
+  const RunningInverse kept = make(exec, 70, 2.0);
+  expect_error(ErrorCode::invalid_argument, "blended", [&] { kept.prepare(1.0, 1.0, {x.data(), 3, 70}, {0.8, 0.3}); });
+}
+
+TEST(RunningInverse, LongRowsAreRefusedOrRenewIt) {
+  const Exec exec = cpu();
+  const std::vector<double> x = {6e7, 8e7, 0}, far = {1e160, 0, 0};
+  RunningInverse bare = make(exec, 3, 1.0, false), kept = make(exec, 3, 1.0);
+  const std::vector<double> before = dense(exec, bare);
+  expect_error(ErrorCode::not_positive_definite, "row 0", [&] { bare.update(1.0, 1.0, {x.data(), 1, 3}); });
+  expect_error(ErrorCode::non_finite, "overflow", [&] { bare.update(1.0, 1.0, {far.data(), 1, 3}); });
+  EXPECT_EQ(dense(exec, bare), before);
+  // Of I + x x' a factor knows no more.
+  expect_error(ErrorCode::not_positive_definite, "row 0", [&] { kept.update(1.0, 1.0, {x.data(), 1, 3}); });
+  EXPECT_EQ(dense(exec, kept), before);
+  EXPECT_EQ(kept.updates(), 0);
+  // Rows in all directions: what begins at 1e20 ends at 1, and of that a difference has no digit.
+  const std::vector<double> all = {1, 0, 0, 0.6, 0.8, 0, 0, 0, 2};
+  RunningInverse small = make(exec, 3, 1e-20);
+  small.update(1.0, 1.0, {all.data(), 3, 3});
+  EXPECT_EQ(small.refreshes(), 1);
+  EXPECT_LE(small.residual(), 1e-14);
+  RunningInverse lost = make(exec, 3, 1e-20, false);
+  expect_error(ErrorCode::not_positive_definite, "row 0", [&] { lost.update(1.0, 1.0, {all.data(), 3, 3}); });
+  RunningInverseOptions careless;
+  careless.refuse_loss = false;
+  RunningInverse lifted(exec, 3, 1.0, careless);
+  lifted.commit(lifted.prepare(1.0, 1.0, {x.data(), 1, 3}, {0.9, 0.1}));
+  lifted.blend({0.9, 0.1});
+  EXPECT_NEAR(lifted.trace(), 2 * 1.0 + 0.1, 1e-12);
 }
 
 TEST(RunningInverse, HoldsItsTraceAndFindsBack) {

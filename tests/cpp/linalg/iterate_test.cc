@@ -93,6 +93,29 @@ TEST(FlexibleCg, SaysThatAMatrixIsNotPositive) {
   Problem p(20);
   for (double& value : p.a) value = -value;
   expect_error(ErrorCode::not_positive_definite, "not positive definite", [&] { p.solve({}); });
+  // One direction is enough, and the callback that returns it is not to blame.
+  Problem bent(20);
+  for (std::size_t j = 1; j < 20; ++j) bent.a[j] = bent.a[20 * j] = 0;
+  bent.a[0] = -1;
+  const BlockMap first = [](MatrixView<const double>, MatrixView<double> out) {
+    for (std::int64_t c = 0; c < out.cols; ++c) out(0, c) = c == 0 ? 1 : 0;
+  };
+  expect_error(ErrorCode::not_positive_definite, "for a direction", [&] { bent.solve(first); });
+}
+
+TEST(FlexibleCg, SolvesRightHandSidesOfAnySize) {
+  Problem plain(60, 3);
+  ASSERT_TRUE(plain.solve({}).converged);
+  for (const double size : {1e-300, 1e-170, 1e160, 1e300}) {
+    Problem scaled(60, 3);
+    for (std::int64_t c = 0; c < 60; ++c) scaled.b[static_cast<std::size_t>(60 + c)] *= size;
+    const FlexibleCgReport found = scaled.solve({});
+    EXPECT_TRUE(found.converged);
+    for (std::int64_t c = 0; c < 60; ++c) scaled.x[static_cast<std::size_t>(60 + c)] /= size;
+    EXPECT_LE(testkit::difference(scaled.x, plain.x), 1e-6) << size;
+    EXPECT_GT(found.residual[1], 0) << size;
+    EXPECT_LE(found.residual[1], 1e-7 * size) << size;
+  }
 }
 
 TEST(Nystrom, IsAPreconditioner) {
