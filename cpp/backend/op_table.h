@@ -74,6 +74,11 @@ enum gramian_distribution { GRAMIAN_GAUSSIAN = 0, GRAMIAN_RADEMACHER = 1 };
 
 /* Bytes of scratch that fwht_columns wants. */
 #define GRAMIAN_FWHT_SCRATCH 139264
+/* Values of the longest row that hadamard_rows of CPU tables transforms together with others, and the elements of work
+ * that it wants. */
+#define GRAMIAN_HADAMARD_TOGETHER 4096
+#define GRAMIAN_HADAMARD_WORK(rows, n) \
+  ((rows) * (n) + ((n) <= GRAMIAN_HADAMARD_TOGETHER ? (rows) * (n) + 256 : 0))
 
 /* What a call runs on. CPU tables ignore it and accept NULL. */
 typedef struct gramian_context {
@@ -217,14 +222,28 @@ typedef struct gramian_op_table {
    * >> 12; double arithmetic without contraction, rounded to dtype */
   int (*fill_uniform)(gramian_context*, int dtype, gramian_stream, int64_t i0, int64_t count, double low, double high,
                       void* out);
-  /* Rows of x (n a power of two) times scale * Walsh-Hadamard matrix in natural (Sylvester) order. In place.
-   * rows n log2(n) flops. */
-  int (*fwht)(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
+  /* x = rows of `from` (n a power of two) times scale * Walsh-Hadamard matrix in natural (Sylvester) order; in place
+   * allowed. rows n log2(n) flops. */
+  int (*fwht)(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, const void* from, int64_t ld_from,
+              void* x, int64_t ldx);
   /* Columns of x (n x cols, n a power of two) times scale * Walsh-Hadamard matrix in natural order. In place. scratch:
    * GRAMIAN_FWHT_SCRATCH bytes of table memory. CPU tables give a column the bits that fwht gives it as a row.
-   * cols n log2(n) flops; one read and one write of x per ten stages begun, or per three where rows have no gaps. */
+   * cols n log2(n) flops; one read and one write of x per ten stages begun, or per three where rows have no gaps,
+   * or for six stages of wide rows. */
   int (*fwht_columns)(gramian_context*, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
                       void* scratch);
+
+  /* Rows of x (rows x cols) through signs, transforms and a choice. z (n values, n a power of two >= cols) is
+   * z[k] = sign[k] * x[r, index[k]], 0 where index[k] < 0; index NULL: k itself, and 0 from cols on. z = H z, and for
+   * each further round t = 1 .. rounds - 1: z[k] *= further[(t - 1) * n + k], z = H z. v[q] = scale[q] * (factor *
+   * z[choice[q]]) for q < m; choice NULL: q itself; scale NULL: ones. out[r, q] = v[q], or with `times` *= v[q]. sign,
+   * further (of 1, -1 and 0) and scale are of dtype. work: GRAMIAN_HADAMARD_WORK(rows, n) elements; rows * n where
+   * tile == 0. rows rounds n log2(n) flops; on CPU tables the bits do not depend on how rows are grouped, and x is read
+   * and out written once. */
+  int (*hadamard_rows)(gramian_context*, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, const void* x,
+                       int64_t ldx, const int64_t* index, const void* sign, int64_t rounds, const void* further,
+                       double factor, const int64_t* choice, const void* scale, int times, void* work, void* out,
+                       int64_t ld_out);
 
   /* --- softmax: z = scale * x, scale > 0 and finite ----------------------------------------------------------- */
   /* By kind (gramian_softmax), per row: out[r, c] = exp(z[r, c]) / sum_c exp(z[r, c]), its logarithm, or

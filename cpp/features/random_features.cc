@@ -12,6 +12,7 @@
 #include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "gramian/linalg/transforms.hpp"
 
 namespace gramian {
 
@@ -22,6 +23,9 @@ constexpr std::uint32_t kSignTag = 1;
 constexpr std::uint32_t kPhaseTag = 8;
 constexpr std::uint32_t kBiasTag = 9;
 constexpr int kStages = 3;
+// Elements of rows and their features that pass through loading, transforms and activation together: they stay in the
+// last cache.
+constexpr std::int64_t kPieceElements = std::int64_t{1} << 20;
 constexpr std::int64_t kLargestSide = (std::int64_t{1} << 31) - 1;  // sizes multiply without overflow below it
 
 std::int64_t next_power_of_two(std::int64_t n) {
@@ -36,7 +40,7 @@ struct Drawn {
   const void* device = nullptr;  // whose memory the values are in
   Array<T> weights;              // n_inputs x n_features times the scale; empty for hadamard and sparse
   SparseWeights<T> sparse;       // of kind sparse
-  Array<T> signs;                // hadamard: stages x (blocks * P)
+  Array<T> signs;                // hadamard: (blocks * stages) x P
   Array<T> shift;                // n_features, empty if none
 };
 
@@ -109,6 +113,15 @@ class RandomFeatures final : public FeatureMap {
  private:
   template <class T>
   void transform_in(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
+    if (config_.kind == RandomKind::hadamard && exec.device() == Device::cpu) {
+      check_shapes(x.rows, x.cols, out.rows, out.cols);
+      const std::int64_t edge = std::max<std::int64_t>(64, kPieceElements / (x.cols + out.cols));
+      for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
+        const std::int64_t count = std::min(edge, x.rows - begin);
+        FeatureMap::transform(exec, x.slice(begin, count), out.block(begin, 0, count, out.cols));
+      }
+      return;
+    }
     const bool dense_weights = config_.kind != RandomKind::hadamard && config_.kind != RandomKind::sparse;
     const bool direct = x.sparse && dense_weights && (x.dtype == DType::f32 || x.dtype == DType::f64);
     if (!direct) {
@@ -128,7 +141,8 @@ class RandomFeatures final : public FeatureMap {
     const auto drawn = draw<T>(exec);
     if (config_.kind == RandomKind::hadamard) {
       for (std::int64_t block = 0; block < blocks_; ++block) hadamard_block<T>(exec, *drawn, x, block, out);
-      activate<T>(exec, config_.activation, drawn->shift.data(), output_scale(), out);
+      const bool done = config_.activation == Activation::identity && drawn->shift.data() == nullptr;
+      if (!done) activate<T>(exec, config_.activation, drawn->shift.data(), output_scale(), out);
     } else if (config_.kind == RandomKind::sparse) {
       drawn->sparse.multiply(exec, x, out);
       activate<T>(exec, config_.activation, drawn->shift.data(), output_scale(), out);
@@ -142,25 +156,10 @@ class RandomFeatures final : public FeatureMap {
   template <class T>
   void hadamard_block(const Exec& exec, const Drawn<T>& drawn, MatrixView<const T> x, std::int64_t block,
                       MatrixView<T> out) const {
-    // Rows in pieces that stay in cache over the three stages; all of them at once where the device is asked as a
-    // whole.
-    const std::int64_t fitting = (std::int64_t{1} << 16) / padded_;
-    const std::int64_t edge = exec.threads() == 1 && exec.device() != Device::cpu
-                                  ? std::max<std::int64_t>(1, x.rows)
-                                  : std::clamp<std::int64_t>(fitting, 1, 64);
-    const std::int64_t first = block * padded_;
-    const std::int64_t width = std::min(padded_, config_.n_features - first);
-    exec.parallel_for((x.rows + edge - 1) / edge, [&](std::int64_t task) {
-      const std::int64_t begin = task * edge, count = std::min(edge, x.rows - begin);
-      Array<T> work(exec, count, padded_);
-      axpby<T, T>(exec, 0.0, {}, 0.0, work.view());
-      axpby<T, T>(exec, 1.0, x.block(begin, 0, count, x.cols), 0.0, work.view().block(0, 0, count, x.cols));
-      for (int stage = 0; stage < kStages; ++stage) {
-        scale_columns<T>(exec, drawn.signs.view().row(stage) + first, work.view());
-        walsh_hadamard<T>(exec, stage + 1 == kStages ? scale_ / static_cast<double>(padded_) : 1.0, work.view());
-      }
-      axpby<T, T>(exec, 1.0, work.view().block(0, 0, count, width), 0.0, out.block(begin, first, count, width));
-    });
+    const std::int64_t first = block * padded_, width = std::min(padded_, config_.n_features - first);
+    signed_hadamard_rows<T>(exec, scale_ / static_cast<double>(padded_),
+                            drawn.signs.view().block(block * kStages, 0, kStages, padded_), x,
+                            out.block(0, first, out.rows, width));
   }
 
   double output_scale() const {
@@ -179,11 +178,11 @@ class RandomFeatures final : public FeatureMap {
     auto drawn = std::make_shared<Drawn<T>>();
     drawn->device = device;
     if (config_.kind == RandomKind::hadamard) {
-      drawn->signs = Array<T>(steady, kStages, blocks_ * padded_);
+      drawn->signs = Array<T>(steady, blocks_ * kStages, padded_);
       for (std::uint32_t stage = 0; stage < kStages; ++stage) {
         for (std::int64_t block = 0; block < blocks_; ++block) {
           const RngStream stream(config_.seed, RngFamily::features, kSignTag, stage, static_cast<std::uint32_t>(block));
-          fill_signs<T>(exec, stream, padded_, drawn->signs.view().row(stage) + block * padded_);
+          fill_signs<T>(exec, stream, padded_, drawn->signs.view().row(block * kStages + stage));
         }
       }
     } else if (config_.kind == RandomKind::sparse) {

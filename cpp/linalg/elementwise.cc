@@ -162,7 +162,9 @@ void fill_uniform(const Exec& exec, const RngStream& stream, std::int64_t count,
 template <class T>
 void walsh_hadamard(const Exec& exec, double scale, MatrixView<T> x) {
   over_rows(exec, x.rows, x.cols, [&](Range rows) {
-    GRAMIAN_CALL(exec, fwht, code_of<T>(), rows.size(), x.cols, scale, static_cast<void*>(x.row(rows.begin)), x.stride);
+    T* const first = x.row(rows.begin);
+    GRAMIAN_CALL(exec, fwht, code_of<T>(), rows.size(), x.cols, scale, static_cast<const void*>(first), x.stride,
+                 static_cast<void*>(first), x.stride);
   });
 }
 

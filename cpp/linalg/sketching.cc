@@ -12,6 +12,7 @@
 #include "gramian/linalg/transforms.hpp"
 #include "linalg/blocks.h"
 #include "linalg/device_csr.h"
+#include "linalg/hadamard.h"
 #include "linalg/scratch.h"
 
 namespace gramian {
@@ -473,34 +474,17 @@ struct DevicePlan {
         choice_scale(device_vector<T>(exec, plan.choice_scale)) {}
 };
 
+// rows x n values -> rows x choice; work as hadamard_work says.
 template <class T>
-void gather_block(const Exec& exec, MatrixView<const T> x, const Array<std::int64_t>& index, const Array<T>& scale,
-                  int times, MatrixView<T> out) {
-  GRAMIAN_CALL(exec, gather_columns, code_of<T>(), out.rows, out.cols, static_cast<const void*>(x.data), x.stride,
-               static_cast<const std::int64_t*>(index.data()), static_cast<const void*>(scale.data()), times,
+void transform_rows(const Exec& exec, MatrixView<const T> x, const DevicePlan<T>& plan, T* work, int times,
+                    MatrixView<T> out) {
+  const std::int64_t rounds = plan.second_sign.size() > 0 ? 2 : 1;
+  GRAMIAN_CALL(exec, hadamard_rows, code_of<T>(), x.rows, x.cols, plan.index.size(), plan.choice.size(),
+               static_cast<const void*>(x.data), x.stride, static_cast<const std::int64_t*>(plan.index.data()),
+               static_cast<const void*>(plan.sign.data()), rounds, static_cast<const void*>(plan.second_sign.data()),
+               1.0, static_cast<const std::int64_t*>(plan.choice.data()),
+               static_cast<const void*>(plan.choice_scale.data()), times, static_cast<void*>(work),
                static_cast<void*>(out.data), out.stride);
-}
-
-// rows x n values -> rows x choice, through the work space (rows x N).
-template <class T>
-void transform_rows(const Exec& exec, MatrixView<const T> x, const DevicePlan<T>& plan, MatrixView<T> work,
-                    int times, MatrixView<T> out) {
-  gather_block<T>(exec, x, plan.index, plan.sign, 0, work);
-  const int rounds = plan.second_sign.size() > 0 ? 2 : 1;
-  for (int round = 0; round < rounds; ++round) {
-    if (round == 1) {
-      GRAMIAN_CALL(exec, scale_columns, code_of<T>(), work.rows, work.cols,
-                   static_cast<const void*>(plan.second_sign.data()), static_cast<void*>(work.data), work.stride);
-    }
-    GRAMIAN_CALL(exec, fwht, code_of<T>(), work.rows, work.cols, 1.0, static_cast<void*>(work.data), work.stride);
-  }
-  gather_block<T>(exec, work, plan.choice, plan.choice_scale, times, out);
-}
-
-// Rows per task: their work space stays in the second-level cache where one row does.
-std::int64_t rows_at_once(const Exec& exec, std::int64_t count, std::int64_t padded) {
-  if (whole_operations(exec)) return std::max<std::int64_t>(1, count);
-  return std::max<std::int64_t>(1, std::min<std::int64_t>(64, (std::int64_t{1} << 15) / padded));
 }
 
 }  // namespace
@@ -525,17 +509,16 @@ template <class T, class Rows>
 bool hadamard_pieces(const Exec& exec, const HadamardPlan& plan, MatrixView<T> out, bool times, const Rows& source) {
   if (out.empty()) return true;
   const DevicePlan<T> device(exec, plan);
-  const std::int64_t padded = device.index.size(), edge = rows_at_once(exec, out.rows, padded);
-  ScratchPool<T> scratch(exec, edge * padded);
+  const std::int64_t padded = device.index.size(), edge = hadamard_rows_at_once(exec, out.rows, padded);
+  ScratchPool<T> scratch(exec, hadamard_work(exec, edge, padded));
   std::atomic<bool> finite{true};
   exec.parallel_for(ceil_div(out.rows, edge), [&](std::int64_t task) {
     const Range rows = part_of(out.rows, edge, task);
     const auto lease = scratch.lease();
     const MatrixView<T> target = out.block(rows.begin, 0, rows.size(), out.cols);
     Array<T> loaded;
-    transform_rows<T>(exec, source(rows.begin, rows.size(), loaded), device, {lease.data(), rows.size(), padded},
-                      times ? 1 : 0, target);
-    if (!is_finite<T>(exec, target)) finite.store(false);
+    transform_rows<T>(exec, source(rows.begin, rows.size(), loaded), device, lease.data(), times ? 1 : 0, target);
+    if (!is_finite<T>(exec, target.block(0, 0, rows.size(), 1))) finite.store(false);
   });
   return finite.load();
 }
@@ -625,12 +608,12 @@ class HostColumns {
 template <class T>
 void device_columns(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out) {
   const DevicePlan<T> device(exec, plan);
-  const Array<T> turned(exec, x.cols, x.rows), work(exec, x.cols, device.index.size());
+  const Array<T> turned(exec, x.cols, x.rows), work(exec, hadamard_work(exec, x.cols, device.index.size()));
   const Array<T> picked(exec, x.cols, device.choice.size());
   const Array<T> rows(exec, x.rows, x.cols);
   load_rows<T>(exec, x, nullptr, nullptr, rows.view(), kName);
   transpose_block<T>(exec, rows.view(), turned.view());
-  transform_rows<T>(exec, turned.view(), device, work.view(), 0, picked.view());
+  transform_rows<T>(exec, turned.view(), device, work.data(), 0, picked.view());
   transpose_block<T>(exec, picked.view(), out);
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "linalg/blocks.h"
+#include "linalg/hadamard.h"
 #include "linalg/scratch.h"
 
 namespace gramian {
@@ -12,14 +13,14 @@ using namespace linalg;
 
 namespace {
 
-// Elements of one task: enough to pay for handing it out. Rows in place fetch those that follow in their task, so they
-// get longer ones; rows that are copied first stay in the second-level cache.
+// Elements of one task: enough to pay for handing it out. Rows fetch those that follow in their task, so they get
+// longer ones.
 constexpr std::int64_t kTask = std::int64_t{1} << 15, kRowsTask = 4 * kTask;
 // Columns of a task: whole strips of the kernel, and enough of them that the narrow ones at its ends do not matter.
 constexpr std::int64_t kColumns = 512;
 constexpr std::int64_t kLine = 64;
-// Stages that the kernel does in one sweep over the strips of a matrix with gaps, and in one over packed rows.
-constexpr int kSweep = 10, kPackedSweep = 3;
+// Stages that the kernel does in one sweep over the strips of a matrix with gaps, and in one over rows that are wide.
+constexpr int kSweep = 10, kPackedSweep = 6;
 // Bytes of packed rows that one task transforms to the end: what it writes in a pass is in the last cache at the next.
 constexpr std::int64_t kRun = std::int64_t{8} << 20;
 
@@ -129,22 +130,41 @@ void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> fro
                   "walsh_hadamard_rows: the output does not fit");
   if (from.empty()) return;
   check_length(from.cols);
-  const std::int64_t task_size = from.data == to.data ? kRowsTask : kTask;
-  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, task_size / from.cols);
+  const std::int64_t edge = exec.table().tile == 0 ? from.rows : std::max<std::int64_t>(1, kRowsTask / from.cols);
   exec.parallel_for(ceil_div(from.rows, edge), [&](std::int64_t task) {
-    const Range range = part_of(from.rows, edge, task);
-    const MatrixView<T> rows = to.block(range.begin, 0, range.size(), to.cols);
-    if (from.data != to.data) {
-      add_block<T, T>(exec, 1.0, from.block(range.begin, 0, range.size(), to.cols), 0.0, rows);
-    }
-    GRAMIAN_CALL(exec, fwht, code_of<T>(), rows.rows, rows.cols, scale, static_cast<void*>(rows.data), rows.stride);
+    const Range rows = part_of(from.rows, edge, task);
+    GRAMIAN_CALL(exec, fwht, code_of<T>(), rows.size(), to.cols, scale, static_cast<const void*>(from.row(rows.begin)),
+                 from.stride, static_cast<void*>(to.row(rows.begin)), to.stride);
+  });
+}
+
+template <class T>
+void signed_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> signs, MatrixView<const T> x,
+                          MatrixView<T> out) {
+  const std::int64_t n = signs.cols;
+  GRAMIAN_REQUIRE(out.rows == x.rows && x.cols <= n && out.cols <= n && signs.rows > 0 && signs.stride == n,
+                  shape_mismatch, "signed_hadamard_rows: the shapes do not fit");
+  if (out.empty()) return;
+  check_length(n);
+  const std::int64_t edge = hadamard_rows_at_once(exec, x.rows, n);
+  ScratchPool<T> scratch(exec, hadamard_work(exec, std::min(edge, x.rows), n));
+  exec.parallel_for(ceil_div(x.rows, edge), [&](std::int64_t task) {
+    const Range rows = part_of(x.rows, edge, task);
+    const auto lease = scratch.lease();
+    GRAMIAN_CALL(exec, hadamard_rows, code_of<T>(), rows.size(), x.cols, n, out.cols,
+                 static_cast<const void*>(x.row(rows.begin)), x.stride, static_cast<const std::int64_t*>(nullptr),
+                 static_cast<const void*>(signs.data), signs.rows, static_cast<const void*>(signs.data + n), scale,
+                 static_cast<const std::int64_t*>(nullptr), static_cast<const void*>(nullptr), 0,
+                 static_cast<void*>(lease.data()), static_cast<void*>(out.row(rows.begin)), out.stride);
   });
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                              \
   template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);               \
   template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>); \
-  template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>);
+  template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>); \
+  template GRAMIAN_EXPORT void signed_hadamard_rows<T>(const Exec&, double, MatrixView<const T>,             \
+                                                       MatrixView<const T>, MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)
 #undef GRAMIAN_INSTANTIATE

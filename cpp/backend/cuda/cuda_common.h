@@ -212,9 +212,14 @@ int fill_random(gramian_context*, int dtype, int distribution, gramian_stream, i
 int fill_signs(gramian_context*, int dtype, gramian_stream, int64_t j0, int64_t count, void* out);
 int fill_uniform(gramian_context*, int dtype, gramian_stream, int64_t i0, int64_t count, double low, double high,
                  void* out);
-int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx);
+int fwht(gramian_context*, int dtype, int64_t rows, int64_t n, double scale, const void* from, int64_t ld_from, void* x,
+         int64_t ldx);
 int fwht_columns(gramian_context*, int dtype, int64_t n, int64_t cols, double scale, void* x, int64_t ldx,
                  void* scratch);
+int hadamard_rows(gramian_context*, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, const void* x,
+                  int64_t ldx, const int64_t* index, const void* sign, int64_t rounds, const void* further,
+                  double factor, const int64_t* choice, const void* scale, int times, void* work, void* out,
+                  int64_t ld_out);
 int softmax(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale, const void* x,
             int64_t ldx, void* out, int64_t ldout);
 int softmax_columns(gramian_context*, int dtype, int kind, int flags, int64_t rows, int64_t cols, double scale,

@@ -14,7 +14,8 @@ constexpr int kSharedThreads = 512;
  * works on as many segments at a time as fill its shared memory; as all have the same power-of-two size, one butterfly
  * index runs over them all. */
 template <class T>
-__global__ void fwht_shared_kernel(int64_t segments, int log_size, int log_per_row, T scale, T* x, int64_t ldx) {
+__global__ void fwht_shared_kernel(int64_t segments, int log_size, int log_per_row, T scale, const T* from,
+                                   int64_t ld_from, T* x, int64_t ldx) {
   __shared__ T tile[kShared];
   const int64_t per_block = int64_t(1) << (kSharedLog - log_size);
   const int64_t row_mask = (int64_t(1) << log_per_row) - 1;
@@ -24,7 +25,7 @@ __global__ void fwht_shared_kernel(int64_t segments, int log_size, int log_per_r
     const int count = static_cast<int>(left < per_block ? left : per_block) << log_size;
     for (int i = threadIdx.x; i < count; i += kSharedThreads) {
       const int64_t s = s0 + (i >> log_size);
-      tile[i] = scale * x[(s >> log_per_row) * ldx + ((s & row_mask) << log_size) + (i & size_mask)];
+      tile[i] = scale * from[(s >> log_per_row) * ld_from + ((s & row_mask) << log_size) + (i & size_mask)];
     }
     __syncthreads();
     for (int stage = 0; stage < log_size; ++stage) {
@@ -85,12 +86,13 @@ int launch_global(State& state, int64_t rows, int log_n, int first, T* x, int64_
 }
 
 template <class T>
-int fwht_typed(State& state, int64_t rows, int log_n, T scale, T* x, int64_t ldx) {
+int fwht_typed(State& state, int64_t rows, int log_n, T scale, const T* from, int64_t ld_from, T* x, int64_t ldx) {
   const int log_size = log_n < kSharedLog ? log_n : kSharedLog;
   const int log_per_row = log_n - log_size;
   const int64_t segments = rows << log_per_row;
   const unsigned blocks = grid_size(segments, int64_t(1) << (kSharedLog - log_size));
-  fwht_shared_kernel<<<blocks, kSharedThreads, 0, state.stream>>>(segments, log_size, log_per_row, scale, x, ldx);
+  fwht_shared_kernel<<<blocks, kSharedThreads, 0, state.stream>>>(segments, log_size, log_per_row, scale, from, ld_from,
+                                                                  x, ldx);
   GRAMIAN_CUDA_TRY(launched("fwht_shared"));
   for (int stage = log_size; stage < log_n;) {
     const int left = log_n - stage;
@@ -175,13 +177,15 @@ int fwht_columns(gramian_context* context, int dtype, int64_t n, int64_t cols, d
   });
 }
 
-int fwht(gramian_context* context, int dtype, int64_t rows, int64_t n, double scale, void* x, int64_t ldx) {
+int fwht(gramian_context* context, int dtype, int64_t rows, int64_t n, double scale, const void* from, int64_t ld_from,
+         void* x, int64_t ldx) {
   return guarded(context, [&](State& state) {
     if (rows < 0 || n < 0 || (n & (n - 1)) != 0) return invalid("fwht: n is not a power of two");
     if (rows == 0 || n == 0) return kOk;
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
-      return fwht_typed(state, rows, log_of(n), static_cast<T>(scale), static_cast<T*>(x), ldx);
+      return fwht_typed(state, rows, log_of(n), static_cast<T>(scale), static_cast<const T*>(from), ld_from,
+                        static_cast<T*>(x), ldx);
     });
   });
 }

@@ -72,12 +72,14 @@ __global__ void largest_code_kernel(int64_t count, const int32_t* codes, int64_t
   }
 }
 
+/* No index: c itself, and a zero from `width` on. */
 template <class T>
-__global__ void gather_columns_kernel(int64_t rows, int64_t cols, const T* x, int64_t ldx, const int64_t* index,
-                                      const T* scale, int times, T* out, int64_t ld_out) {
+__global__ void gather_columns_kernel(int64_t rows, int64_t cols, int64_t width, const T* x, int64_t ldx,
+                                      const int64_t* index, const T* scale, int times, T* out, int64_t ld_out) {
   for (int64_t r = first_y(); r < rows; r += step_y()) {
     for (int64_t c = first_x(); c < cols; c += step_x()) {
-      const T value = index[c] < 0 ? T(0) : x[r * ldx + index[c]];
+      const int64_t from = index != nullptr ? index[c] : c < width ? c : -1;
+      const T value = from < 0 ? T(0) : x[r * ldx + from];
       const T scaled = scale != nullptr ? scale[c] * value : value;
       T& entry = out[r * ld_out + c];
       entry = times != 0 ? entry * scaled : scaled;
@@ -106,6 +108,22 @@ int with_index(int index_dtype, Body body) {
   if (index_dtype == GRAMIAN_I32) return body(int32_t{});
   if (index_dtype == GRAMIAN_I64) return body(int64_t{});
   return invalid("index_dtype is neither I32 nor I64");
+}
+
+int gather(gramian_context* context, int dtype, int64_t rows, int64_t cols, int64_t width, const void* x, int64_t ldx,
+           const int64_t* index, const void* scale, int times, void* out, int64_t ld_out) {
+  return guarded(context, [&](State& state) {
+    if (rows < 0 || cols < 0) return invalid("gather_columns: a negative size");
+    if (rows == 0 || cols == 0) return kOk;
+    return with_type(dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const Shape shape = matrix_shape(rows, cols);
+      gather_columns_kernel<<<shape.grid, shape.block, 0, state.stream>>>(
+          rows, cols, width, static_cast<const T*>(x), ldx, index, static_cast<const T*>(scale), times,
+          static_cast<T*>(out), ld_out);
+      return launched("gather_columns");
+    });
+  });
 }
 
 }  // namespace
@@ -155,18 +173,24 @@ int sparse_sketch_csr(gramian_context* context, int dtype, int value_dtype, int 
 
 int gather_columns(gramian_context* context, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
                    const int64_t* index, const void* scale, int times, void* out, int64_t ld_out) {
-  return guarded(context, [&](State& state) {
-    if (rows < 0 || cols < 0) return invalid("gather_columns: a negative size");
-    if (rows == 0 || cols == 0) return kOk;
-    return with_type(dtype, [&](auto zero) {
-      using T = decltype(zero);
-      const Shape shape = matrix_shape(rows, cols);
-      gather_columns_kernel<<<shape.grid, shape.block, 0, state.stream>>>(rows, cols, static_cast<const T*>(x), ldx,
-                                                                          index, static_cast<const T*>(scale), times,
-                                                                          static_cast<T*>(out), ld_out);
-      return launched("gather_columns");
-    });
-  });
+  return gather(context, dtype, rows, cols, 0, x, ldx, index, scale, times, out, ld_out);
+}
+
+int hadamard_rows(gramian_context* context, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, const void* x,
+                  int64_t ldx, const int64_t* index, const void* sign, int64_t rounds, const void* further,
+                  double factor, const int64_t* choice, const void* scale, int times, void* work, void* out,
+                  int64_t ld_out) {
+  if (n < 1 || (n & (n - 1)) != 0 || cols > n || rounds < 1) return invalid("hadamard_rows: sizes that do not fit");
+  const int64_t round_bytes = n * (dtype == GRAMIAN_F32 ? sizeof(float) : sizeof(double));
+  int status = gather(context, dtype, rows, n, cols, x, ldx, index, sign, 0, work, n);
+  for (int64_t round = 0; status == kOk && round < rounds; ++round) {
+    if (round > 0) {
+      const char* signs = static_cast<const char*>(further) + (round - 1) * round_bytes;
+      status = scale_columns(context, dtype, rows, n, signs, work, n);
+    }
+    if (status == kOk) status = fwht(context, dtype, rows, n, round + 1 < rounds ? 1.0 : factor, work, n, work, n);
+  }
+  return status == kOk ? gather(context, dtype, rows, m, n, work, n, choice, scale, times, out, ld_out) : status;
 }
 
 int circular_convolve(gramian_context* context, int dtype, int64_t rows, int64_t n, const void* a, int64_t lda,

@@ -78,8 +78,9 @@ struct HadamardPlan {
   std::vector<std::int64_t> choice;
   std::vector<double> choice_scale;  // one factor per chosen place
 };
-// Rows of x through the plan: 2 to 4 passes over x.rows x N values in cache-sized pieces. times: out *= instead.
-// Returns whether out is finite, which is asked while it is in cache.
+// Rows of x through the plan; each is read and written once, in work space that stays in cache. x.cols <= N. times: out
+// *= instead. Returns whether the first column of out is finite: what is not finite in a row of x, at a place that
+// `index` names, comes out in all of them.
 template <class T>
 GRAMIAN_EXPORT bool hadamard_rows(const Exec& exec, const RowsView& x, const HadamardPlan& plan, MatrixView<T> out,
                                   bool times = false);

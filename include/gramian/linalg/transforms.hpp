@@ -17,7 +17,7 @@
 namespace gramian {
 
 // Columns of x (n x c, n a power of two) times scale * H, in place. Rows without gaps: memory is read and written once
-// per three stages until what is left fits a part of the last cache (8 MiB), and once for all the rest: three times for
+// per six stages until what is left fits a part of the last cache (8 MiB), and once for all the rest: twice for
 // 2^20 x 64 doubles. Rows with gaps: once per ten stages begun.
 template <class T>
 GRAMIAN_EXPORT void walsh_hadamard_columns(const Exec& exec, double scale, MatrixView<T> x);
@@ -28,5 +28,12 @@ GRAMIAN_EXPORT void walsh_hadamard_columns(const Exec& exec, double scale, std::
 // to = rows of `from` times scale * H. `to` may be `from`; other overlap is not allowed.
 template <class T>
 GRAMIAN_EXPORT void walsh_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> from, MatrixView<T> to);
+
+// out = the first out.cols values of scale * H D_k .. H D_1 z for each row of x, z being the row filled up with zeros
+// to n = signs.cols values, a power of two. Row i of signs, without gaps between them, is the diagonal of +1 and -1 of
+// D_(i + 1). Rows are read and written once, in work space that stays in cache.
+template <class T>
+GRAMIAN_EXPORT void signed_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> signs,
+                                         MatrixView<const T> x, MatrixView<T> out);
 
 }  // namespace gramian

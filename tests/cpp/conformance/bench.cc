@@ -515,7 +515,7 @@ void bench_fwht(Bench& b, int t) {
   for (const auto& s : shapes) {
     void* x = b.random(t, s[0] * s[1]);
     b.time("fwht", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)),
-           [&] { return b.table().fwht(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[1])), x, s[1]); });
+           [&] { return b.table().fwht(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[1])), x, s[1], x, s[1]); });
   }
 }
 
@@ -528,6 +528,21 @@ void bench_fwht_columns(Bench& b, int t) {
       return b.table().fwht_columns(b.ctx(), t, s[0], s[1], 1.0 / std::sqrt(real_of(s[0])), x, s[1], scratch);
     });
   }
+}
+
+void bench_hadamard_rows(Bench& b, int t) {
+  const int64_t rows = 256, cols = 1000, n = 1024;
+  std::vector<int64_t> index, choice;
+  for (int64_t k = 0; k < n; ++k) index.push_back(k * 389 % n < cols ? k * 389 % n : -1);
+  for (int64_t q = 0; q < cols; ++q) choice.push_back(q * 229 % n);
+  auto* places = static_cast<const int64_t*>(b.put(index.data(), index.size() * sizeof(int64_t)));
+  auto* chosen = static_cast<const int64_t*>(b.put(choice.data(), choice.size() * sizeof(int64_t)));
+  void *x = b.random(t, rows * cols), *sign = b.random(t, n), *out = b.random(t, rows * cols);
+  void* work = b.random(t, GRAMIAN_HADAMARD_WORK(rows, n));
+  b.time("hadamard_rows", t, block_size(rows, cols), bytes(2.0 * real_of(rows * cols) * element_bytes(t)), [&] {
+    return b.table().hadamard_rows(b.ctx(), t, rows, cols, n, cols, x, cols, places, sign, 1, nullptr, 1.0, chosen,
+                                   nullptr, 0, work, out, cols);
+  });
 }
 
 void bench_softmax(Bench& b, int t) {
@@ -670,6 +685,7 @@ const Entry kEntries[] = {
     {"fill_uniform", bench_fill_uniform},
     {"fwht", bench_fwht},
     {"fwht_columns", bench_fwht_columns},
+    {"hadamard_rows", bench_hadamard_rows},
     {"softmax", bench_softmax},
     {"softmax_columns", bench_softmax_columns},
     {"exp_sums", bench_exp_sums},

@@ -70,6 +70,7 @@
   X(fill_uniform)                  \
   X(fwht)                          \
   X(fwht_columns)                  \
+  X(hadamard_rows)                 \
   X(softmax)                       \
   X(softmax_columns)               \
   X(exp_sums)                      \

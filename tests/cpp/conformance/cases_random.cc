@@ -203,8 +203,12 @@ void fwht_case(Harness& harness, int dtype, int64_t rows, int64_t n, double scal
       }
     }
     Buffer& dx = c.output(x);
-    c.expect_status(c.table().fwht(c.ctx(), dtype, rows, n, scale, dx.data(), dx.ld));
-    c.close(c.fetch(dx), want);
+    c.expect_status(c.table().fwht(c.ctx(), dtype, rows, n, scale, dx.data(), dx.ld, dx.data(), dx.ld));
+    const Matrix got = c.fetch(dx);
+    c.close(got, want);
+    Buffer &from = c.input(x), &out = c.output(Matrix(dtype, rows, n, kNan));
+    c.expect_status(c.table().fwht(c.ctx(), dtype, rows, n, scale, from.data(), from.ld, out.data(), out.ld));
+    c.same(c.fetch(out), got);
   });
 }
 
@@ -245,7 +249,7 @@ void fwht_columns_case(Harness& harness, int dtype, int64_t n, int64_t cols, dou
     c.close(got, want);
     if (harness.on_device()) return;
     Buffer& rows = c.output(transposed);
-    c.expect_status(c.table().fwht(c.ctx(), dtype, cols, n, scale, rows.data(), rows.ld));
+    c.expect_status(c.table().fwht(c.ctx(), dtype, cols, n, scale, rows.data(), rows.ld, rows.data(), rows.ld));
     const Matrix other = c.fetch(rows);
     Matrix back(dtype, n, cols);
     for (int64_t r = 0; r < n; ++r) {
@@ -267,6 +271,120 @@ void cases_fwht_columns(Harness& harness) {
       }
     }
     for (int64_t cols : {1, 3}) fwht_columns_case(harness, dtype, 65536, cols, 1.0, true);
+    /* Wide rows of whole lines, by turns with and without gaps and at all places of a line. */
+    for (int64_t cols : {600, 1008, 1024, 1040, 1056, 1072, 1104, 1120, 1121}) {
+      fwht_columns_case(harness, dtype, 64, cols, 1.0, true);
+      fwht_columns_case(harness, dtype, 64, cols, 0.125, false);
+    }
+  }
+}
+
+namespace {
+
+struct SignedShape {
+  int64_t rows, cols, n, m, rounds;
+  bool placed, scaled; /* an index and a choice; a scale */
+  int times;
+};
+
+std::vector<double> signs_of(Random& random, int64_t count) {
+  std::vector<double> signs;
+  for (int64_t k = 0; k < count; ++k) signs.push_back(random.index(2) == 0 ? 1.0 : -1.0);
+  return signs;
+}
+
+/* Each round multiplies the bound by n and adds that of one transform; two or three roundings follow. Small whole
+ * numbers with factors of 1 come out exactly. On a CPU the last row has the bits that it
+ * has alone, also where it was transformed together with others. */
+void hadamard_rows_case(Harness& harness, int dtype, const SignedShape& s, bool integers) {
+  const std::string what = text("%s rows %lld cols %lld n %lld m %lld rounds %lld%s%s%s %s", dtype_name(dtype),
+                                ll(s.rows), ll(s.cols), ll(s.n), ll(s.m), ll(s.rounds), s.placed ? " placed" : "",
+                                s.scaled ? " scaled" : "", s.times != 0 ? " times" : "",
+                                integers ? "integers" : "reals");
+  harness.run(what, [&](Case& c) {
+    Random& random = harness.random();
+    Matrix x = random_matrix(random, dtype, s.rows, s.cols);
+    for (double& value : x.v) value = integers ? std::nearbyint(value * 3.0) : value;
+    Matrix sign(dtype, 1, s.n), further(dtype, s.rounds - 1, s.n), scale = random_matrix(random, dtype, 1, s.m);
+    sign.v = signs_of(random, s.n);
+    further.v = signs_of(random, (s.rounds - 1) * s.n);
+    std::vector<int64_t> index, choice;
+    for (int64_t k = 0; k < s.n; ++k) index.push_back(random.index(s.cols + 1) - 1);
+    for (int64_t q = 0; q < s.m; ++q) choice.push_back(random.index(s.n));
+    const double factor = integers ? 1.0 : 0.7;
+    const Matrix before = random_matrix(random, dtype, s.rows, s.m);
+    Estimate want(s.rows, s.m);
+    for (int64_t r = 0; r < s.rows; ++r) {
+      std::vector<long double> z;
+      long double magnitude = 0;
+      for (int64_t k = 0; k < s.n; ++k) {
+        const int64_t from = s.placed ? index[static_cast<size_t>(k)] : k < s.cols ? k : -1;
+        z.push_back(from < 0 ? 0.0L : static_cast<long double>(sign(0, k)) * x(r, from));
+        magnitude += std::fabs(z.back());
+      }
+      for (int64_t round = 0; round < s.rounds; ++round) {
+        for (int64_t k = 0; round > 0 && k < s.n; ++k) z[static_cast<size_t>(k)] *= further(round - 1, k);
+        if (round > 0) magnitude *= static_cast<long double>(s.n);
+        z = hadamard(z);
+      }
+      const double steps = static_cast<double>(s.rounds) * std::log2(static_cast<double>(s.n)) + 5.0;
+      for (int64_t q = 0; q < s.m; ++q) {
+        const double scaling = s.scaled ? scale(0, q) : 1.0, held = s.times != 0 ? before(r, q) : 1.0;
+        const long double all = static_cast<long double>(factor) * scaling * held;
+        const int64_t at = s.placed ? choice[static_cast<size_t>(q)] : q;
+        want.value[want.at(r, q)] = all * z[static_cast<size_t>(at)];
+        const bool exact = integers && !s.scaled && s.times == 0;
+        want.bound[want.at(r, q)] = exact ? 0.0 : steps * eps(dtype) * static_cast<double>(std::fabs(all) * magnitude);
+      }
+    }
+    Buffer &dx = c.input(x), &dsign = c.input(sign), &dscale = c.input(scale);
+    Matrix packed = further; /* one row of all rounds: there are no gaps between them */
+    packed.rows = 1;
+    packed.cols = further.rows * further.cols;
+    Buffer &dfurther = c.input(packed), &dindex = c.array(index), &dchoice = c.array(choice);
+    const std::vector<unsigned char> nothing(
+        static_cast<size_t>(GRAMIAN_HADAMARD_WORK(s.rows, s.n)) * (dtype == GRAMIAN_F32 ? 4 : 8), 0xff);
+    Buffer& work = c.raw(false, nothing.data(), nothing.size(), 0);
+    const auto run = [&](int64_t first, int64_t rows, Buffer& out) {
+      const int64_t skipped = first * dx.ld * (dtype == GRAMIAN_F32 ? 4 : 8);
+      c.expect_status(c.table().hadamard_rows(
+          c.ctx(), dtype, rows, s.cols, s.n, s.m, static_cast<const char*>(dx.data()) + skipped, dx.ld,
+          s.placed ? static_cast<const int64_t*>(dindex.data()) : nullptr, dsign.data(), s.rounds, dfurther.data(),
+          factor, s.placed ? static_cast<const int64_t*>(dchoice.data()) : nullptr,
+          s.scaled ? dscale.data() : nullptr, s.times, work.data(), out.data(), out.ld));
+    };
+    Buffer& out = c.output(s.times != 0 ? before : Matrix(dtype, s.rows, s.m, kNan));
+    run(0, s.rows, out);
+    const Matrix got = c.fetch(out);
+    c.close(got, want);
+    if (harness.on_device() || s.rows == 0) return;
+    Matrix last(dtype, 1, s.m, kNan), last_got(dtype, 1, s.m);
+    for (int64_t q = 0; q < s.m; ++q) {
+      if (s.times != 0) last(0, q) = before(s.rows - 1, q);
+      last_got(0, q) = got(s.rows - 1, q);
+    }
+    Buffer& alone = c.output(last);
+    run(s.rows - 1, 1, alone);
+    c.same(c.fetch(alone), last_got);
+  });
+}
+
+}  // namespace
+
+void cases_hadamard_rows(Harness& harness) {
+  for (int dtype : kDtypes) {
+    for (int64_t n = 1; n <= 8192; n *= 2) {
+      for (int64_t rows : {0, 1, 3, 16, 32, 37}) {
+        if (rows * n > 70000) continue;
+        const int64_t some = n - n / 3;
+        for (bool placed : {false, true}) {
+          hadamard_rows_case(harness, dtype, {rows, some, n, n, 1, placed, false, 0}, true);
+          hadamard_rows_case(harness, dtype, {rows, n, n, some, 2, placed, true, 0}, false);
+          hadamard_rows_case(harness, dtype, {rows, some, n, some, 3, placed, false, 1}, false);
+        }
+        hadamard_rows_case(harness, dtype, {rows, some, n, n + 5, 1, true, true, 1}, false);
+      }
+    }
   }
 }
 

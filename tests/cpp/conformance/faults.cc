@@ -391,8 +391,10 @@ int fill_uniform_wrong(gramian_context* x, int dtype, gramian_stream stream, int
 }
 
 template <int kKind>
-int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double scale, void* m, int64_t ldx) {
-  const int status = real.fwht(x, dtype, rows, n, kKind == 0 ? 1.0 : scale, m, ldx);
+int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double scale, const void* a, int64_t lda,
+               void* m, int64_t ldx) {
+  const int status = real.fwht(x, dtype, rows, n, kKind == 0 ? 1.0 : scale, kKind == 3 ? m : a, kKind == 3 ? ldx : lda,
+                               m, ldx);
   if (kKind == 1 && rows > 0) disturb(x, dtype, m, n - 1);
   if (kKind == 2 && rows > 0) disturb(x, dtype, m, n);
   return status;
@@ -405,6 +407,22 @@ int fwht_columns_wrong(gramian_context* x, int dtype, int64_t n, int64_t cols, d
   if (kKind == 1 && cols > 0) disturb(x, dtype, m, (n - 1) * ldx + cols - 1);
   if (kKind == 2) disturb(x, dtype, m, cols);
   if (kKind == 3) poke(x, scratch, GRAMIAN_FWHT_SCRATCH, 1, [](unsigned char* bytes, size_t) { bytes[0] ^= 1; });
+  return status;
+}
+
+template <int kKind>
+int hadamard_rows_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m,
+                        const void* a, int64_t lda, const int64_t* index, const void* sign, int64_t rounds,
+                        const void* further, double factor, const int64_t* choice, const void* scale, int times,
+                        void* work, void* out, int64_t ld) {
+  const int status = real.hadamard_rows(
+      x, dtype, rows, cols, n, m, a, lda, kKind == 0 ? nullptr : index, sign, kKind == 1 ? 1 : rounds, further,
+      kKind == 2 ? 1.0 : factor, kKind == 3 && m <= n ? nullptr : choice, kKind == 4 ? nullptr : scale,
+      kKind == 5 ? 0 : times, work, out, ld);
+  if (kKind == 6 && rows > 0) disturb(x, dtype, out, m - 1);
+  if (kKind == 7 && rows > 0) disturb(x, dtype, out, m);
+  if (kKind == 8) disturb(x, dtype, work, GRAMIAN_HADAMARD_WORK(rows, n));
+  if (kKind == 9 && rows > 16) nudge(x, dtype, out, (rows - 1) * ld);
   return status;
 }
 
@@ -629,10 +647,21 @@ const std::vector<Fault>& all_faults() {
       GRAMIAN_FAULT(fwht, fwht_wrong<0>, "ignores scale"),
       GRAMIAN_FAULT(fwht, fwht_wrong<1>, "1e-3 off in one element"),
       GRAMIAN_FAULT(fwht, fwht_wrong<2>, "writes one element past a row"),
+      GRAMIAN_FAULT(fwht, fwht_wrong<3>, "transforms what stands in the output"),
       GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<0>, "ignores scale"),
       GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<1>, "1e-3 off in one element"),
       GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<2>, "writes one element past a row"),
       GRAMIAN_FAULT(fwht_columns, fwht_columns_wrong<3>, "writes past the scratch"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<0>, "ignores the index"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<1>, "makes one round only"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<2>, "ignores the factor"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<3>, "ignores the choice"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<4>, "ignores scale"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<5>, "ignores times"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<6>, "1e-3 off in one element"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<7>, "writes one element past a row"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<8>, "writes past the work space"),
+      GRAMIAN_FAULT(hadamard_rows, hadamard_rows_wrong<9>, "1000 ulp off in the last of many rows"),
       GRAMIAN_FAULT(softmax, softmax_wrong<0>, "ignores scale"),
       GRAMIAN_FAULT(softmax, softmax_wrong<1>, "1000 ulp off in one element"),
       GRAMIAN_FAULT(softmax, softmax_wrong<2>, "writes one element past a row"),

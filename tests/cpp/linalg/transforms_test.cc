@@ -99,6 +99,38 @@ TEST(Transforms, rows_into_another_matrix) {
   EXPECT_TRUE(same_bits(in_place, out));
 }
 
+template <class T>
+void signed_rows_have_the_bits_of_their_steps() {
+  const std::int64_t shapes[][3] = {{1, 1, 1},     {5, 3, 4},      {40, 100, 128},  {16, 128, 60},
+                                   {70, 1000, 1024}, {33, 3000, 4000}, {3, 8192, 8000}};
+  for (const auto& shape : shapes) {
+    const std::int64_t rows = shape[0], cols = shape[1], width = shape[2];
+    std::int64_t n = 1;
+    while (n < std::max(cols, width)) n *= 2;
+    const std::vector<T> x = draws<T>(rows * cols, 13);
+    std::vector<T> signs = draws<T>(3 * n, 17), work(static_cast<std::size_t>(rows * n)), want;
+    for (T& sign : signs) sign = sign < 0 ? T(-1) : T(1);
+    for (std::int64_t r = 0; r < rows; ++r) std::copy_n(x.data() + r * cols, cols, work.data() + r * n);
+    for (std::int64_t stage = 0; stage < 3; ++stage) {
+      for (std::int64_t k = 0; k < rows * n; ++k)
+        work[static_cast<std::size_t>(k)] *= signs[static_cast<std::size_t>(stage * n + k % n)];
+      gramian::walsh_hadamard<T>(cpu(), stage == 2 ? 0.7 : 1.0, {work.data(), rows, n});
+    }
+    for (std::int64_t r = 0; r < rows; ++r) want.insert(want.end(), work.data() + r * n, work.data() + r * n + width);
+    for (const int threads : {1, 3}) {
+      std::vector<T> out(static_cast<std::size_t>(rows * width));
+      gramian::signed_hadamard_rows<T>(cpu(threads), 0.7, {signs.data(), 3, n}, {x.data(), rows, cols},
+                                       {out.data(), rows, width});
+      EXPECT_TRUE(same_bits(out, want)) << rows << " x " << cols << " -> " << width;
+    }
+  }
+}
+
+TEST(Transforms, signed_rows_have_the_bits_of_their_steps) {
+  signed_rows_have_the_bits_of_their_steps<float>();
+  signed_rows_have_the_bits_of_their_steps<double>();
+}
+
 TEST(Transforms, refuse_what_they_cannot_do) {
   std::vector<double> x(24);
   expect_error(ErrorCode::invalid_argument, "power of two, got 6", [&] {
@@ -109,6 +141,10 @@ TEST(Transforms, refuse_what_they_cannot_do) {
   });
   expect_error(ErrorCode::invalid_argument, "power of two, got 3", [&] {
     gramian::walsh_hadamard_rows<double>(cpu(), 1.0, {x.data(), 8, 3}, {x.data(), 8, 3});
+  });
+  std::vector<double> out(24);
+  expect_error(ErrorCode::shape_mismatch, "signed_hadamard_rows", [&] {
+    gramian::signed_hadamard_rows<double>(cpu(), 1.0, {x.data(), 1, 4}, {x.data(), 3, 8}, {out.data(), 3, 4});
   });
 }
 

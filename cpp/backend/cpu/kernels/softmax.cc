@@ -73,21 +73,27 @@ inline void store_some(T* out, int64_t left, const Vector<T>& value) {
 template <class T, class Value>
 inline void write_row(int64_t count, T* out, bool stream, const Value& value) {
   constexpr int64_t lanes = kLanes<T>;
-  int64_t i = 0;
   const auto address = reinterpret_cast<uintptr_t>(out);
-  if (stream && address % sizeof(T) == 0) {
-    const auto past = static_cast<int64_t>(address % GRAMIAN_VECTOR_BYTES / sizeof(T));
-    const int64_t head = past == 0 ? 0 : lanes - past;
-    if (head > 0 && head < count) {
-      store_some(out, head, value(0, head));
-      i = head;
-    }
-    if (i == head) {
-      for (; i + lanes <= count; i += lanes) store_past(out + i, value(i, lanes));
+  stream = stream && address % sizeof(T) == 0;
+  const auto past = stream ? static_cast<int64_t>(address % GRAMIAN_VECTOR_BYTES / sizeof(T)) : 0;
+  const int64_t ahead = past == 0 ? 0 : lanes - past, head = ahead < count ? ahead : count;
+  const int64_t end = head + (count - head) / lanes * lanes;
+  if (stream) {
+    for (int64_t i = head; i < end; i += lanes) store_past(out + i, value(i, lanes));
+  } else {
+    for (int64_t i = 0; i < end; i += lanes) store(out + i, value(i, lanes));
+  }
+  // Both ends in one place, so that the compiler finds few enough copies of `value` to put them all in line.
+  for (int64_t i = 0; i < count; i += i < end ? end - i : count - i) {
+    const int64_t left = i < end ? head : count - end;
+    if (left == 0) continue;
+    const Vector<T> some = value(i, left);
+    if (stream) {
+      store_past(out + i, left, some);
+    } else {
+      store_some(out + i, left, some);
     }
   }
-  for (; i + lanes <= count; i += lanes) store(out + i, value(i, lanes));
-  if (i < count) store_some(out + i, count - i, value(i, count - i));
 }
 
 /* --- largest values and sums --------------------------------------------------------------------------------- */
@@ -449,6 +455,7 @@ int exp_sum_row(int64_t cols, T scale, const T* x, double* sums) {
     const Integer<T> k = split<T>(splat<T>(top)).bits - bits_of_one<T>() - Exponential<T>::kBias;
     const Integer<T> base = bits_of_one<T>() + k;
     const double part = sum_of<T>(count, [&](int64_t i, int64_t left) {
+      __builtin_prefetch(x + c + i + kBlock<T>, 0, 2);
       const Vector<T> z = scaled<kUnit>(load_or(x + c + i, left, -kInfinity<T>), scale);
       const Split<T> e = split<T>(larger<T>(floor, z));
       const Integer<T> exponent = e.bits - base;
