@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -22,6 +23,8 @@ constexpr double kNothingNew = 1e-10;
 // Steps between residuals made from scratch: the recursion drifts by about eps a step.
 constexpr std::int64_t kAnchor = 50;
 constexpr int kMostEnds = 5;
+// Of |d| |A d|: a curvature that is more negative than that is not rounding, in single precision either.
+constexpr double kClearlyNegative = 1e-6;
 // A preconditioner that reaches down to this multiple of mu leaves little for the iteration to do.
 constexpr double kReach = 10;
 
@@ -47,6 +50,30 @@ double dot(const Exec& exec, ConstView x, ConstView y) {
 
 void zero(const Exec& exec, View x) {
   axpby<double, double>(exec, 0.0, {}, 0.0, x);
+}
+
+// |x| also where squares overflow or vanish; NaN and infinity stay.
+double length(const Exec& exec, ConstView x) {
+  constexpr double kSmallSquare = 1e-250, kLargeSquare = 1e250;
+  const double square = dot(exec, x, x);
+  if (square >= kSmallSquare && square <= kLargeSquare) return std::sqrt(square);
+  std::vector<double> host(static_cast<std::size_t>(x.rows * x.cols));
+  download<double>(exec, x, {host.data(), x.rows, x.cols});
+  double largest = 0;
+  for (const double value : host) largest = std::abs(value) <= largest ? largest : std::abs(value);
+  if (largest == 0 || !std::isfinite(largest)) return largest;
+  double total = 0;
+  for (const double value : host) total += value / largest * (value / largest);
+  return largest * std::sqrt(total);
+}
+
+// y = x / size, also where the reciprocal is no double.
+void divide(const Exec& exec, ConstView x, double size, View y) {
+  if (size > 1e-300 && size < 1e300) return add(exec, 1 / size, x, 0.0, y);
+  int power = 0;
+  const double part = std::frexp(size, &power);
+  add(exec, std::ldexp(1.0, -(power / 2)), x, 0.0, y);
+  add(exec, 0.0, {}, std::ldexp(1.0, power / 2 - power) / part, y);
 }
 
 // A direction and its product, scaled to d'A d = 1.
@@ -84,8 +111,8 @@ class Solver {
     const std::int64_t most = options_.max_iterations > 0 ? options_.max_iterations : 10 * b_.cols;
     report_.decrease.resize(columns_.size());
     for (std::int64_t j = 0; j < b_.rows; ++j) {
-      const double size = std::sqrt(dot(exec_, b_.block(j, 0, 1, b_.cols), b_.block(j, 0, 1, b_.cols)));
-      GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "b contains NaN or infinity, or its square overflows");
+      const double size = length(exec_, b_.block(j, 0, 1, b_.cols));
+      GRAMIAN_REQUIRE(std::isfinite(size), non_finite, "b contains NaN or infinity");
       column(j).target = std::max(options_.rtol * size, options_.atol);
     }
     anchor();
@@ -124,7 +151,7 @@ class Solver {
   }
   void measure(std::int64_t j) {
     Column& c = column(j);
-    c.norm = std::sqrt(dot(exec_, row(r_, j), row(r_, j)));
+    c.norm = length(exec_, row(r_, j));
     GRAMIAN_REQUIRE(std::isfinite(c.norm), non_finite, "a product with A contains NaN or infinity");
     c.active = !c.settled && c.norm > c.target;
   }
@@ -139,14 +166,14 @@ class Solver {
     // Twice: what the first pass leaves of the old directions is what it took away times eps.
     for (int pass = 0; pass < 2; ++pass)
       for (const Direction& old : column(j).old) add(exec_, -dot(exec_, z, old.ad.view()), old.d.view(), 1.0, z);
-    return std::sqrt(dot(exec_, z, z)) > kNothingNew;
+    return length(exec_, z) > kNothingNew;
   }
 
   // False where nobody needs another step.
   bool step() {
     for (std::int64_t j = 0; j < b_.rows; ++j) {
       if (column(j).active) {
-        add(exec_, 1 / column(j).norm, row(r_, j), 0.0, row(unit_, j));
+        divide(exec_, row(r_, j), column(j).norm, row(unit_, j));
       } else {
         zero(exec_, row(unit_, j));
       }
@@ -157,7 +184,7 @@ class Solver {
       add(exec_, 1.0, unit_.view(), 0.0, z_.view());
     }
     for (std::int64_t j = 0; j < b_.rows; ++j) {
-      const double size = column(j).active ? std::sqrt(dot(exec_, row(z_, j), row(z_, j))) : 0.0;
+      const double size = column(j).active ? length(exec_, row(z_, j)) : 0.0;
       if (column(j).active && options_.correction_rtol > 0) settle(j, size);
       if (!column(j).active) {
         zero(exec_, row(z_, j));
@@ -165,7 +192,7 @@ class Solver {
       }
       bool usable = std::isfinite(size) && size > 0;
       if (usable) {
-        add(exec_, 1 / size, row(z_, j), 0.0, row(z_, j));
+        divide(exec_, row(z_, j), size, row(z_, j));
         usable = conjugate(j);
       }
       if (!usable) replace(j);
@@ -181,7 +208,7 @@ class Solver {
   void settle(std::int64_t j, double size) {
     Column& c = column(j);
     const ConstView x = x_.block(j, 0, 1, b_.cols);
-    if (!(size * c.norm <= options_.correction_rtol * std::sqrt(dot(exec_, x, x)))) return;
+    if (!(size * c.norm <= options_.correction_rtol * length(exec_, x))) return;
     c.settled = true;
     c.active = false;
   }
@@ -200,13 +227,13 @@ class Solver {
     const View z = row(z_, j), q = row(q_, j), r = row(r_, j);
     double curvature = dot(exec_, z, q);
     if (!positive(curvature, z, q)) {
+      if (curvature < -kClearlyNegative * length(exec_, z) * length(exec_, q)) refuse(curvature, "direction");
       // Either A or the direction is to blame: the residual tells.
       c.old.clear();
       replace(j);
       apply(z, q);
       curvature = dot(exec_, z, q);
-      GRAMIAN_REQUIRE(positive(curvature, z, q), not_positive_definite,
-                      "A is not positive definite: r'A r / r'r = " + std::to_string(curvature) + " for a residual r");
+      if (!positive(curvature, z, q)) refuse(curvature, "residual");
     }
     const double slope = dot(exec_, r, z), alpha = slope / curvature;
     add(exec_, alpha, z, 1.0, x_.block(j, 0, 1, b_.cols));
@@ -217,8 +244,13 @@ class Solver {
     keep(c, z, q, 1 / std::sqrt(curvature));
     measure(j);
   }
+  [[noreturn]] static void refuse(double curvature, const char* what) {
+    char text[120];
+    std::snprintf(text, sizeof text, "A is not positive definite: v'A v / v'v = %.6g for a %s v", curvature, what);
+    throw Error(ErrorCode::not_positive_definite, text);
+  }
   bool positive(double curvature, ConstView z, ConstView q) const {
-    return curvature > kEps * std::sqrt(dot(exec_, z, z)) * std::sqrt(dot(exec_, q, q));
+    return curvature > kEps * length(exec_, z) * length(exec_, q);
   }
 
   void keep(Column& c, ConstView z, ConstView q, double scale) {
@@ -254,7 +286,8 @@ class Solver {
       c.gained = 0;
       c.steps = 0;
     }
-    if (gained >= plain) return;
+    // Beyond the range of double nothing is told.
+    if (gained >= plain || !std::isfinite(gained) || !std::isfinite(plain)) return;
     switched_ = true;
     report_.switched_at = report_.iterations;
     report_.then = "residual";

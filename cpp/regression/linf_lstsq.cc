@@ -15,6 +15,7 @@
 #include "gramian/sketch/operator.hpp"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
+#include "sketch/scaled_columns.h"
 
 namespace gramian {
 namespace {
@@ -23,6 +24,12 @@ using regression::column_norms;
 using regression::Preconditioner;
 using regression::ScaledFactor;
 using regression::TallOperand;
+using sketching::distortion_of;
+using sketching::exponents_of;
+using sketching::is_safe;
+using sketching::peak_exponents;
+using sketching::scaled_if_needed;
+using sketching::ScaledRows;
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -87,86 +94,7 @@ double tail_of_many(double freedom, double w) {
   return above / all;
 }
 
-// --- powers of two -------------------------------------------------------------------------------------------------
-
-// Columns whose largest value is within 2^-150 .. 2^150 can be squared, multiplied and divided as they are.
-constexpr int kSafeExponent = 150;
-
-bool is_safe(const std::vector<int>& exponents) {
-  return std::all_of(exponents.begin(), exponents.end(), [](int e) { return std::abs(e) <= kSafeExponent; });
-}
-
-// body(begin, rows begin .. in double) for some rows at a time.
-template <class Body>
-void each_block(const Exec& host, const RowsView& x, const char* name, const Body& body) {
-  const std::int64_t edge = std::min(x.rows, std::max<std::int64_t>(1, (std::int64_t{1} << 18) / x.cols));
-  Array<double> block(host, edge, x.cols);
-  for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
-    host.poll();
-    const MatrixView<double> rows = block.view().block(0, 0, std::min(edge, x.rows - begin), x.cols);
-    load_rows<double>(host, x.slice(begin, rows.rows), nullptr, nullptr, rows, name);
-    body(begin, rows);
-  }
-}
-
-std::vector<int> exponents_of(const std::vector<double>& peaks) {
-  std::vector<int> out(peaks.size(), 0);
-  for (std::size_t j = 0; j < peaks.size(); ++j)
-    if (peaks[j] > 0) std::frexp(peaks[j], &out[j]);
-  return out;
-}
-
-// Of the largest value of each column, 0 for a column of zeros. Throws Error{non_finite}.
-std::vector<int> peak_exponents(const Exec& exec, const RowsView& x, const char* name) {
-  std::vector<double> peaks(at(x.cols), 0.0);
-  each_block(exec.on_host(), x, name, [&](std::int64_t, MatrixView<const double> rows) {
-    for (std::int64_t r = 0; r < rows.rows; ++r)
-      for (std::int64_t c = 0; c < rows.cols; ++c) peaks[at(c)] = std::max(peaks[at(c)], std::abs(rows(r, c)));
-  });
-  return exponents_of(peaks);
-}
-
-// Rows as they are, or a copy in double with each column divided by a power of two.
-class ScaledRows {
- public:
-  explicit ScaledRows(const RowsView& rows) : view_(rows), exponents_(at(rows.cols), 0) {}
-  ScaledRows(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name)
-      : exponents_(std::move(exponents)), copy_(exec.on_host(), rows.rows, rows.cols) {
-    each_block(exec.on_host(), rows, name, [&](std::int64_t begin, MatrixView<const double> block) {
-      for (std::int64_t r = 0; r < block.rows; ++r)
-        for (std::int64_t c = 0; c < block.cols; ++c)
-          copy_.view()(begin + r, c) = std::ldexp(block(r, c), -exponents_[at(c)]);
-    });
-    view_ = RowsView::dense<double>(copy_.view());
-  }
-
-  const RowsView& view() const { return view_; }
-  int exponent(std::int64_t j) const { return exponents_[at(j)]; }
-  const std::vector<int>& exponents() const { return exponents_; }
-
- private:
-  RowsView view_;
-  std::vector<int> exponents_;
-  Array<double> copy_;
-};
-
-ScaledRows scaled_if_needed(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name) {
-  if (is_safe(exponents)) return ScaledRows(rows);
-  return ScaledRows(exec, rows, std::move(exponents), name);
-}
-
 // --- the certificate -----------------------------------------------------------------------------------------------
-
-// How far the squares of the singular values of a dense m x d sketch of an orthonormal basis lie from 1, but for a
-// chance of less than 1e-3: those of a Gaussian one follow, at their upper end, the law of Tracy and Widom about this
-// middle with this width (the form of "Accuracy of the Tracy-Widom limits for the extreme eigenvalues in white Wishart
-// matrices", which serves for all m and d); 4.5 widths are enough for the heavier tail of a single column as well. The
-// lower end is nearer to 1.
-double distortion_of(std::int64_t m, std::int64_t d) {
-  const double rows = std::sqrt(static_cast<double>(m) - 0.5), cols = std::sqrt(static_cast<double>(d) - 0.5);
-  const double middle = (rows + cols) * (rows + cols), width = (rows + cols) * std::cbrt(1 / rows + 1 / cols);
-  return (middle + 4.5 * width) / static_cast<double>(m) - 1;
-}
 
 // Sketches whose distortion is that of a Gaussian one, or less, whatever A is.
 bool is_dense(const LinfOptions& options) {

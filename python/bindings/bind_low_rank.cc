@@ -180,7 +180,7 @@ auto getter(Get get) {
   };
 }
 
-// (rows, delta)
+// (rows, delta, shed)
 py::tuple sketch(const Box& self) {
   DirectionsSketch out;
   std::int64_t d = 0;
@@ -189,7 +189,8 @@ py::tuple sketch(const Box& self) {
     out = f.sketch();
   });
   return py::make_tuple(
-      vector_out(out.rows).reshape({static_cast<py::ssize_t>(out.count), static_cast<py::ssize_t>(d)}), out.delta);
+      vector_out(out.rows).reshape({static_cast<py::ssize_t>(out.count), static_cast<py::ssize_t>(d)}), out.delta,
+      out.shed);
 }
 
 template <class Body>
@@ -219,7 +220,6 @@ void bind_directions(py::module_& module) {
       .def_property_readonly("n_features", getter<std::int64_t>([](const F& f) { return f.n_features(); }))
       .def_property_readonly("n_rows", getter<std::int64_t>([](const F& f) { return f.n_rows(); }))
       .def_property_readonly("squares", getter<double>([](const F& f) { return f.squares(); }))
-      .def_property_readonly("shed", getter<double>([](const F& f) { return f.shed(); }))
       .def_property_readonly("nbytes", getter<std::size_t>([](const F& f) { return f.bytes(); }))
       .def("add",
            [](Box& self, const py::object& x) {
