@@ -766,7 +766,14 @@ bool is_finite(const Exec& exec, MatrixView<const T> x) {
   row_sumsq<T>(exec, x, squares.data());
   std::vector<double> host(static_cast<std::size_t>(x.rows));
   download<double>(exec, squares.view(), {host.data(), 1, x.rows});
-  return std::all_of(host.begin(), host.end(), [](double value) { return std::isfinite(value); });
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    if (std::isfinite(host[static_cast<std::size_t>(r)])) continue;
+    // Squares may overflow where no value is infinite.
+    std::vector<T> row(static_cast<std::size_t>(x.cols));
+    download<T>(exec, x.block(r, 0, 1, x.cols), {row.data(), 1, x.cols});
+    if (!std::all_of(row.begin(), row.end(), [](T value) { return std::isfinite(value); })) return false;
+  }
+  return true;
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                         \

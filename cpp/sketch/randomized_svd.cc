@@ -26,6 +26,8 @@ constexpr double kShare = 0.8;
 // Lengths of one sum of products (linalg/tall.hpp) whose rounding does not average out.
 constexpr double kSumLength = 4096;
 constexpr int kNormSteps = 12;
+// Roundings of one product that the triplets have behind them: their parts were projected, factored and turned.
+constexpr double kTripletRounding = 10;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -351,7 +353,7 @@ class Engine {
   // |A - U_k S_k V_k'| <= sqrt(|E|^2 + s_(k+1)^2): the two parts have orthogonal rows.
   double error_at(std::int64_t k, const std::vector<double>& s) const {
     const double next = k < static_cast<std::int64_t>(s.size()) ? s[at(k)] : 0.0;
-    return std::sqrt(rest_bound_ * rest_bound_ + next * next + 2 * rounding_ * next) + rounding_;
+    return std::sqrt(rest_bound_ * rest_bound_ + next * next + 2 * rounding_ * next) + kTripletRounding * rounding_;
   }
 
   void finish() {

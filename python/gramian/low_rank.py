@@ -144,7 +144,7 @@ def randomized_svd(
     -----
     A product takes 2 n d b flops and one reading of ``A`` for b columns (``rank + oversampling``, or `block`); memory
     is (n + d) times the columns of the basis, and 16 bytes an entry for the transpose of a CSR matrix. The bits depend
-    on the seed alone, not on the number of threads. float32 cannot be certified below some ``sqrt(d) 1e-7 |A|_F``.
+    on the seed alone, not on the number of threads. float32 cannot be certified below some ``sqrt(d) 1e-6 |A|_F``.
     Sources: "Finding structure with randomness: probabilistic algorithms for constructing approximate matrix
     decompositions" for the method and the probes, "Randomized block Krylov methods for stronger and faster approximate
     singular value decomposition" for the basis.
