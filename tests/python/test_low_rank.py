@@ -356,6 +356,7 @@ def test_a_far_mean_does_not_break_the_certificate(layout, dtype):
         np.testing.assert_allclose(found.norm, np.sqrt(float((centred**2).sum())), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:randomized_svd stopped")
 def test_bounds_of_hundreds_of_problems():
     rng = np.random.default_rng(1)
     kinds = 0
