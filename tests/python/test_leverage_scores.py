@@ -76,7 +76,7 @@ def test_projection_has_the_law_of_chi_square():
     want = reference.leverage(A)
     draws = []
     for seed in range(150):
-        found = sketch.leverage_scores(A, "sketched", eps=0.05, n_projections=6, random_state=seed)
+        found = sketch.leverage_scores(A, "sketched", eps=0.07, n_projections=6, random_state=seed)
         draws.append(6 * found[7] / want[7])
     assert scipy.stats.kstest(draws, scipy.stats.chi2(6).cdf).pvalue > 1e-3
     # The control: another number of degrees is seen.
@@ -87,7 +87,7 @@ def test_projection_is_planned_where_it_pays():
     # The bound of the chi-square tail wants more columns than there are here, so none is made.
     A = np.random.default_rng(0).normal(size=(60000, 20)).astype("float32")
     info = sketch._core.leverage_scores(A, "sketched", 0.95, 0.01, 0, -1.0, 0, "cpu", 0)
-    assert info["method"] == "sketched" and info["projection"] == 0 and info["sketch_rows"] < 600
+    assert info["method"] == "sketched" and info["projection"] == 0 and info["sketch_rows"] < 800
 
 
 def test_choice_and_sampling():
