@@ -21,6 +21,7 @@ constexpr std::int64_t kMostColumns = std::int64_t{1} << 30;
 // Of the largest entry of a triangle, and of its part of X: where sums of squares neither overflow nor lose what is eps
 // times the largest. Some tables scale columns before they square them, but not all do.
 constexpr double kLargest = 1e150, kSmallest = 1e-140;
+constexpr double kSmallTarget = 1e-100;
 
 // Of the power method on (R'R)^-1: after three, the estimate is low by more than a factor d^(1/12) only for starts that
 // no fixed vector has by accident.
@@ -34,6 +35,18 @@ std::vector<double> on_host(const Exec& exec, MatrixView<const double> x) {
   std::vector<double> host(at(x.rows * x.cols));
   download<double>(exec, x, {host.data(), x.rows, x.cols});
   return host;
+}
+
+// The powers of two of columns with these largest values, where one is small enough to vanish when it is squared.
+std::vector<int> powers_of(const std::vector<double>& largest) {
+  std::vector<int> out(largest.size(), 0);
+  bool any = false;
+  for (std::size_t j = 0; j < largest.size(); ++j) {
+    if (largest[j] == 0 || largest[j] >= kSmallTarget) continue;
+    std::frexp(largest[j], &out[j]);
+    any = true;
+  }
+  return any ? out : std::vector<int>();
 }
 
 double frobenius(const std::vector<double>& values) {
@@ -63,6 +76,28 @@ void solve_by_values(const Exec& exec, MatrixView<const double> r, MatrixView<co
   gemm<double>(exec, Trans::yes, Trans::no, 1.0, vt.view(), inside.view(), 0.0, x);
 }
 
+// x = (R'R + ridge)^-1 R'b for a ridge of |R|_F^2 or more, all divided by it: I + R'R / ridge has a condition below 2,
+// and x all its digits, where R of [R; sqrt(ridge) I] loses what is small against the ridge.
+void solve_by_ridge(const Exec& exec, MatrixView<const double> r, MatrixView<const double> b, double ridge,
+                    MatrixView<double> x, TriangularSolution& out) {
+  const std::int64_t d = r.rows;
+  const double root = std::sqrt(ridge);
+  Array<double> scaled(exec, d, d);
+  axpby<double, double>(exec, 1 / root, r, 0.0, scaled.view());
+  SymmetricMatrix<double> l(exec, d);
+  gram_update<double>(exec, 1.0, scaled.view(), l);
+  l.add_diagonal(exec, 1.0);
+  GRAMIAN_REQUIRE(cholesky(exec, l) == 0, internal, "a matrix near I is not positive definite");
+  const double size = frobenius(on_host(exec, scaled.view()));
+  out.condition = std::sqrt(1 + size * size);
+  out.rank = d;
+  if (b.cols == 0) return;
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, scaled.view(), b, 0.0, x);
+  cholesky_solve_half<double>(exec, Trans::no, l, x);
+  cholesky_solve_half<double>(exec, Trans::yes, l, x);
+  axpby<double, double>(exec, 0.0, {}, 1 / root, x);
+}
+
 // The R of [r; sqrt(ridge) I 0].
 Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int64_t d, double ridge) {
   Array<double> merged(exec, r.rows, r.cols), penalty(exec, r.rows, r.cols);
@@ -72,6 +107,23 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
   upload<double>(exec, {diagonal.data(), r.rows, r.cols}, penalty.view());
   qr_merge_r<double>(exec, penalty.view(), merged.view());
   return merged;
+}
+
+// Without a ridge, or with its rows in the triangle.
+void solve_plain(const Exec& exec, MatrixView<const double> triangle, std::int64_t d, double rtol,
+                 MatrixView<double> x, TriangularSolution& out) {
+  const std::int64_t k = triangle.cols - d;
+  const MatrixView<const double> r11 = triangle.block(0, 0, d, d), r12 = triangle.block(0, d, d, k);
+  const SymmetricMatrix<double> l = lower_factor<double, double>(exec, r11);
+  const double estimate = frobenius(on_host(exec, r11)) * inverse_norm(exec, l, kPowerSteps);
+  out.condition = std::max(1.0, estimate);
+  out.rank = d;
+  // The estimate is high by up to the root of d in one factor and low in the other: ten covers both, and what is in
+  // doubt is decided by the singular values themselves.
+  if (!(10 * estimate * rtol < 1)) solve_by_values(exec, r11, r12, rtol, x, out);
+  if (out.rank < d || k == 0) return;
+  axpby<double, double>(exec, 1.0, r12, 0.0, x);
+  cholesky_solve_half<double>(exec, Trans::yes, l, x);
 }
 
 }  // namespace
@@ -84,26 +136,18 @@ TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, 
                   "ridge must be finite and not negative, got " + std::to_string(ridge));
   GRAMIAN_REQUIRE(!(rtol >= 1), invalid_argument, "rtol must be below 1, got " + std::to_string(rtol));
   if (!(rtol >= 0)) rtol = default_rtol(d);
-  Array<double> merged;
+  TriangularSolution out;
+  Array<double> merged, x(exec, d, k);
   MatrixView<const double> triangle = r;
-  if (ridge > 0) {
+  const double size = frobenius(on_host(exec, r.block(0, 0, d, d)));
+  const bool large = ridge > 0 && std::sqrt(ridge) >= size;
+  if (large) {
+    solve_by_ridge(exec, r.block(0, 0, d, d), r.block(0, d, d, k), ridge, x.view(), out);
+  } else if (ridge > 0) {
     merged = with_ridge(exec, r, d, ridge);
     triangle = merged.view();
   }
-  TriangularSolution out;
-  const MatrixView<const double> r11 = triangle.block(0, 0, d, d), r12 = triangle.block(0, d, d, k);
-  Array<double> x(exec, d, k);
-  const SymmetricMatrix<double> l = lower_factor<double, double>(exec, r11);
-  const double estimate = frobenius(on_host(exec, r11)) * inverse_norm(exec, l, kPowerSteps);
-  out.condition = std::max(1.0, estimate);
-  out.rank = d;
-  // The estimate is high by up to the root of d in one factor and low in the other: ten covers both, and what is in
-  // doubt is decided by the singular values themselves.
-  if (!(10 * estimate * rtol < 1)) solve_by_values(exec, r11, r12, rtol, x.view(), out);
-  if (out.rank == d && k > 0) {
-    axpby<double, double>(exec, 1.0, r12, 0.0, x.view());
-    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
-  }
+  if (!large) solve_plain(exec, triangle, d, rtol, x.view(), out);
   out.x = on_host(exec, x.view());
   if (k == 0) return out;
   // y - X x has the coordinates R12 - R11 x inside the columns of X and R22 outside.
@@ -135,13 +179,55 @@ struct RFactor::Impl {
     Array<double> next(exec, d + k, d + k);
     axpby<double, double>(exec, 1.0, r.view(), 0.0, next.view());
     if (n_rows > 0) {
-      qr_merge_r<double>(exec, other, next.view());
+      const std::vector<int> powers = powers_of_targets(next.view(), other);
+      if (powers.empty()) {
+        qr_merge_r<double>(exec, other, next.view());
+      } else {
+        Array<double> scaled(exec, d + k, d + k);
+        axpby<double, double>(exec, 1.0, other, 0.0, scaled.view());
+        scale_targets(powers, -1, scaled.view());
+        scale_targets(powers, -1, next.view());
+        qr_merge_r<double>(exec, scaled.view(), next.view());
+        scale_targets(powers, 1, next.view());
+      }
     } else {
       axpby<double, double>(exec, 1.0, other, 0.0, next.view());
     }
     check_range(next.view());
     r = std::move(next);
     n_rows += rows;
+  }
+
+  // What to divide columns of targets by so that their residuals, which are squared, do not vanish; empty where none is
+  // that small.
+  std::vector<int> powers_of_targets(MatrixView<const double> one, MatrixView<const double> two) const {
+    std::vector<double> largest = largest_targets(one);
+    const std::vector<double> other = largest_targets(two);
+    for (std::size_t j = 0; j < largest.size(); ++j) largest[j] = std::max(largest[j], other[j]);
+    return powers_of(largest);
+  }
+  std::vector<double> largest_targets(MatrixView<const double> triangle) const {
+    std::vector<double> largest(at(k), 0.0);
+    if (k == 0) return largest;
+    const std::vector<double> host = on_host(exec, triangle);
+    for (std::int64_t i = 0; i < d + k; ++i) {
+      for (std::int64_t j = 0; j < k; ++j)
+        largest[at(j)] = std::max(largest[at(j)], std::abs(host[at(i * (d + k) + d + j)]));
+    }
+    return largest;
+  }
+
+  // x (rows x (d + k), or k columns of targets alone) with target j times 2^(sign powers[j]). In two steps, since the
+  // power itself may be no double.
+  void scale_targets(const std::vector<int>& powers, int sign, MatrixView<double> x) const {
+    const MatrixView<double> targets = x.block(0, x.cols - k, x.rows, k);
+    Array<double> device(exec, k);
+    for (const bool first : {true, false}) {
+      std::vector<double> factors;
+      for (const int power : powers) factors.push_back(std::ldexp(1.0, sign * (first ? power / 2 : power - power / 2)));
+      upload<double>(exec, {factors.data(), 1, k}, device.view());
+      scale_columns<double>(exec, device.data(), targets);
+    }
   }
 
   // A triangle is made of squares: values beyond their range, on either side, leave one of other rows.
@@ -209,13 +295,16 @@ void RFactor::add(const RowsView& x, const RowsView& y, const double* weight, co
       counted += weight[r] > 0 ? 1 : 0;
     }
   }
+  std::vector<int> powers;
+  const auto load_targets = [&](std::int64_t begin, MatrixView<double> out) {
+    load_rows<double>(self.exec, y.slice(begin, out.rows), nullptr, roots.empty() ? nullptr : roots.data() + begin, out,
+                      y_name);
+    if (!powers.empty()) self.scale_targets(powers, -1, out);
+  };
   const RowLoader<double> load = [&](std::int64_t begin, MatrixView<double> out) {
-    const double* scale = roots.empty() ? nullptr : roots.data() + begin;
-    load_rows<double>(self.exec, x.slice(begin, out.rows), nullptr, scale, out.block(0, 0, out.rows, self.d), x_name);
-    if (self.k > 0) {
-      load_rows<double>(self.exec, y.slice(begin, out.rows), nullptr, scale,
-                        out.block(0, self.d, out.rows, self.k), y_name);
-    }
+    load_rows<double>(self.exec, x.slice(begin, out.rows), nullptr, roots.empty() ? nullptr : roots.data() + begin,
+                      out.block(0, 0, out.rows, self.d), x_name);
+    if (self.k > 0) load_targets(begin, out.block(0, self.d, out.rows, self.k));
   };
   Array<double> fresh(self.exec, self.d + self.k, self.d + self.k);
   try {
@@ -229,6 +318,28 @@ void RFactor::add(const RowsView& x, const RowsView& y, const double* weight, co
       load(begin, block.view().block(0, 0, std::min(edge, x.rows - begin), self.d + self.k));
     }
     throw;
+  }
+  // Columns of targets that look small, or like zeros: residuals may have vanished.
+  std::vector<double> largest = self.largest_targets(fresh.view());
+  const bool small = std::any_of(largest.begin(), largest.end(), [](double value) { return value < kSmallTarget; });
+  if (small) {
+    std::fill(largest.begin(), largest.end(), 0.0);
+    const std::int64_t edge = std::min(x.rows, std::max<std::int64_t>(1, (std::int64_t{1} << 20) / self.k));
+    Array<double> block(self.exec, edge, self.k);
+    for (std::int64_t begin = 0; begin < x.rows; begin += edge) {
+      const MatrixView<double> part = block.view().block(0, 0, std::min(edge, x.rows - begin), self.k);
+      load_targets(begin, part);
+      const std::vector<double> host = on_host(self.exec, part);
+      for (std::size_t t = 0; t < host.size(); ++t) {
+        double& own = largest[t % largest.size()];
+        own = std::max(own, std::abs(host[t]));
+      }
+    }
+    powers = powers_of(largest);
+    if (!powers.empty()) {
+      qr_factor_r<double>(self.exec, x.rows, load, fresh.view());
+      self.scale_targets(powers, 1, fresh.view());
+    }
   }
   self.absorb(fresh.view(), counted);
 }

@@ -1,6 +1,7 @@
 #include "gramian/linalg/csr.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "gramian/core/error.hpp"
@@ -24,19 +25,30 @@ TransposedCsr::TransposedCsr(const RowsView& a) : indptr_(static_cast<std::size_
   view_ = RowsView::csr(a.cols, a.rows, indptr_.data(), indices_.data(), values_.data());
 }
 
-double TransposedCsr::sum_of_squares() const {
+double TransposedCsr::sum_of_squares(const std::vector<double>& mean, double factor) const {
   double total = 0;
   for (std::size_t c = 0; c + 1 < indptr_.size(); ++c) {
+    const double shift = mean.empty() ? 0.0 : mean[c];
     const auto end = static_cast<std::size_t>(indptr_[c + 1]);
+    double column = 0;
+    std::int64_t others = view_.cols;  // rows of A without an entry here
     for (auto t = static_cast<std::size_t>(indptr_[c]); t < end;) {
       double value = values_[t];
       std::size_t next = t + 1;
       for (; next < end && indices_[next] == indices_[t]; ++next) value += values_[next];
-      total += value * value;
+      column += (value - shift) * factor * ((value - shift) * factor);
+      --others;
       t = next;
     }
+    total += column + static_cast<double>(others) * (shift * factor * (shift * factor));
   }
   return total;
+}
+
+double TransposedCsr::largest() const {
+  double out = 0;
+  for (const double value : values_) out = std::abs(value) <= out ? out : std::abs(value);
+  return out;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -254,8 +255,12 @@ class Solver {
     const double curvature = dot(exec_, z, q), size = length(exec_, z), image = length(exec_, q);
     GRAMIAN_REQUIRE(std::isfinite(image), non_finite, "a product with A contains NaN or infinity");
     largest_ = std::max(largest_, image / size);
-    GRAMIAN_REQUIRE(!(curvature / size / size < -kIndefinite * largest_), not_positive_definite,
-                    "A is not positive definite: d'A d < 0 for a direction d");
+    const double ratio = curvature / size / size;
+    if (ratio < -kIndefinite * largest_) {
+      char text[100];
+      std::snprintf(text, sizeof text, "A is not positive definite: v'A v / v'v = %.6g for a direction v", ratio);
+      throw Error(ErrorCode::not_positive_definite, text);
+    }
     return curvature > kEps * size * image ? curvature : 0.0;
   }
 
@@ -292,7 +297,8 @@ class Solver {
       c.gained = 0;
       c.steps = 0;
     }
-    if (gained >= plain) return;
+    // Beyond the range of double nothing is told.
+    if (gained >= plain || !std::isfinite(gained) || !std::isfinite(plain)) return;
     switched_ = true;
     report_.switched_at = report_.iterations;
     report_.then = "residual";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <utility>
 
 #include "gramian/core/error.hpp"
@@ -26,6 +27,9 @@ constexpr double kDependent = 1e-2;
 // Negative curvature up to as many times the rounding of A, or of the products, is none.
 constexpr double kSlack = 10;
 constexpr double kEps = std::numeric_limits<double>::epsilon();
+// Matrices are brought near 1 where their products are not between 1 / kFar and kFar: squares stay in range then.
+constexpr double kFar = 1e100;
+constexpr int kMostPower = 1000;  // of the factor, whose inverse is a double too
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -80,9 +84,12 @@ double smallest_ritz_value(const Exec& exec, const std::vector<double>& gram, co
 }
 
 [[noreturn]] void refuse(double curvature) {
-  throw Error(ErrorCode::not_positive_definite,
-              "the matrix is not positive semi-definite: v'A v / v'v is at most " + std::to_string(curvature) +
-                  " for a vector v, so it has no Nystrom approximation");
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "the matrix is not positive semi-definite: v'A v / v'v is at most %.6g for a vector v, so it has no "
+                "Nystrom approximation",
+                curvature);
+  throw Error(ErrorCode::not_positive_definite, text);
 }
 
 class Builder {
@@ -110,13 +117,30 @@ class Builder {
       rank = std::min(2 * rank, most);
     }
     out_.products = products_;
+    const double unit = 1 / alpha_;
+    for (double& value : out_.eigenvalues) value *= unit;
+    out_.error *= unit;
+    // A product that is subnormal was rounded.
+    if (alpha_ != 1) out_.error = std::nextafter(out_.error, std::numeric_limits<double>::infinity());
+    out_.rounding *= unit;
     return std::move(out_);
   }
 
  private:
   void apply(ConstView in, View out) {
     a_(in, out);
+    if (alpha_ != 1) add(exec_, 0.0, {}, alpha_, out);
     products_ += in.rows;
+  }
+
+  // Everything below is done for alpha A; the first products tell which alpha.
+  void choose_scale(View y) {
+    double largest = 0;
+    for (const double value : to_host(exec_, y)) largest = std::abs(value) <= largest ? largest : std::abs(value);
+    GRAMIAN_REQUIRE(std::isfinite(largest), non_finite, "the products of the matrix contain NaN or infinity");
+    if (largest == 0 || (largest > 1 / kFar && largest < kFar)) return;
+    alpha_ = std::ldexp(1.0, std::clamp(-std::ilogb(largest), -kMostPower, kMostPower));
+    add(exec_, 0.0, {}, alpha_, y);
   }
 
   // Orthonormal test vectors up to this number, and their products; what is there stays.
@@ -142,7 +166,9 @@ class Builder {
       GRAMIAN_REQUIRE(cholesky(exec_, l) == 0, internal, "the random test matrix has dependent rows");
       cholesky_solve_half<double>(exec_, Trans::no, l, fresh);
     }
-    apply(fresh, y.view().block(before, 0, more, n_));
+    const View products = y.view().block(before, 0, more, n_);
+    apply(fresh, products);
+    if (before == 0) choose_scale(products);
     omega_ = std::move(omega);
     y_ = std::move(y);
   }
@@ -168,7 +194,7 @@ class Builder {
       std::vector<double> w;
       Array<double> v;
       symmetric_eigen(exec_, symmetric_part(exec_, host, rank), w, v);
-      refuse(std::min(w.front() - shift, 0.0));
+      refuse(std::min(w.front() - shift, 0.0) / alpha_);
     }
     cholesky_solve_half<double>(exec_, Trans::no, l, b.view());
     SymmetricMatrix<double> small(exec_, rank);
@@ -194,6 +220,18 @@ class Builder {
     out_.u = Array<double>(exec_, kept, n_);
     gemm<double>(exec_, Trans::no, Trans::no, 1.0, left.view(), b.view(), 0.0, out_.u.view());
     scale_rows<double>(exec_, unit, out_.u.view());
+    make_orthonormal();
+  }
+
+  // Rounding leaves eps lambda_1 / lambda of the others in an eigenvector. Out of each row goes what is along the rows
+  // before it, whose eigenvalues are larger: that changes the matrix by no more than eps lambda_1.
+  void make_orthonormal() {
+    for (int pass = 0; pass < 2 && out_.rank() > 0; ++pass) {
+      SymmetricMatrix<double> l(exec_, out_.rank());
+      outer_gram_update(exec_, 1.0, out_.u.view(), l);
+      GRAMIAN_REQUIRE(cholesky(exec_, l) == 0, internal, "the eigenvectors of the approximation are dependent");
+      cholesky_solve_half<double>(exec_, Trans::no, l, out_.u.view());
+    }
   }
 
   // out = E in for E = A - U diag(lambda) U'.
@@ -205,6 +243,20 @@ class Builder {
     gemm<double>(exec_, Trans::no, Trans::yes, 1.0, in, out_.u.view(), 0.0, along.view());
     scale_columns<double>(exec_, values.data(), along.view());
     gemm<double>(exec_, Trans::no, Trans::no, -1.0, along.view(), out_.u.view(), 1.0, out);
+  }
+
+  // z'(E y) = y'(E z) for the rows of z, to single precision of A: |E|^2 is not |E^2| otherwise.
+  void require_symmetric(const std::vector<double>& h, const std::vector<double>& z, const std::vector<double>& ez) {
+    const std::size_t k = z.size();
+    const double top = out_.rank() > 0 ? out_.eigenvalues.front() : 0.0;
+    for (std::size_t i = 0; i < k; ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        const double allowed = 1e-5 * (std::sqrt(z[i] * ez[j]) + std::sqrt(z[j] * ez[i])) + 1e-6 * top +
+                               kSlack * out_.rounding;
+        GRAMIAN_REQUIRE(std::abs(h[i * k + j] - h[j * k + i]) <= allowed, invalid_argument,
+                        "the matrix is not symmetric: x'(K y) and y'(K x) differ for the same x and y");
+      }
+    }
   }
 
   // |E|^2 = |E^2|, and that from products with E twice. On the way the curvature of E in the span of both products.
@@ -239,18 +291,20 @@ class Builder {
     Array<double> gram(exec_, 2 * r, 2 * r), h(exec_, 2 * r, 2 * r);
     gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), z.view(), 0.0, gram.view());
     gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), ez.view(), 0.0, h.view());
-    const double least =
-        smallest_ritz_value(exec_, to_host(exec_, gram.view()), to_host(exec_, h.view()), 2 * r);
+    const std::vector<double> curvature = to_host(exec_, h.view());
+    require_symmetric(curvature, row_squares<double>(exec_, z.view()), row_squares<double>(exec_, ez.view()));
+    const double least = smallest_ritz_value(exec_, to_host(exec_, gram.view()), curvature, 2 * r);
     const double of_products = out_.rounding * kEps / options_.unit;
-    if (least < -kSlack * (out_.rounding + of_products / kDependent)) refuse(least);
+    if (least < -kSlack * (out_.rounding + of_products / kDependent)) refuse(least / alpha_);
   }
 
   // Why it is enough, or nothing.
   std::string reached() {
-    if (options_.least > 0 && (out_.exhausted || out_.eigenvalues.back() <= options_.least)) return "eigenvalue";
+    const double least = options_.least * alpha_;
+    if (options_.least > 0 && (out_.exhausted || out_.eigenvalues.back() <= least)) return "eigenvalue";
     if (options_.tol <= 0 && options_.rtol <= 0) return "";
     const double top = out_.rank() > 0 ? out_.eigenvalues.front() : 0.0;
-    const double tol = std::max(options_.tol, options_.rtol * top);
+    const double tol = std::max(options_.tol * alpha_, options_.rtol * top);
     if (!(out_.error <= tol)) return "";
     // Whatever the tolerance still lets go.
     std::int64_t kept = out_.rank();
@@ -271,6 +325,7 @@ class Builder {
   const std::int64_t n_;
   const NystromOptions& options_;
   Array<double> omega_, y_;
+  double alpha_ = 1;
   std::int64_t products_ = 0;
   NystromFactor out_;
 };

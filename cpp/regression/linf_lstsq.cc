@@ -17,18 +17,23 @@
 #include "regression/binary_scale.h"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
+#include "sketch/scaled_columns.h"
 
 namespace gramian {
 namespace {
 
 using regression::column_maxima;
 using regression::column_norms;
-using regression::exponents_of;
 using regression::largest_of;
 using regression::Preconditioner;
 using regression::ScaledFactor;
-using regression::ShiftedRows;
 using regression::TallOperand;
+using sketching::distortion_of;
+using sketching::exponents_of;
+using sketching::is_safe;
+using sketching::peak_exponents;
+using sketching::scaled_if_needed;
+using sketching::ScaledRows;
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -93,54 +98,7 @@ double tail_of_many(double freedom, double w) {
   return above / all;
 }
 
-// --- powers of two -------------------------------------------------------------------------------------------------
-
-// Columns whose largest value is within 2^-150 .. 2^150 can be squared, multiplied and divided as they are.
-constexpr int kSafeExponent = 150;
-
-bool is_safe(const std::vector<int>& exponents) {
-  return std::all_of(exponents.begin(), exponents.end(), [](int e) { return std::abs(e) <= kSafeExponent; });
-}
-
-std::vector<int> peak_exponents(const Exec& exec, const RowsView& x, const char* name) {
-  return exponents_of(column_maxima(exec, x, name));
-}
-
-// Rows as they are, or a copy in double with column j divided by 2^exponents[j].
-class ScaledRows {
- public:
-  explicit ScaledRows(const RowsView& rows) : view_(rows), exponents_(at(rows.cols), 0) {}
-  ScaledRows(const Exec& exec, const RowsView& rows, std::vector<int> exponents, const char* name) : ScaledRows(rows) {
-    if (is_safe(exponents)) return;
-    exponents_ = std::move(exponents);
-    std::vector<int> powers;
-    for (const int exponent : exponents_) powers.push_back(-exponent);
-    copy_.emplace(exec, rows, powers, name);
-    view_ = copy_->view();
-  }
-
-  const RowsView& view() const { return view_; }
-  int exponent(std::int64_t j) const { return exponents_[at(j)]; }
-  const std::vector<int>& exponents() const { return exponents_; }
-
- private:
-  RowsView view_;
-  std::vector<int> exponents_;
-  std::optional<ShiftedRows> copy_;
-};
-
 // --- the certificate -----------------------------------------------------------------------------------------------
-
-// How far the squares of the singular values of a dense m x d sketch of an orthonormal basis lie from 1, but for a
-// chance of less than 1e-3: those of a Gaussian one follow, at their upper end, the law of Tracy and Widom about this
-// middle with this width (the form of "Accuracy of the Tracy-Widom limits for the extreme eigenvalues in white Wishart
-// matrices", which serves for all m and d); 4.5 widths are enough for the heavier tail of a single column as well. The
-// lower end is nearer to 1.
-double distortion_of(std::int64_t m, std::int64_t d) {
-  const double rows = std::sqrt(static_cast<double>(m) - 0.5), cols = std::sqrt(static_cast<double>(d) - 0.5);
-  const double middle = (rows + cols) * (rows + cols), width = (rows + cols) * std::cbrt(1 / rows + 1 / cols);
-  return (middle + 4.5 * width) / static_cast<double>(m) - 1;
-}
 
 // Sketches whose distortion is that of a Gaussian one, or less, whatever A is.
 bool is_dense(const LinfOptions& options) {

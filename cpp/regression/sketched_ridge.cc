@@ -16,8 +16,11 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/regression/lstsq.hpp"
+#include "regression/binary_scale.h"
 #include "regression/centred_rows.h"
 #include "regression/ridge_sketch.h"
+#include "regression/tall_operand.h"
+#include "sketch/scaled_columns.h"
 
 namespace gramian {
 namespace {
@@ -51,6 +54,10 @@ constexpr int kRounds = 3;
 // The grid where none is given, in units of the mean square of a column.
 constexpr int kGrid = 50;
 constexpr double kLowestDecade = -7, kHighestDecade = 2;
+// Ridges and squared lengths of A beyond kFar, or below its inverse, are solved for powers of two of everything.
+constexpr double kFar = 1e60;
+// Then a ridge above 2^kMostRidge makes the solution A'b / ridge, to all digits, and one below 2^kLeastRidge is none.
+constexpr int kMostRidge = 200, kLeastRidge = -1000;
 // A row with a leverage this near 1 cannot be left out.
 constexpr double kIndispensable = 1e-10;
 
@@ -76,12 +83,24 @@ double dot(const std::vector<double>& x, const std::vector<double>& y, std::int6
   return sum;
 }
 
+// What a problem was divided by: A by 2^a, the weights by 4^weight, column t of b by 2^b[t]. Ridge j, in the order that
+// they were given, was divided by 2^beyond[j] besides, where it is too large to matter otherwise.
+struct Units {
+  bool chosen = false;
+  int a = 0, weight = 0;
+  std::vector<int> b, beyond;
+};
+
+// Numbers of this size leave the range in which they can be squared and summed: other units, please.
+struct OutOfRange {};
+
 class PathSolver {
  public:
   PathSolver(const Exec& exec, const RowsView& a, const RowsView& b, const double* weight,
-             const SketchedRidgeOptions& options)
+             const SketchedRidgeOptions& options, const Units& units)
       : exec_(exec),
         options_(options),
+        units_(units),
         n_(a.rows),
         d_(a.cols),
         k_(b.cols),
@@ -98,7 +117,8 @@ class PathSolver {
     for (const std::size_t place : order_) ridges_.push_back(options.ridges[place]);
     result_.points.resize(at(count_));
     for (std::int64_t j = 0; j < count_; ++j) point(j).ridge = ridges_[at(j)];
-    result_.residual_squares.resize(at(count_ * k_));
+    squares_.resize(at(count_ * k_));
+    if (ridges_.back() > kFar && !units_.chosen) throw OutOfRange();
     load_targets(b);
     if (options.intercept) ++result_.readings;
   }
@@ -127,6 +147,12 @@ class PathSolver {
   std::int64_t chunk() const { return std::max<std::int64_t>(1, kColumns / k_); }
   MatrixView<double> solutions(std::int64_t j, std::int64_t count) const {
     return x_.view().block(j * k_, 0, count * k_, d_);
+  }
+  int beyond(std::int64_t j) const { return units_.beyond.empty() ? 0 : units_.beyond[order_[at(j)]]; }
+  int unit_of_target(std::int64_t t) const { return units_.b.empty() ? 0 : units_.b[at(t)]; }
+  // In the units of the caller.
+  double given_ridge(std::int64_t j) const {
+    return std::ldexp(ridges_[at(j)], beyond(j) + 2 * (units_.a + units_.weight));
   }
   std::vector<double> ridges_of_rows(std::int64_t j, std::int64_t count) const {
     std::vector<double> out;
@@ -177,7 +203,7 @@ class PathSolver {
       }
       if (static_cast<double>(wanted) <= kWorthAppending * static_cast<double>(sketch_.rows())) {
         std::snprintf(text, sizeof text, "8 times the effective dimension of the sketch, %.4g at ridge %.3g, and %lld",
-                      dimension, ridges_[0], static_cast<long long>(kMoreRows));
+                      dimension, given_ridge(0), static_cast<long long>(kMoreRows));
         why_ = text;
         return;
       }
@@ -193,6 +219,8 @@ class PathSolver {
     } else {
       sketch_.grow(more);
     }
+    const double energy = sketch_.energy();
+    if (!units_.chosen && !(energy < kFar && energy > 1 / kFar)) throw OutOfRange();
   }
 
   // The preconditioner anew, after the sketch has changed.
@@ -378,8 +406,40 @@ class PathSolver {
     p.converged = true;
     p.backward_error = *std::max_element(solved.backward_errors.begin(), solved.backward_errors.end());
     p.effective_dimension = static_cast<double>(solved.rank);
+    condition_ = solved.condition;
+    if (options.ridge > 0) from_triangle(a, options.ridge, p);
     by_lstsq_ = true;
     why_ += std::string(why_.empty() ? "" : "; ") + "least squares by method \"" + name_of(solved.method) + "\"";
+  }
+
+  // The effective dimension and the condition from the triangle T of [A; sqrt(ridge) I], which does not square it:
+  // D = p - ridge tr (T'T)^-1, for A or its transpose, whichever is tall.
+  void from_triangle(const std::vector<double>& a, double ridge, SketchedRidgePoint& point) {
+    const bool wide = n_ < d_;
+    const std::int64_t rows = std::max(n_, d_), p = std::min(n_, d_);
+    std::vector<double> copy;
+    const double* values = a.data();
+    if (wide) {
+      copy.resize(a.size());
+      for (std::int64_t i = 0; i < n_; ++i)
+        for (std::int64_t c = 0; c < d_; ++c) copy[at(c * n_ + i)] = a[at(i * d_ + c)];
+      values = copy.data();
+    }
+    Array<double> r(exec_, p, p), penalty(exec_, p, p);
+    const RowLoader<double> load = [&](std::int64_t begin, MatrixView<double> out) {
+      upload<double>(exec_, {values + begin * p, out.rows, p}, out);
+    };
+    qr_factor_r<double>(exec_, rows, load, r.view());
+    std::vector<double> diagonal(at(p * p), 0.0);
+    for (std::int64_t i = 0; i < p; ++i) diagonal[at(i * p + i)] = std::sqrt(ridge);
+    upload<double>(exec_, {diagonal.data(), p, p}, penalty.view());
+    qr_merge_r<double>(exec_, penalty.view(), r.view());
+    const double trace = inverse_trace(exec_, lower_factor<double, double>(exec_, r.view()));
+    double size = 0;
+    for (const double value : on_host(exec_, r.view())) size = std::hypot(size, value);
+    condition_ = size * std::sqrt(std::min(trace, 1 / ridge));
+    const auto most = static_cast<double>(p);
+    point.effective_dimension = std::isfinite(trace) ? std::clamp(most - ridge * trace, 0.0, most) : most;
   }
 
   // --- what came out -------------------------------------------------------------------------------------------------
@@ -396,7 +456,7 @@ class PathSolver {
         axpby<double, double>(exec_, 1.0, b_.view(), 0.0, right.view().block(0, i * k_, n_, k_));
       sweep(turned(exec_, solutions(j, count)).view(), right.view(), r.view(), g.view());
       take_residuals(j, count, r.view());
-      if (by_lstsq_) break;
+      if (by_lstsq_) return estimate_error(j);
       transpose<double>(exec_, g.view(), rows.view());
       const double left = judge(j, count, rows.view());
       if (left == 0 || !options_.refine || point(j).iterations >= options_.max_iterations) return;
@@ -409,6 +469,27 @@ class PathSolver {
       // rest is for a method that does not square the condition.
       if (count_ > 1 || point(j).backward_error <= kUnimprovable) return;
       by_least_squares(j);
+    }
+  }
+
+  // Of a solution by least squares, from its backward error: to first order a relative change e of the matrix changes x
+  // by e times the condition, and by e times its square where the residual is large.
+  void estimate_error(std::int64_t j) {
+    SketchedRidgePoint& p = point(j);
+    const std::vector<double> x = on_host(exec_, solutions(j, 1)), b = on_host(exec_, b_.view());
+    const double backward = std::max(p.backward_error, kEps / 4);
+    p.error = 0;
+    for (std::int64_t t = 0; t < k_; ++t) {
+      const double length = dot(x, x, t, d_);
+      if (length == 0) continue;
+      double whole = 0;
+      for (std::int64_t i = 0; i < n_; ++i) {
+        const double value = b[at(i * k_ + t)];
+        whole += (rows_.weight().empty() ? 1.0 : rows_.weight()[at(i)]) * value * value;
+      }
+      const double rest = squares_[at(j * k_ + t)] + ridges_[at(j)] * length;
+      const double slant = whole > rest ? std::sqrt(rest / (whole - rest)) : kInfinity;
+      p.error = std::max(p.error, backward * condition_ * (1 + condition_ * slant));
     }
   }
 
@@ -428,21 +509,22 @@ class PathSolver {
     for (std::int64_t i = 0; i < count; ++i) {
       SketchedRidgePoint& p = point(j + i);
       p.error = p.backward_error = 0;
-      const double norm = std::sqrt(sketch_.energy() + static_cast<double>(d_) * p.ridge);
+      const double ridge = ridges_[at(j + i)];
+      const double norm = std::sqrt(sketch_.energy() + static_cast<double>(d_) * ridge);
       for (std::int64_t q = i * k_; q < (i + 1) * k_; ++q) {
         const double length = std::sqrt(dot(x, x, q, d_)), slope = dot(g, g, q, d_);
         const double correction = std::sqrt(dot(z, z, q, d_));
         if (slope == 0) continue;
         p.error = std::max(p.error, length > 0 ? correction / length : kInfinity);
-        const double squares = result_.residual_squares[at((j + i) * k_ + q - i * k_)];
-        const double mu = length > 0 ? squares / (length * length) + p.ridge : kInfinity;
+        const double squares = squares_[at((j + i) * k_ + q - i * k_)];
+        const double mu = length > 0 ? squares / (length * length) + ridge : kInfinity;
         // |(A'A + ridge + mu)^(-1/2) g| is below both of these.
-        const double damped = std::sqrt(std::min(std::max(0.0, dot(g, z, q, d_)), slope / (p.ridge + mu)));
+        const double damped = std::sqrt(std::min(std::max(0.0, dot(g, z, q, d_)), slope / (ridge + mu)));
         const double backward = length > 0 ? damped / length / norm : std::sqrt(slope / squares) / norm;
         p.backward_error = std::max(p.backward_error, backward);
       }
       const bool reached = p.error <= 4 * options_.rtol;
-      p.converged = reached || p.error <= std::min(kExcused, kEps * norm * norm / p.ridge);
+      p.converged = reached || p.error <= std::min(kExcused, kEps * norm * norm / ridge);
       if (!reached) left = std::max(left, p.error);
     }
     return left;
@@ -460,50 +542,67 @@ class PathSolver {
       for (double& value : out) value *= value;
       return out;
     };
-    const double n = rows_.weight_sum();
+    const double n = std::ldexp(rows_.weight_sum(), 2 * units_.weight);
     for (std::int64_t i = 0; i < count; ++i) {
       SketchedRidgePoint& p = point(j + i);
-      if (!by_lstsq_) p.effective_dimension = effective_dimension(p.ridge);
+      if (!by_lstsq_) p.effective_dimension = std::ldexp(effective_dimension(ridges_[at(j + i)]), -beyond(j + i));
       const MatrixView<double> own = r.block(0, i * k_, n_, k_);
       const std::vector<double> squares = squares_of(own);
-      std::copy(squares.begin(), squares.end(), result_.residual_squares.begin() + (j + i) * k_);
+      std::copy(squares.begin(), squares.end(), squares_.begin() + (j + i) * k_);
       const double left = n - p.effective_dimension - (options_.intercept ? 1.0 : 0.0);
-      const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
-      p.gcv = left > 0 ? sum * n / (left * left) : kInfinity;
+      p.gcv = left > 0 ? sum_of_targets(squares, units_.weight) / left * (n / left) : kInfinity;
       p.loo = options_.loo ? left_out(j + i, own, squares_of) : std::numeric_limits<double>::quiet_NaN();
     }
+  }
+
+  // Over the columns of b, in the units of the caller but for 4^weight.
+  double sum_of_targets(const std::vector<double>& squares, int weight) const {
+    double sum = 0;
+    for (std::int64_t t = 0; t < k_; ++t) sum += std::ldexp(squares[at(t)], 2 * (unit_of_target(t) + weight));
+    return sum;
   }
 
   template <class Squares>
   double left_out(std::int64_t j, MatrixView<double> r, const Squares& squares_of) {
     std::vector<double> factors;
     for (std::int64_t i = 0; i < n_; ++i) {
-      const double left = 1 - leverages_[at(j * n_ + i)] - share_of_intercept(i);
+      const double left = 1 - std::ldexp(leverages_[at(j * n_ + i)], -beyond(j)) - share_of_intercept(i);
       if (!(left > kIndispensable)) return kInfinity;
       factors.push_back(1 / left);
     }
     scale_rows<double>(exec_, factors, r);
     const std::vector<double> squares = squares_of(r);
-    return std::accumulate(squares.begin(), squares.end(), 0.0) / rows_.weight_sum();
+    return sum_of_targets(squares, 0) / rows_.weight_sum();
   }
 
   SketchedRidgeResult finish() {
     const std::vector<double> x = on_host(exec_, x_.view());
     result_.coef.resize(x.size());
     result_.intercept.assign(at(count_ * k_), 0.0);
-    std::vector<double> squares(result_.residual_squares);
+    result_.residual_norms.resize(squares_.size());
     if (options_.loo) result_.leverages.resize(at(count_ * n_));
     for (std::int64_t j = 0; j < count_; ++j) {
       const auto place = static_cast<std::int64_t>(order_[at(j)]);
-      std::copy_n(x.begin() + j * k_ * d_, k_ * d_, result_.coef.begin() + place * k_ * d_);
+      point(j).ridge = given_ridge(j);
       for (std::int64_t t = 0; t < k_; ++t) {
-        result_.residual_squares[at(place * k_ + t)] = squares[at(j * k_ + t)];
+        const int unit = unit_of_target(t);
+        result_.residual_norms[at(place * k_ + t)] =
+            std::ldexp(std::sqrt(squares_[at(j * k_ + t)]), unit + units_.weight);
         double along = 0;
-        for (std::int64_t c = 0; c < d_; ++c) along += x[at((j * k_ + t) * d_ + c)] * rows_.mean()[at(c)];
-        result_.intercept[at(place * k_ + t)] = options_.intercept ? target_mean_[at(t)] - along : 0.0;
+        for (std::int64_t c = 0; c < d_; ++c) {
+          const double value = x[at((j * k_ + t) * d_ + c)];
+          along += value * rows_.mean()[at(c)];
+          const double own = std::ldexp(value, unit - units_.a - beyond(j));
+          GRAMIAN_REQUIRE(std::isfinite(own), invalid_argument,
+                          "the solution lies outside the range of float64: A and b are scaled too far apart");
+          result_.coef[at((place * k_ + t) * d_ + c)] = own;
+        }
+        result_.intercept[at(place * k_ + t)] =
+            options_.intercept ? std::ldexp(target_mean_[at(t)] - std::ldexp(along, -beyond(j)), unit) : 0.0;
       }
       for (std::int64_t i = 0; options_.loo && i < n_; ++i)
-        result_.leverages[at(place * n_ + i)] = leverages_[at(j * n_ + i)] + share_of_intercept(i);
+        result_.leverages[at(place * n_ + i)] =
+            std::ldexp(leverages_[at(j * n_ + i)], -beyond(j)) + share_of_intercept(i);
     }
     result_.exact = by_lstsq_ || sketch_.exact();
     result_.sketch_rows = result_.exact ? 0 : sketch_.rows();
@@ -514,19 +613,69 @@ class PathSolver {
 
   const Exec& exec_;
   const SketchedRidgeOptions& options_;
+  const Units& units_;
   const std::int64_t n_, d_, k_, count_;
   SketchedRidgeResult result_;
   CentredRows rows_;
   RidgeSketch sketch_;
   std::vector<std::size_t> order_;
-  std::vector<double> ridges_, target_mean_, leverages_;
+  std::vector<double> ridges_, target_mean_, leverages_, squares_;
   Array<double> b_, g_, x_;  // n x k, centred; k x d; (ridges k) x d
   std::optional<RidgeSpectrum> spectrum_;
   std::unique_ptr<RidgeInverse> single_;  // in its place for one ridge of a large system
   bool stale_ = false;  // leverages, of a sketch that turned out too small
   bool by_lstsq_ = false;
+  double condition_ = 0;  // of what lstsq has solved
   std::string why_;
 };
+
+// The default grid where no ridges were given.
+SketchedRidgeOptions with_ridges(const Exec& exec, const RowsView& a, const double* weight,
+                                 const SketchedRidgeOptions& options, const Units& units) {
+  SketchedRidgeOptions out = options;
+  if (!out.ridges.empty()) return out;
+  const CentredRows rows(exec, a, weight, options.intercept, options.name);
+  const double energy = rows.energy(), unit = energy / static_cast<double>(a.cols);
+  if (!units.chosen && !(energy < kFar && energy > 1 / kFar)) throw OutOfRange();
+  for (int j = 0; j < kGrid; ++j) {
+    const double decade = kLowestDecade + (kHighestDecade - kLowestDecade) * j / (kGrid - 1);
+    out.ridges.push_back((unit > 0 ? unit : 1.0) * std::pow(10.0, decade));
+    const double given = std::ldexp(out.ridges.back(), 2 * (units.a + units.weight));
+    GRAMIAN_REQUIRE(std::isnormal(given), invalid_argument,
+                    std::string("the ridges that fit ") + options.name +
+                        " lie outside the range of float64: multiply it by a power of ten, or pass ridges");
+  }
+  return out;
+}
+
+// For A and weights of any size: divided by powers of two, in a copy of double.
+SketchedRidgeResult solve_scaled(const Exec& exec, const RowsView& a, const RowsView& b, const double* weight,
+                                 const SketchedRidgeOptions& options, Units units) {
+  units.chosen = true;
+  const double largest = regression::largest_of(regression::column_maxima(exec, a, options.name));
+  if (largest > 0) std::frexp(largest, &units.a);
+  const regression::ShiftedRows rows(exec, a, std::vector<int>(at(a.cols), -units.a), options.name);
+  std::vector<double> weights;
+  if (weight != nullptr) {
+    weights.assign(weight, weight + a.rows);
+    std::frexp(*std::max_element(weights.begin(), weights.end()), &units.weight);
+    units.weight /= 2;
+    for (double& value : weights) value = std::ldexp(value, -2 * units.weight);
+    weight = weights.data();
+  }
+  SketchedRidgeOptions scaled = options;
+  for (double& ridge : scaled.ridges) {
+    int power = 0;
+    const double part = std::frexp(ridge, &power);
+    power -= 2 * (units.a + units.weight);
+    units.beyond.push_back(ridge > 0 ? std::max(0, power - kMostRidge) : 0);
+    ridge = std::ldexp(part, std::clamp(power, kLeastRidge, kMostRidge));
+  }
+  scaled = with_ridges(exec, rows.view(), weight, scaled, units);
+  SketchedRidgeResult out = PathSolver(exec, rows.view(), b, weight, scaled, units).solve();
+  for (std::size_t j = 0; j < options.ridges.size(); ++j) out.points[j].ridge = options.ridges[j];
+  return out;
+}
 
 void require(const RowsView& a, const RowsView& b, const double* weight, const SketchedRidgeOptions& options) {
   GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, invalid_argument,
@@ -558,16 +707,22 @@ void require(const RowsView& a, const RowsView& b, const double* weight, const S
 SketchedRidgeResult sketched_ridge(const Exec& exec, const RowsView& a, const RowsView& b, const double* weight,
                                    const SketchedRidgeOptions& options) {
   require(a, b, weight, options);
+  Units units;
+  units.b = sketching::peak_exponents(exec, b, "b");
+  if (sketching::is_safe(units.b)) units.b.clear();
   try {
-    if (!options.ridges.empty()) return PathSolver(exec, a, b, weight, options).solve();
-    SketchedRidgeOptions with_grid = options;
-    const CentredRows rows(exec, a, weight, options.intercept, options.name);
-    const double unit = rows.energy() / static_cast<double>(a.cols);
-    for (int j = 0; j < kGrid; ++j) {
-      const double decade = kLowestDecade + (kHighestDecade - kLowestDecade) * j / (kGrid - 1);
-      with_grid.ridges.push_back((unit > 0 ? unit : 1.0) * std::pow(10.0, decade));
+    const sketching::ScaledRows right =
+        units.b.empty() ? sketching::ScaledRows(b) : sketching::ScaledRows(exec, b, units.b, "b");
+    try {
+      const SketchedRidgeOptions complete = with_ridges(exec, a, weight, options, units);
+      return PathSolver(exec, a, right.view(), weight, complete, units).solve();
+    } catch (const OutOfRange&) {
+    } catch (const Error& error) {
+      // Sums may overflow where no value is infinite.
+      if (error.code() != ErrorCode::non_finite) throw;
+      regression::require_finite(exec, a, options.name);
     }
-    return PathSolver(exec, a, b, weight, with_grid).solve();
+    return solve_scaled(exec, a, right.view(), weight, options, units);
   } catch (const Error& error) {
     // Blocks are read by several threads and in a sketch's own order: the row that is named is the first bad one.
     if (error.code() == ErrorCode::non_finite) regression::require_finite(exec, a, options.name);

@@ -15,7 +15,13 @@
 namespace gramian {
 namespace {
 
-constexpr double kEps = std::numeric_limits<double>::epsilon();
+constexpr double kLargest = std::numeric_limits<double>::max();
+constexpr double kSmallSquares = 1e-250;
+constexpr int kMostPower = 1000;
+// A sum of losses up to this share of |A|_F^2 is the rounding of the squares.
+constexpr double kRounding = 1e-12;
+// No product of sizes below it overflows.
+constexpr std::int64_t kMostSize = std::int64_t{1} << 30;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -26,6 +32,9 @@ std::size_t at(std::int64_t k) {
 struct FrequentDirections::Impl {
   Impl(const Exec& exec_, std::int64_t ell_, std::int64_t d_) : exec(exec_), ell(ell_), d(d_) {
     GRAMIAN_REQUIRE(ell >= 1 && d >= 1, invalid_argument, "frequent directions need ell >= 1 rows of d >= 1 columns");
+    GRAMIAN_REQUIRE(ell < kMostSize && d < kMostSize, invalid_argument,
+                    "frequent directions keep fewer than 2^30 rows and columns, not " + std::to_string(ell) + " and " +
+                        std::to_string(d));
     buffer = Array<double>(exec, 2 * ell, d);
   }
   Impl(const Impl& other)
@@ -36,9 +45,11 @@ struct FrequentDirections::Impl {
 
   MatrixView<double> live() const { return buffer.view().block(0, 0, used, d); }
 
-  // The buffer to at most ell - 1 rows, or as many as the rank is where that is below ell.
+  // The buffer to at most ell - 1 rows; fewer columns than ell lose nothing.
   void shrink() {
-    // Eigenvalues of the smaller Gram matrix: they are the squares that the guarantee speaks of, so that nothing is lost
+    const double power = factor();
+    if (power != 1) scale_rows<double>(exec, std::vector<double>(at(used), power), live());
+    // Eigenvalues of the smaller Gram matrix: they are the squares that the guarantee speaks of, so nothing is lost
     // by squaring.
     const bool wide = d > used;
     const std::int64_t size = std::min(d, used);
@@ -52,17 +63,17 @@ struct FrequentDirections::Impl {
     Array<double> v;
     symmetric_eigen(exec, gram, w, v);
     std::reverse(w.begin(), w.end());
-    const double floor = 4.0 * static_cast<double>(used + d) * kEps * std::max(w.front(), 0.0);
-    const double lost = size >= ell && w[at(ell - 1)] > floor ? w[at(ell - 1)] : 0.0;
+    // However small it is: what is lost in each of many steps adds up, and delta has to say so.
+    const double lost = size >= ell ? std::max(0.0, w[at(ell - 1)]) : 0.0;
     std::int64_t kept = 0;
-    while (kept < std::min(size, ell) && w[at(kept)] > std::max(lost, floor)) ++kept;
+    while (kept < size && w[at(kept)] > lost) ++kept;
     // Row i of v belongs to eigenvalue i of the ascending order.
     std::vector<double> vectors(at(size * size)), turn(at(kept * size)), scale;
     download<double>(exec, v.view(), {vectors.data(), size, size});
     for (std::int64_t i = 0; i < kept; ++i) {
       std::copy_n(vectors.begin() + (size - 1 - i) * size, size, turn.begin() + i * size);
       const double left = w[at(i)] - lost;
-      scale.push_back(wide ? std::sqrt(left / w[at(i)]) : std::sqrt(left));
+      scale.push_back((wide ? std::sqrt(left / w[at(i)]) : std::sqrt(left)) / power);
     }
     Array<double> next(exec, std::max<std::int64_t>(kept, 1), d), left(exec, std::max<std::int64_t>(kept, 1), size);
     if (kept > 0) {
@@ -76,7 +87,22 @@ struct FrequentDirections::Impl {
     }
     used = kept;
     axpby<double, double>(exec, 1.0, next.view().block(0, 0, kept, d), 0.0, live());
-    delta += lost;
+    if (power == 1) {
+      delta += lost;
+    } else if (lost > 0) {
+      // Squares that are subnormal or vanish were rounded.
+      delta = std::nextafter(delta + lost / power / power, kLargest);
+    }
+  }
+
+  // A power of two that the buffer is multiplied by so that squares do not vanish.
+  double factor() const {
+    if (sum_of_squares<double>(exec, live()) > kSmallSquares) return 1.0;
+    std::vector<double> host(at(used * d));
+    download<double>(exec, live(), {host.data(), used, d});
+    double largest = 0;
+    for (const double value : host) largest = std::max(largest, std::abs(value));
+    return largest > 0 ? std::ldexp(1.0, std::min(-std::ilogb(largest), kMostPower)) : 1.0;
   }
 
   // Rows that fit come in as they are; x has been looked at.
@@ -122,12 +148,6 @@ std::int64_t FrequentDirections::n_rows() const {
 }
 double FrequentDirections::squares() const {
   return impl_->squares;
-}
-double FrequentDirections::shed() const {
-  return std::max(0.0, impl_->squares - sum_of_squares<double>(impl_->exec, impl_->live()));
-}
-double FrequentDirections::delta() const {
-  return impl_->delta;
 }
 std::size_t FrequentDirections::bytes() const {
   return at(impl_->buffer.size()) * sizeof(double);
@@ -186,7 +206,8 @@ DirectionsSketch FrequentDirections::sketch() const {
   }
   DirectionsSketch out;
   out.count = from->used;
-  out.delta = from->delta;
+  out.delta = from->delta > kRounding * from->squares ? from->delta : 0.0;
+  out.shed = std::max(0.0, from->squares - sum_of_squares<double>(from->exec, from->live()));
   out.rows.resize(at(from->used * from->d));
   download<double>(from->exec, from->live(), {out.rows.data(), from->used, from->d});
   return out;
@@ -209,8 +230,7 @@ FrequentDirections FrequentDirections::load(const Exec& exec, const Json& config
                                             const std::string& prefix) {
   const std::int64_t ell = config.at("ell").integer(), d = config.at("n_features").integer();
   const std::int64_t rows = config.at("n_rows").integer(), used = config.at("used").integer();
-  constexpr std::int64_t limit = std::int64_t{1} << 30;
-  GRAMIAN_REQUIRE(ell >= 1 && ell < limit && d >= 1 && d < limit && rows >= 0 && used >= 0 && used <= 2 * ell,
+  GRAMIAN_REQUIRE(ell >= 1 && ell < kMostSize && d >= 1 && d < kMostSize && rows >= 0 && used >= 0 && used <= 2 * ell,
                   file_format, "the sketch of frequent directions has an impossible size");
   const double* values = reader.tensor(prefix + "buffer", TensorType::f64, {used, d}).f64();
   const double* sums = reader.tensor(prefix + "sums", TensorType::f64, {2}).f64();

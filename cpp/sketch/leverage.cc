@@ -10,14 +10,22 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/sketch/operator.hpp"
+#include "sketch/scaled_columns.h"
 
 namespace gramian {
 namespace {
 
 constexpr std::uint32_t kProjection = 11;
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 21;
-// Distortion of a sparse-sign sketch with 8 entries a column: kDistortion sqrt(d / m), measured.
-constexpr double kDistortion = 1.25;
+// Beyond as many rows the sketch is larger than any matrix.
+constexpr double kMostRows = 1e15;
+
+using sketching::distortion_of;
+using sketching::exponents_of;
+using sketching::is_safe;
+using sketching::peak_exponents;
+using sketching::scaled_if_needed;
+using sketching::ScaledRows;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -56,7 +64,9 @@ LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions&
   const std::int64_t n = a.rows, d = a.cols, k = std::min(n, d);
   LeverageScores out;
   Array<double> q(exec, n, d), r(exec, k, d), u(exec, k, k), vt(exec, k, d);
-  load_rows<double>(exec, a, nullptr, nullptr, q.view(), "A");
+  // Scores do not depend on the units of the columns.
+  const ScaledRows scaled = scaled_if_needed(exec, a, peak_exponents(exec, a, "A"), "A");
+  load_rows<double>(exec, scaled.view(), nullptr, nullptr, q.view(), "A");
   exec.poll();
   qr_thin<double>(exec, q.view(), r.view());
   equal_lengths(exec, r.view());
@@ -77,23 +87,36 @@ struct Plan {
   std::int64_t rows = 0, columns = 0;  // of the sketch; of the projection, 0 for none
 };
 
-// An embedding of distortion e leaves (1 + e_j) / (1 - e)^2 <= 1 + eps and (1 - e_j) / (1 + e)^2 >= 1 - eps to a
-// projection of error e_j, whose chi-square tail must leave delta over n rows. A small e wants many rows of the sketch,
-// which are factored, a large one many columns of the projection, which all rows of A are multiplied with: the fewest
-// flops of both.
+// The fewest rows with which a sketch changes no squared length by more than this share (see distortion_of: sparse
+// signs with 8 entries a column do no worse than a Gaussian sketch, measured).
+double rows_for(double share, std::int64_t d) {
+  double high = static_cast<double>(d);
+  while (high < kMostRows && distortion_of(static_cast<std::int64_t>(high), d) > share) high *= 2;
+  double low = high / 2;
+  while (high < kMostRows && high - low > 1) {
+    const double middle = std::floor((low + high) / 2);
+    (distortion_of(static_cast<std::int64_t>(middle), d) > share ? low : high) = middle;
+  }
+  return high;
+}
+
+// A sketch that changes squares by a share e leaves (1 + e_j) / (1 - e) <= 1 + eps and (1 - e_j) / (1 + e) >= 1 - eps
+// to a projection of error e_j, whose chi-square tail must leave delta over n rows. A small e wants many rows of the
+// sketch, which are factored, a large one many columns of the projection, which all rows of A are multiplied with: the
+// fewest flops of both.
 Plan plan(std::int64_t n, std::int64_t d, const LeverageOptions& options) {
   constexpr int kGrid = 40;
-  const double wide = static_cast<double>(d), tall = static_cast<double>(n);
-  const double most = std::min(1 - 1 / std::sqrt(1 + options.eps), 1 / std::sqrt(1 - options.eps) - 1);
-  const auto rows_for = [wide](double e) { return std::ceil(wide * std::pow(kDistortion / e, 2)); };
+  const double wide = static_cast<double>(d), tall = static_cast<double>(n), eps = options.eps;
+  const double most = eps / (1 + eps);
+  const double fewest = rows_for(most, d);
   Plan out;
-  out.rows = static_cast<std::int64_t>(rows_for(most));
+  out.rows = static_cast<std::int64_t>(fewest);
   out.columns = options.projection;
   if (out.columns > 0) return out;
-  double least = 2 * wide * wide * (rows_for(most) + tall);
+  double least = 2 * wide * wide * (fewest + tall);
   for (int i = 1; i < kGrid; ++i) {
-    const double e = most * i / kGrid, rows = rows_for(e);
-    const double tail = std::min((1 + options.eps) * (1 - e) * (1 - e) - 1, 1 - (1 - options.eps) * (1 + e) * (1 + e));
+    const double e = most * i / kGrid, rows = rows_for(e, d);
+    const double tail = std::min((1 + eps) * (1 - e) - 1, 1 - (1 - eps) * (1 + e));
     const double columns =
         std::ceil(std::log(2 * tall / options.delta) / (tail * tail / 4 - tail * tail * tail / 6));
     const double flops = 2 * wide * (wide * rows + columns * (tall + wide));
@@ -105,8 +128,27 @@ Plan plan(std::int64_t n, std::int64_t d, const LeverageOptions& options) {
   return out;
 }
 
-LeverageScores sketched(const Exec& exec, const RowsView& a, const LeverageOptions& options, const Plan& plan) {
-  const std::int64_t n = a.rows, d = a.cols;
+// False where columns of the sketch leave the range in which they can be squared.
+bool sketch_fits(const Exec& exec, const SketchOp& op, const RowsView& a, MatrixView<double> out) {
+  try {
+    op.apply<double>(exec, a, out);
+  } catch (const Error& error) {
+    // Sums may be too large where no value is.
+    if (error.code() != ErrorCode::non_finite) throw;
+    return false;
+  }
+  std::vector<double> host(at(out.rows * out.cols)), peaks(at(out.cols), 0.0);
+  download<double>(exec, out, {host.data(), out.rows, out.cols});
+  for (std::size_t t = 0; t < host.size(); ++t) {
+    if (!std::isfinite(host[t])) return false;
+    double& peak = peaks[t % peaks.size()];
+    peak = std::max(peak, std::abs(host[t]));
+  }
+  return is_safe(exponents_of(peaks)) && *std::min_element(peaks.begin(), peaks.end()) > 0;
+}
+
+LeverageScores sketched(const Exec& exec, const RowsView& given, const LeverageOptions& options, const Plan& plan) {
+  const std::int64_t n = given.rows, d = given.cols;
   LeverageScores out;
   out.method = LeverageMethod::sketched;
   out.sketch_rows = plan.rows;
@@ -117,7 +159,13 @@ LeverageScores sketched(const Exec& exec, const RowsView& a, const LeverageOptio
   dist.nnz = std::min<std::int64_t>(8, plan.rows);
   dist.seed = options.seed;
   Array<double> sa(exec, plan.rows, d), r(exec, d, d), u(exec, d, d), vt(exec, d, d);
-  SketchOp(dist).apply<double>(exec, a, sa.view());
+  const SketchOp op(dist);
+  ScaledRows rows_in(given);
+  if (!sketch_fits(exec, op, given, sa.view())) {
+    rows_in = scaled_if_needed(exec, given, peak_exponents(exec, given, "A"), "A");
+    op.apply<double>(exec, rows_in.view(), sa.view());
+  }
+  const RowsView a = rows_in.view();
   qr_factor_r<double>(exec, sa.view(), r.view());
   const std::vector<double> scale = equal_lengths(exec, r.view());
   std::vector<double> s;

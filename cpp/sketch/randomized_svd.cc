@@ -26,6 +26,8 @@ constexpr double kShare = 0.8;
 // Lengths of one sum of products (linalg/tall.hpp) whose rounding does not average out.
 constexpr double kSumLength = 4096;
 constexpr int kNormSteps = 12;
+// Roundings of one product that the triplets have behind them: their parts were projected, factored and turned.
+constexpr double kTripletRounding = 10;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -70,15 +72,15 @@ class Engine {
  private:
   // Sizes of the blocks.
   void plan() {
-    const std::int64_t least = d_;
+    const std::int64_t least = d_, more = std::min(options_.oversampling, least);
     rank_ = options_.rank > 0 ? std::min(options_.rank, least) : least;
     if (adaptive_) {
       block_ = std::min(options_.block, least);
       // A basis of twice the rank holds the triplets of the best approximation well.
-      limit_ = options_.rank > 0 ? std::min(least, 2 * rank_ + options_.oversampling) : least;
+      limit_ = options_.rank > 0 ? std::min(least, 2 * rank_ + more) : least;
       block_ = std::min(block_, limit_);
     } else {
-      block_ = std::min(rank_ + options_.oversampling, least);
+      block_ = std::min(rank_ + more, least);
       limit_ = least;
     }
     power_iterations_ = options_.power_iterations >= 0 ? options_.power_iterations : (options_.krylov ? 2 : 4);
@@ -86,36 +88,87 @@ class Engine {
 
   // The size of A, by which rounding goes, and a factor that keeps squares in range.
   void measure(const Storage<T>& a) {
-    squares_ = a_.sum_of_squares();
     const double stored = a_.stored_squares();
-    constexpr int kMostScale = sizeof(T) == sizeof(double) ? 500 : 100;
+    squares_ = a_.sum_of_squares();
     if (std::isnan(stored)) {
       // Of a map nothing is known yet; of rows, NaN has come in.
       a.find_bad_row();
+      known_ = false;
     } else if (!std::isfinite(stored)) {
       a.find_bad_row();
       throw Error(ErrorCode::invalid_argument, "A is too large: the sum of its squares overflows. Scale it");
-    } else if (stored < std::sqrt(std::numeric_limits<double>::min())) {
-      // Zero, or so small that the squares vanish: then the products tell.
-      a_.set_alpha(std::ldexp(1.0, kMostScale));
-      squares_ = std::numeric_limits<double>::quiet_NaN();
     } else if (!(stored > 1e-12 && stored < 1e12)) {
-      a_.set_alpha(std::ldexp(1.0, std::clamp(-std::ilogb(std::sqrt(stored)), -kMostScale, kMostScale)));
-      squares_ *= a_.alpha() * a_.alpha();
+      const double largest = a.largest();
+      if (largest == 0) return;
+      a_.set_alpha(power_for(largest));
+      squares_ = a_.scaled_squares();
     }
-    known_ = !std::isnan(squares_);
+  }
+
+  // The power of two that brings this value near 1.
+  static double power_for(double largest) {
+    constexpr int kMostScale = sizeof(T) == sizeof(double) ? 1000 : 100;
+    return std::ldexp(1.0, std::clamp(-std::ilogb(largest), -kMostScale, kMostScale));
+  }
+
+  // For a map the first product that is not zero tells its size.
+  void measure_product(MatrixView<T> y) {
+    constexpr double kFar = 1e60;
+    std::vector<T> host(at(y.rows * y.cols));
+    download<T>(exec_, y, {host.data(), y.rows, y.cols});
+    double largest = 0;
+    for (const T value : host) largest = std::max(largest, static_cast<double>(std::abs(value)));
+    if (largest == 0) return;
+    measured_ = true;
+    if (largest > 1 / kFar && largest < kFar) return;
+    a_.set_alpha(power_for(largest));
+    axpby<T, T>(exec_, 0.0, {}, a_.alpha(), y);
+  }
+
+  // y'(A w) = (A'y)'w for the first block and the probes, or the certificate is worth nothing.
+  void require_adjoint(MatrixView<const T> y, MatrixView<const T> back) {
+    const std::int64_t b = y.cols, r = probes_.cols();
+    Array<T> forth(exec_, b, r), other(exec_, b, r);
+    long_gemm<T>(exec_, Trans::yes, y, rest_.view(), forth.view());
+    long_gemm<T>(exec_, Trans::yes, back, probes_.view(), other.view());
+    std::vector<T> one(at(b * r)), two(at(b * r));
+    download<T>(exec_, forth.view(), {one.data(), b, r});
+    download<T>(exec_, other.view(), {two.data(), b, r});
+    const std::vector<double> ys = column_sumsq<T>(exec_, y), backs = column_sumsq<T>(exec_, back),
+                              images = column_sumsq<T>(exec_, rest_.view()),
+                              probes = column_sumsq<T>(exec_, probes_.view());
+    for (std::int64_t i = 0; i < b; ++i) {
+      for (std::int64_t j = 0; j < r; ++j) {
+        // Products in single precision pass.
+        const double rounding =
+            1e-5 * (std::sqrt(ys[at(i)] * images[at(j)]) + std::sqrt(backs[at(i)] * probes[at(j)])) +
+            10 * rounding_ * std::sqrt(ys[at(i)] * probes[at(j)]);
+        GRAMIAN_REQUIRE(std::abs(static_cast<double>(one[at(i * r + j)]) - static_cast<double>(two[at(i * r + j)])) <=
+                            rounding,
+                        invalid_argument,
+                        "A.rmatvec is not the adjoint of A.matvec: y'(A x) and (A'y)'x differ for the same x and y");
+      }
+    }
   }
 
   // The first block is A' times a random one; the probes go with it through A in one reading.
   void start() {
     const std::int64_t r = options_.probes;
+    // Columns of about length one, so that what comes out is of the size of A.
+    Array<T> test(exec_, n_, block_), back;
+    fill_random<T>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kTestMatrix),
+                   1 / std::sqrt(static_cast<double>(n_)), test.view());
     {
-      // Columns of about length one, so that what comes out is of the size of A.
-      Array<T> test(exec_, n_, block_), z(exec_, d_, block_);
-      fill_random<T>(exec_, Distribution::gaussian, RngStream(options_.seed, RngFamily::gaussian, kTestMatrix),
-                     1 / std::sqrt(static_cast<double>(n_)), test.view());
+      Array<T> z(exec_, d_, block_);
       a_.adjoint(test.view(), z.view());
-      if (known_) set_rounding();
+      if (known_) {
+        test = Array<T>();
+        set_rounding();
+      } else {
+        measure_product(z.view());
+        back = Array<T>(exec_, d_, block_);
+        axpby<T, T>(exec_, 1.0, z.view(), 0.0, back.view());
+      }
       right_.extend(std::move(z), rounding_);
     }
     probes_ = Array<T>(exec_, d_, r);
@@ -125,12 +178,14 @@ class Engine {
     axpby<T, T>(exec_, 1.0, right_.block(0), 0.0, both.view().block(0, 0, d_, block_));
     axpby<T, T>(exec_, 1.0, probes_.view(), 0.0, both.view().block(0, block_, d_, r));
     a_.apply(both.view(), image.view());
+    if (!known_ && !measured_) measure_product(image.view());
     rest_ = Array<T>(exec_, n_, r);
     axpby<T, T>(exec_, 1.0, image.view().block(0, block_, n_, r), 0.0, rest_.view());
     double mean = 0;
     for (const double square : column_sumsq<T>(exec_, rest_.view())) mean += square / static_cast<double>(r);
     if (!known_) squares_ = mean;
     set_rounding();
+    if (!known_) require_adjoint(test.view(), back.view());
     if (!options_.krylov) {
       image_ = Array<T>(exec_, n_, r);
       axpby<T, T>(exec_, 1.0, rest_.view(), 0.0, image_.view());
@@ -143,9 +198,9 @@ class Engine {
   // By the size of the stored A: what is subtracted when it is centred rounds as well.
   void set_rounding() {
     double subtracted = 0;
-    for (const double value : a_.mean()) subtracted += value * value;
+    for (const double value : a_.mean()) subtracted += value * a_.alpha() * (value * a_.alpha());
     const double rows = static_cast<double>(a_.turned() ? d_ : n_);
-    const double size = std::sqrt(squares_ + rows * subtracted * a_.alpha() * a_.alpha());
+    const double size = std::sqrt(squares_ + rows * subtracted);
     const double longest = std::max(static_cast<double>(d_), std::min(static_cast<double>(n_), kSumLength));
     rounding_ = std::sqrt(longest) * static_cast<double>(std::numeric_limits<T>::epsilon()) * size;
   }
@@ -234,7 +289,12 @@ class Engine {
     double kept = 0;
     for (const Column& column : columns_)
       for (const double value : column.values) kept += value * value;
-    return std::sqrt(std::max(0.0, squares_ - kept) + 2 * rounding_ * std::sqrt(squares_));
+    return frobenius_bound(kept);
+  }
+
+  // Of A less its part with |B|_F^2 = kept, whose coefficients have an error of the length of rounding_.
+  double frobenius_bound(double kept) const {
+    return std::sqrt(std::max(0.0, squares_ - kept) + 2 * rounding_ * std::sqrt(squares_) + rounding_ * rounding_);
   }
 
   // A bound of |E| from the probes with p powers of E'E.
@@ -293,7 +353,7 @@ class Engine {
   // |A - U_k S_k V_k'| <= sqrt(|E|^2 + s_(k+1)^2): the two parts have orthogonal rows.
   double error_at(std::int64_t k, const std::vector<double>& s) const {
     const double next = k < static_cast<std::int64_t>(s.size()) ? s[at(k)] : 0.0;
-    return std::sqrt(rest_bound_ * rest_bound_ + next * next + 2 * rounding_ * next) + rounding_;
+    return std::sqrt(rest_bound_ * rest_bound_ + next * next + 2 * rounding_ * next) + kTripletRounding * rounding_;
   }
 
   void finish() {
@@ -342,9 +402,11 @@ class Engine {
       kept += s[at(i)] * s[at(i)];
     }
     out_.rank = std::min(sure, k);
+    // A product that is subnormal was rounded.
     out_.error = error_at(k, s) * unit;
+    if (unit != 1 && out_.error > 0) out_.error = std::nextafter(out_.error, std::numeric_limits<double>::infinity());
     out_.frobenius_error =
-        known_ ? std::sqrt(std::max(0.0, squares_ - kept) + 2 * rounding_ * std::sqrt(squares_)) * unit
+        known_ ? frobenius_bound(kept) * unit
                : std::numeric_limits<double>::quiet_NaN();
     out_.norm = std::sqrt(squares_) * unit;
     out_.mean = a_.mean();
@@ -377,7 +439,9 @@ class Engine {
   TallMatrix<T> a_;
   const std::int64_t n_, d_;
   OrthonormalColumns<T> left_, right_;
-  bool adaptive_ = false, known_ = true;
+  bool adaptive_ = false;
+  bool known_ = true;      // |A|_F; of a map it is an estimate
+  bool measured_ = false;  // whether a product has told the size of a map
   std::int64_t rank_ = 0, block_ = 0, limit_ = 0;
   int power_iterations_ = 0, steps_ = 0;
   std::int64_t next_powers_ = 0;

@@ -1,5 +1,6 @@
 #include "sketch/two_sided.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -45,9 +46,38 @@ class DenseStorage : public Storage<T> {
     }
   }
   double sum_of_squares() const override { return gramian::sum_of_squares<T>(exec_, view_); }
+  double sum_of_squares(const std::vector<double>& mean, double factor) const override {
+    double total = 0;
+    each_block(mean.empty() ? nullptr : mean.data(), factor,
+               [&](MatrixView<const double> rows) { total += gramian::sum_of_squares<double>(exec_, rows); });
+    return total;
+  }
+  double largest() const override {
+    double out = 0;
+    each_block(nullptr, 1.0, [&](MatrixView<const double> rows) {
+      std::vector<double> host(static_cast<std::size_t>(rows.rows * rows.cols));
+      download<double>(exec_, rows, {host.data(), rows.rows, rows.cols});
+      for (const double value : host) out = std::max(out, std::abs(value));
+    });
+    return out;
+  }
   void find_bad_row() const override { check_finite(exec_, a_); }
 
  private:
+  // body(factor (rows of A - mean) in double) for some rows at a time.
+  template <class Body>
+  void each_block(const double* mean, double factor, const Body& body) const {
+    const std::int64_t edge = std::clamp<std::int64_t>((std::int64_t{1} << 20) / a_.cols, 1, a_.rows);
+    const std::vector<double> factors(static_cast<std::size_t>(edge), factor);
+    Array<double> block(exec_, edge, a_.cols);
+    for (std::int64_t begin = 0; begin < a_.rows; begin += edge) {
+      exec_.poll();
+      const MatrixView<double> rows = block.view().block(0, 0, std::min(edge, a_.rows - begin), a_.cols);
+      load_rows<double>(exec_, a_.slice(begin, rows.rows), mean, factors.data(), rows, "A");
+      body(rows);
+    }
+  }
+
   const Exec& exec_;
   const RowsView a_;
   bool turned_ = false;
@@ -66,6 +96,10 @@ class SparseStorage : public Storage<T> {
     sparse_multiply<T>(exec_, trans == Trans::yes ? across_.view() : a_, x, out);
   }
   double sum_of_squares() const override { return across_.sum_of_squares(); }
+  double sum_of_squares(const std::vector<double>& mean, double factor) const override {
+    return across_.sum_of_squares(mean, factor);
+  }
+  double largest() const override { return across_.largest(); }
   void find_bad_row() const override { check_finite(exec_, a_); }
 
  private:
@@ -84,6 +118,8 @@ class MapStorage : public Storage<double> {
     (trans == Trans::yes ? map_.adjoint : map_.apply)(x, out);
   }
   double sum_of_squares() const override { return kUnknown; }
+  double sum_of_squares(const std::vector<double>&, double) const override { return kUnknown; }
+  double largest() const override { return kUnknown; }
   void find_bad_row() const override {}
 
  private:
@@ -122,14 +158,12 @@ TallMatrix<T>::TallMatrix(const Exec& exec, const Storage<T>& a, bool centre)
   std::vector<T> host(static_cast<std::size_t>(cols));
   download<T>(exec, mean_device_.view(), {host.data(), cols, 1});
   mean_.assign(host.begin(), host.end());
-  double squares = 0;
   for (const double value : mean_) {
     if (!std::isfinite(value)) a.find_bad_row();
     GRAMIAN_REQUIRE(std::isfinite(value), non_finite, "the sums of the columns of A are not finite");
-    squares += value * value;
   }
-  const double left = stored_squares_ - static_cast<double>(rows) * squares;
-  sum_of_squares_ = left < 0 ? 0.0 : left;  // NaN stays
+  // Not a difference: where the means are large, that is nothing but rounding.
+  if (std::isfinite(stored_squares_)) sum_of_squares_ = a.sum_of_squares(mean_, 1.0);
 }
 
 template <class T>

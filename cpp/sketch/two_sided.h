@@ -25,6 +25,10 @@ class Storage {
   virtual void multiply(Trans trans, MatrixView<const T> x, MatrixView<T> out) const = 0;
   // |A|_F^2; NaN where it is not known.
   virtual double sum_of_squares() const = 0;
+  // |factor (A - 1 mean')|_F^2, in which nothing cancels; mean may be empty, for zeros. One more reading of A.
+  virtual double sum_of_squares(const std::vector<double>& mean, double factor) const = 0;
+  // The largest |entry|. NaN where it is not known.
+  virtual double largest() const = 0;
   // Throws the Error{non_finite} that says where, if A is to blame for products that are not finite.
   virtual void find_bad_row() const = 0;
 };
@@ -47,6 +51,8 @@ class TallMatrix {
   // |A - 1 mean'|_F^2 and |A|_F^2, by which rounding goes; NaN: not known. Without alpha.
   double sum_of_squares() const { return sum_of_squares_; }
   double stored_squares() const { return stored_squares_; }
+  // The same for alpha A, where squares of A itself leave the range of double.
+  double scaled_squares() const { return a_.sum_of_squares(mean_, alpha_); }
   double alpha() const { return alpha_; }
   void set_alpha(double alpha) { alpha_ = alpha; }
 

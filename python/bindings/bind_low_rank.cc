@@ -170,7 +170,7 @@ py::dict leverage(const py::object& a, const std::string& method, double eps, do
 
 using Box = Guarded<FrequentDirections>;
 
-// (rows, delta)
+// (rows, delta, shed)
 py::tuple sketch(const Box& self) {
   DirectionsSketch out;
   std::int64_t d = 0;
@@ -179,7 +179,8 @@ py::tuple sketch(const Box& self) {
     out = f.sketch();
   });
   return py::make_tuple(
-      vector_out(out.rows).reshape({static_cast<py::ssize_t>(out.count), static_cast<py::ssize_t>(d)}), out.delta);
+      vector_out(out.rows).reshape({static_cast<py::ssize_t>(out.count), static_cast<py::ssize_t>(d)}), out.delta,
+      out.shed);
 }
 
 void bind_directions(py::module_& module) {
@@ -193,7 +194,6 @@ void bind_directions(py::module_& module) {
       .def_property_readonly("n_features", getter<FrequentDirections>([](const F& f) { return f.n_features(); }))
       .def_property_readonly("n_rows", getter<FrequentDirections>([](const F& f) { return f.n_rows(); }))
       .def_property_readonly("squares", getter<FrequentDirections>([](const F& f) { return f.squares(); }))
-      .def_property_readonly("shed", getter<FrequentDirections>([](const F& f) { return f.shed(); }))
       .def_property_readonly("nbytes", getter<FrequentDirections>([](const F& f) { return f.bytes(); }))
       .def("add",
            [](Box& self, const py::object& x) {

@@ -188,7 +188,7 @@ py::dict solve_sketched_ridge(const py::object& a, const py::object& b, const py
   out["ridges"] = column_of(result.points, &SketchedRidgePoint::ridge);
   out["coef"] = vector_out(result.coef).reshape({count, k, d});
   out["intercept"] = vector_out(result.intercept).reshape({count, k});
-  out["residual_squares"] = vector_out(result.residual_squares).reshape({count, k});
+  out["residual_norms"] = vector_out(result.residual_norms).reshape({count, k});
   out["leverages"] = options.loo ? py::object(vector_out(result.leverages).reshape({count, n})) : py::none();
   out["effective_dimension"] = column_of(result.points, &SketchedRidgePoint::effective_dimension);
   out["iterations"] = column_of(result.points, &SketchedRidgePoint::iterations);

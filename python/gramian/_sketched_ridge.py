@@ -29,12 +29,15 @@ class SketchedRidgeResult:
         0 without ``fit_intercept``.
     ridge : float
     effective_dimension : float
-        ``tr A'A (A'A + ridge)^-1`` as the sketch has it, its bias taken out; an intercept is not counted.
+        ``tr A'A (A'A + ridge)^-1`` as the sketch has it, its bias taken out; an intercept is not counted. Fewer
+        ``sketch_rows`` than there are dimensions, if asked for, cannot show more than their number. Where `lstsq` has
+        solved the problem it is exact.
     sketch_rows : int
         0 where ``A`` itself took the place of a sketch.
     iterations : int
     error : float
-        Estimate of ``|x - x*| / |x*|``, the largest over the columns of ``b``.
+        Estimate of ``|x - x*| / |x*|``, the largest over the columns of ``b``. Where `lstsq` has solved the problem,
+        the backward error times the condition, or its square where the residual is large: what float64 can promise.
     backward_error : float
         Bound of ``|dA| / |A|`` for the smallest ``dA`` with which ``x`` is exact, ``A`` with its ``sqrt(ridge) I``
         below, up to the distortion of the sketch.
@@ -173,7 +176,7 @@ def _path_of(out, flat):
         gcv=out["gcv"],
         loo=None if out["leverages"] is None else out["loo"],
         leverages=out["leverages"],
-        residual_norm=outputs(np.sqrt(out["residual_squares"])),
+        residual_norm=outputs(out["residual_norms"]),
         converged=out["converged"].astype(bool),
         sketch_rows=out["sketch_rows"],
         refined_rows=out["refined_rows"],
@@ -236,7 +239,8 @@ def sketched_ridge(
     sketch_rows : int, default=None
         None: by the effective dimension.
     rtol : float, default=1e-10
-        Of ``x``, by the estimate that the preconditioner gives; the true error is at most some three times that.
+        Of ``x``, by the estimate that the preconditioner gives; the true error is at most some three times that, unless
+        the ``sketch_rows`` asked for are fewer than the dimensions.
     max_iter : int, default=1000
     device : str, default="cpu"
     n_jobs : int, default=None
@@ -261,9 +265,10 @@ def sketched_ridge(
     Three to five readings of ``A`` for the sketch, one for each iteration of 32 right-hand sides; 4 n d flops for each
     iteration, ridge and output; a path takes an eigendecomposition of order p = min(m, d), 9 p^3 flops on one thread,
     a single ridge above p = 512 a Cholesky factor. Memory: the sketch while m < d, else d^2; n values for each of 32
-    right-hand sides; ``loo`` 8 bytes for each row and ridge. Sources: "Effective Dimension Adaptive Sketching Methods
-    for Faster Regularized Least-Squares Optimization" (the idea; the rule of rows is this library's), "Asymptotics of
-    the Sketched Pseudoinverse" (bias of the effective dimension and of leverages).
+    right-hand sides; ``loo`` 8 bytes for each row and ridge; a float64 copy of ``A`` where squares of its values, the
+    weights or a ridge leave 1e+-60, for all are divided by powers of two then. Sources: "Effective Dimension Adaptive
+    Sketching Methods for Faster Regularized Least-Squares Optimization" (the idea; the rule of rows is this library's),
+    "Asymptotics of the Sketched Pseudoinverse" (bias of the effective dimension and of leverages).
 
     Examples
     --------
@@ -574,7 +579,11 @@ class SketchedRidge(Composite, Estimator):
         if not hasattr(self, "coef_"):
             self._raise_not_fitted()
         learnt = {
-            "report": self.report_,
+            # JSON has no infinity: float() reads the word.
+            "report": {
+                name: str(value) if isinstance(value, float) and not np.isfinite(value) else value
+                for name, value in self.report_.items()
+            },
             "names": names_to_json(getattr(self, "feature_names_in_", None)),
             "flat": self.coef_.ndim == 1,
         }

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import _core, _validate
 from .base import draw_seed, thread_count, warn_not_converged
-from .iterate import _as_map
+from .iterate import _as_map, _real
 from .regression import _is_operator, _products
 
 _METHODS = ("krylov", "subspace")
@@ -16,7 +16,7 @@ _NARROW = frozenset("float16 float32 bool uint8 int16".split())
 _MOST_PCG_RANK = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SvdResult:
     """What `randomized_svd` found; ``U, s, Vt = result`` takes the triplets alone.
 
@@ -31,7 +31,8 @@ class SvdResult:
     error : float
         ``|A - U diag(s) Vt|_2`` is at most this, with probability ``1 - 1e-10``.
     frobenius_error : float or None
-        ``|A - U diag(s) Vt|_F`` is at most this, without chance; None for a linear operator.
+        ``|A - U diag(s) Vt|_F`` is at most this, without chance; None for a linear operator. With ``center`` it is
+        ``A - mean``, here and above, with `mean` as it stands in the result.
     norm : float
         ``|A|_F``; an estimate for a linear operator. With ``center`` that of the centred matrix.
     rank : int
@@ -131,7 +132,8 @@ def randomized_svd(
     Raises
     ------
     ValueError
-        NaN or infinity (names the row), complex entries, `rank` above ``min(n, d)``, neither rank nor tolerance.
+        NaN or infinity (names the row), complex entries, `rank` above ``min(n, d)``, neither rank nor tolerance; a sum
+        of squares beyond float64; a linear operator whose ``rmatvec`` is not the adjoint of its ``matvec``.
 
     Warns
     -----
@@ -141,8 +143,8 @@ def randomized_svd(
     Notes
     -----
     A product takes 2 n d b flops and one reading of ``A`` for b columns (``rank + oversampling``, or `block`); memory
-    is (n + d) times the columns of the basis. The bits depend on the seed alone, not on the number of threads. float32
-    cannot be certified below some ``sqrt(d) 1e-7 |A|_F``.
+    is (n + d) times the columns of the basis, and 16 bytes an entry for the transpose of a CSR matrix. The bits depend
+    on the seed alone, not on the number of threads. float32 cannot be certified below some ``sqrt(d) 1e-6 |A|_F``.
     Sources: "Finding structure with randomness: probabilistic algorithms for constructing approximate matrix
     decompositions" for the method and the probes, "Randomized block Krylov methods for stronger and faster approximate
     singular value decomposition" for the basis.
@@ -219,7 +221,7 @@ def randomized_svd(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NystromResult:
     """What `nystrom` found: ``K`` is nearly ``(U * eigenvalues) @ U.T``.
 
@@ -258,7 +260,7 @@ def _symmetric(K, n, flat, who):
     if hasattr(K, "matvec") and not _validate.is_sparse(K) and not isinstance(K, np.ndarray):
         if tuple(K.shape) != (n, n):
             raise ValueError(f"K has the shape {tuple(K.shape)}, expected {(n, n)}")
-        return K.matvec if flat else _products(K, "matvec", "matmat", n)
+        return _real(K.matvec, "K") if flat else _products(K, "matvec", "matmat", n)
     found = _as_map(K, n, "K", flat)
     if not callable(found):
         _validate.check_finite(found, "K")
@@ -305,9 +307,10 @@ def nystrom(K, rank=None, *, tol=None, rtol=None, max_rank=None, random_state=0,
 
     Notes
     -----
-    ``rank + 20`` products with ``K`` (each time it is doubled, 20 more) and 4 n rank^2 flops; 16 n rank bytes, and
-    8 n^2 for a dense ``K``. All arithmetic is float64. The shifted form of "Fixed-rank approximation of a
-    positive-semidefinite matrix from streaming data": the approximation is positive semi-definite by construction.
+    ``rank + 20`` products with ``K`` (each time it is doubled, 20 more) and 6 n rank^2 flops; 16 n rank bytes, and for
+    a dense ``K`` 16 n^2 to see whether it is symmetric. All arithmetic is float64. The shifted form of "Fixed-rank
+    approximation of a positive-semidefinite matrix from streaming data": the approximation is positive semi-definite by
+    construction.
 
     Examples
     --------
@@ -355,7 +358,7 @@ def nystrom(K, rank=None, *, tol=None, rtol=None, max_rank=None, random_state=0,
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NystromPcgResult:
     """What `nystrom_pcg` found and how.
 
@@ -371,7 +374,8 @@ class NystromPcgResult:
     preconditioned : bool
         False: the spectrum is too flat for the preconditioner to help, and plain conjugate gradients ran.
     condition : float
-        Of the system that was iterated on, at most, with probability ``1 - 1e-10``.
+        Of the system that was iterated on, at most, with probability ``1 - 1e-10``, if ``K`` is positive semi-definite:
+        an eigenvalue below 0 that the products do not show, which ``mu`` makes up for, is not in it.
     smallest_eigenvalue : float
         That the approximation reaches down to; what matters is how it compares to ``mu``.
     n_products : int
@@ -432,7 +436,7 @@ def nystrom_pcg(
     Raises
     ------
     numpy.linalg.LinAlgError
-        ``K`` has negative curvature.
+        ``K`` has negative curvature, in the random products; or ``K + mu I`` has, along a direction of the iteration.
 
     Notes
     -----
@@ -507,21 +511,23 @@ class FrequentDirections:
     Parameters
     ----------
     ell : int
-        Rows of the sketch.
+        Rows of the sketch, below 2^30.
     device : str, default="cpu"
     n_jobs : int, default=None
 
     Attributes
     ----------
     B : ndarray of shape (at most ell, n_features)
-        The sketch, float64. Rows of rank below `ell` are kept exactly: then ``B'B = A'A``.
+        The sketch, float64. Of rows of rank below `ell` nothing is lost: then ``B'B = A'A``, up to rounding.
     error_bound : float
-        ``|A'A - B'B|_2`` is at most this: the sum of what the singular values were made smaller by.
+        ``|A'A - B'B|_2`` is at most this, up to rounding (some ``eps |A|_F^2`` for each 2 ell rows, less as signs
+        alternate): the sum of what the squared singular values were made smaller by. 0 where that is below
+        ``1e-12 |A|_F^2``.
     n_features, n_rows : int
     squared_norm : float
         ``|A|_F^2``.
     shed_mass : float
-        ``|A|_F^2`` less that of the buffer; ``ell`` times the error bound is never more.
+        ``|A|_F^2 - |B|_F^2``; ``ell`` times the error bound is never more, up to rounding.
     nbytes : int
 
     Notes
@@ -572,8 +578,8 @@ class FrequentDirections:
 
     @property
     def shed_mass(self):
-        """Sum of squares that the buffer has lost."""
-        return 0.0 if self._core is None else self._core.shed
+        """Sum of squares that the sketch has lost."""
+        return 0.0 if self._core is None else self._sketch()[2]
 
     @property
     def nbytes(self):

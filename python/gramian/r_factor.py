@@ -9,7 +9,7 @@ from . import _core, _validate
 from .base import thread_count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TriangularSolution:
     """A solution read off an `RFactor`.
 
@@ -196,7 +196,7 @@ class RFactor:
         Returns
         -------
         TriangularSolution
-            ``x`` of shape (d,) where there is one output and all targets were one-dimensional.
+            ``x`` of shape (d,) where there is one output and all targets were one-dimensional, or a file was loaded.
 
         Raises
         ------

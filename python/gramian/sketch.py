@@ -634,8 +634,8 @@ def leverage_scores(
     A : array-like or CSR matrix of shape (n, d)
     method : {"auto", "exact", "sketched"}, default="auto"
         "exact": a thin QR, accurate to rounding whatever the condition. "sketched": R of a sketch, and where d is large
-        a random projection of the rows; every score within the relative error `eps`. "auto": "sketched" where the
-        sketch has at most a quarter of the rows.
+        a random projection of the rows; every score within the relative error `eps`, but for a chance below 1e-3 and
+        that of the projection. "auto": "sketched" where the sketch has at most a quarter of the rows.
     eps : float, default=0.5
         Between 0 and 1.
     delta : float, default=0.01
@@ -662,8 +662,9 @@ def leverage_scores(
 
     Notes
     -----
-    "exact" takes 6 n d^2 flops and a float64 copy of ``A``; "sketched" 2 n d min(d, c) with c about 20 log(n) / eps^2
-    and two readings. Source: "Fast approximation of matrix coherence and statistical leverage".
+    "exact" takes 6 n d^2 flops and two float64 arrays of the size of ``A``; "sketched" 2 n d min(d, c) with c about
+    20 log(n) / eps^2 and two readings. Columns whose values are beyond 2^+-150 are divided by powers of two, in one
+    more copy. Source: "Fast approximation of matrix coherence and statistical leverage".
 
     Examples
     --------

@@ -172,3 +172,48 @@ def test_files(tmp_path):
         gm.FrequentDirections.load(path)
     with pytest.raises(FileNotFoundError):
         gm.FrequentDirections.load(tmp_path / "none")
+
+
+def test_directions_below_rounding_of_the_largest_add_up():
+    # Each step alone loses less than the rounding of the first row; the bound must not forget them.
+    n, ell = 60_000, 4
+    first = np.zeros((1, 40))
+    first[0, 0] = 1e7
+    sketch = gm.FrequentDirections(ell).partial_fit(first)
+    sketch.partial_fit(np.tile(np.eye(40)[1], (n, 1)))
+    assert n - (sketch.B[:, 1] ** 2).sum() <= sketch.error_bound + 1e-12 * sketch.squared_norm
+    several = np.zeros((n, 40))
+    several[np.arange(n), 1 + np.arange(n) % 8] = 1
+    sketch = gm.FrequentDirections(ell).partial_fit(first).partial_fit(several)
+    lost = np.diag(several.T @ several - sketch.B[:, :].T @ sketch.B)[1:9].max()
+    assert lost > 5000 and lost <= sketch.error_bound + 1e-12 * sketch.squared_norm
+    whole = np.vstack([first, several])
+    assert sketch.error_bound <= reference.tail_bound(whole, ell) + 1e-10 * sketch.squared_norm
+
+
+def test_what_is_shed():
+    A = np.random.default_rng(0).normal(size=(20, 15))
+    for rows in (20, 15, 7):
+        sketch = gm.FrequentDirections(10).partial_fit(A[:rows])
+        np.testing.assert_allclose(sketch.shed_mass, (A[:rows] ** 2).sum() - (sketch.B**2).sum(), atol=1e-10)
+        assert sketch.ell * sketch.error_bound <= sketch.shed_mass + 1e-10
+    assert sketch.shed_mass == 0
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-200, 1e-160, 1e-100, 1e100, 1e150])
+def test_scale_does_not_matter(scale):
+    A = stream(0)
+    base = gm.FrequentDirections(6).partial_fit(A)
+    found = gm.FrequentDirections(6).partial_fit(A * scale)
+    B = found.B / scale
+    tolerance = 1e-3 if scale < 1e-310 else 1e-9
+    np.testing.assert_allclose(B.T @ B, base.B.T @ base.B, atol=tolerance * (A**2).sum())
+    assert found.error_bound > 0
+    if scale >= 1e-150:
+        np.testing.assert_allclose(found.error_bound / scale / scale, base.error_bound, rtol=1e-9)
+
+
+def test_sizes_without_overflow():
+    for ell in (2**30, 2**40, 2**62, 2**63 - 1):
+        with pytest.raises(ValueError, match="2\\^30"):
+            gm.FrequentDirections(ell).partial_fit(np.ones((2, 3)))

@@ -325,3 +325,118 @@ def test_bad_arguments():
         gm.randomized_svd(A * 1j, 2)
     with pytest.raises(ValueError, match="2D"):
         gm.randomized_svd(A[0], 1)
+
+
+def longdouble_error(A, found):
+    """|A - U diag(s) Vt|_2 from a difference made in extended precision."""
+    U, s, Vt = (np.asarray(part, dtype=np.longdouble) for part in found)
+    return np.linalg.norm((A - (U * s) @ Vt).astype(float), 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["C", "F", "csr", "operator"])
+def test_a_far_mean_does_not_break_the_certificate(layout, dtype):
+    # |A - 1 mean'|^2 by subtraction is nothing but rounding here, and may be 0.
+    rng = np.random.default_rng(0)
+    for mean in [1e2, 1e3, 1e5] if dtype == "float32" else [1e6, 1e7, 1e9, 1e11]:
+        A = (mean + rng.normal(size=(500, 40))).astype(dtype)
+        rows = {
+            "C": A,
+            "F": np.asfortranarray(A),
+            "csr": scipy.sparse.csr_matrix(A),
+            "operator": scipy.sparse.linalg.aslinearoperator(A.astype(float)),
+        }[layout]
+        found = gm.randomized_svd(rows, 5, center=True)
+        centred = A.astype(np.longdouble) - found.mean.astype(np.longdouble)
+        assert longdouble_error(centred, found) <= found.error
+        if layout == "operator":
+            continue
+        U, s, Vt = (np.asarray(part, dtype=np.longdouble) for part in found)
+        assert np.sqrt(((centred - (U * s) @ Vt) ** 2).sum()) <= found.frobenius_error
+        np.testing.assert_allclose(found.norm, np.sqrt(float((centred**2).sum())), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:randomized_svd stopped")
+def test_bounds_of_hundreds_of_problems():
+    rng = np.random.default_rng(1)
+    kinds = 0
+    for seed in range(320):
+        n, d = (int(side) for side in rng.integers(1, 80, 2))
+        A, _ = reference.matrix(rng, n, d, SPECTRA[seed % 7])
+        if seed % 5 == 0:
+            A = A * 10.0 ** rng.integers(-6, 7, size=(n, 1))
+        elif seed % 5 == 1:
+            A = A + 100 * rng.normal(size=d)
+        elif seed % 5 == 2:
+            A = A[rng.integers(0, n, size=n)]
+        A = A.astype(["float64", "float32"][seed // 5 % 2])
+        rows = [A, np.asfortranarray(A), scipy.sparse.csr_matrix(A)][seed % 3]
+        options = (
+            {"rtol": 10.0 ** -rng.integers(1, 8)}
+            if seed % 4 == 3
+            else {"rank": int(rng.integers(1, min(n, d) + 1)), "power_iterations": seed % 3}
+        )
+        found = gm.randomized_svd(rows, center=seed % 6 == 0, random_state=seed, **options)
+        exact = A.astype(np.longdouble)
+        if seed % 6 == 0:
+            exact = exact - found.mean.astype(np.longdouble)
+            kinds += 1
+        assert longdouble_error(exact, found) <= found.error, seed
+        U, s, Vt = (np.asarray(part, dtype=np.longdouble) for part in found)
+        assert np.sqrt(((exact - (U * s) @ Vt) ** 2).sum()) <= found.frobenius_error, seed
+    assert kinds > 50
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e-200, 1e-160, 1e-90, 1e90, 1e160, 1e200, 1e300])
+def test_operators_of_any_scale(scale):
+    A, s = reference.matrix(np.random.default_rng(0), 90, 60, "polynomial")
+    found = gm.randomized_svd(scipy.sparse.linalg.aslinearoperator(A * scale), 5)
+    np.testing.assert_allclose(found.s / scale, s[:5], rtol=1e-3)
+    assert found.rank == 5
+    true = np.linalg.norm(A - (found.U * (found.s / scale)) @ found.Vt, 2)
+    assert true <= found.error / scale * (1 + 1e-6) < 3 * s[5]
+
+
+def test_subnormal_values():
+    A, s = reference.matrix(np.random.default_rng(0), 90, 60, "polynomial")
+    tiny = A * 1e-315
+    found = gm.randomized_svd(tiny, 5)
+    assert found.frobenius_error > 0 and found.error > s[5] * 1e-315
+    np.testing.assert_allclose(found.norm, np.linalg.norm(s) * 1e-315, rtol=1e-4)
+
+
+def test_an_operator_that_lies_about_its_adjoint_is_refused():
+    A, _ = reference.matrix(np.random.default_rng(0), 400, 200, "polynomial")
+    n, d = A.shape
+    lies = [
+        lambda y: np.zeros(d),
+        lambda y: -2 * (A.T @ y),
+        lambda y: np.abs(A.T @ y),
+        lambda y: np.where(np.arange(d) < d // 2, np.ravel(A.T @ y), 0),
+    ]
+    for rmatvec in lies:
+        for center in (False, True):
+            liar = scipy.sparse.linalg.LinearOperator((n, d), matvec=lambda x: A @ x, rmatvec=rmatvec, dtype=float)
+            with pytest.raises(ValueError, match="not the adjoint"):
+                gm.randomized_svd(liar, 5, center=center)
+    # The control: what single precision makes of the truth passes.
+    single = A.astype("float32")
+    rough = scipy.sparse.linalg.LinearOperator(
+        (n, d), matvec=lambda x: single @ x.astype("float32"), rmatvec=lambda y: single.T @ y.astype("float32"),
+        dtype=float,
+    )  # fmt: skip
+    assert gm.randomized_svd(rough, 5).rank == 5
+
+
+def test_counts_of_any_size():
+    A, s = reference.matrix(np.random.default_rng(0), 60, 40, "exponential")
+    most = 2**63 - 1
+    np.testing.assert_allclose(gm.randomized_svd(A, 5, oversampling=most).s, s[:5], rtol=1e-12)
+    assert gm.randomized_svd(A, 5, rtol=0.5, oversampling=most, block=most).converged
+
+
+def test_results_are_compared_by_identity():
+    A = np.random.default_rng(0).normal(size=(30, 10))
+    K = A.T @ A
+    for found in (gm.randomized_svd(A, 2), gm.nystrom(K, 2), gm.nystrom_pcg(K, np.ones(10), 1.0)):
+        assert found == found and hash(found) == hash(found)

@@ -199,3 +199,87 @@ def test_operators_and_callables():
         np.testing.assert_allclose(gm.nystrom_pcg(same, b, 1e-3, rank=30).x, want, rtol=1e-6, atol=1e-6)
     with pytest.warns(UserWarning, match="stopped after 2 steps"):
         assert not gm.nystrom_pcg(K, b, 1e-8, rank=5, max_iter=2).converged
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-160, 1e150, 1e160, 1e300])
+def test_scale_does_not_matter(scale):
+    K = psd(100, reference.spectrum("exponential", 100))
+    base = gm.nystrom(K, 10)
+    found = gm.nystrom(K * scale, 10)
+    np.testing.assert_allclose(found.eigenvalues / scale, base.eigenvalues, rtol=1e-9)
+    np.testing.assert_allclose(found.error / scale, base.error, rtol=1e-9)
+    sharp = gm.nystrom(K * scale, rtol=1e-3)
+    rest = K - (sharp.U * (sharp.eigenvalues / scale)) @ sharp.U.T
+    assert sharp.converged and np.linalg.norm(rest, 2) <= sharp.error / scale <= 1e-3
+
+
+def test_eigenvectors_of_small_eigenvalues_are_orthonormal():
+    for n in (40, 80):
+        found = gm.nystrom(psd(n, np.r_[np.ones(5), 1e-9 * np.ones(n - 5)]), n // 2)
+        k = len(found.eigenvalues)
+        assert k == n // 2
+        assert np.abs(found.U.T @ found.U - np.eye(k)).max() <= 1e-13
+
+
+@pytest.mark.parametrize("factor", [1e-310, 1e-300, 1e-200, 1e-165, 1e160, 1e300])
+def test_right_hand_sides_of_any_size(factor):
+    K, mu = kernel(150), 1e-2
+    b = np.random.default_rng(0).normal(size=150)
+    found = gm.nystrom_pcg(K, np.c_[b, b * factor], mu)
+    want = np.linalg.solve(K + mu * np.eye(150), b)
+    assert found.converged and (found.residual_norm <= 1e-10 * np.linalg.norm(b) * np.array([1, factor])).all()
+    rtol = 1e-6 if factor > 1e-305 else 1e-3
+    for x in (found.x[:, 0], found.x[:, 1] / factor):
+        assert np.linalg.norm(x - want) <= rtol * np.linalg.norm(want)
+    plain = gm.flexible_cg(K + mu * np.eye(150), b * factor)
+    assert plain.converged and np.linalg.norm(plain.x / factor - want) <= 1e-3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_systems_of_any_size(scale):
+    K, mu = kernel(150), 1e-2
+    b = np.random.default_rng(0).normal(size=150)
+    want = np.linalg.solve(K + mu * np.eye(150), b)
+    base = gm.nystrom_pcg(K, b, mu)
+    found = gm.nystrom_pcg(K * scale, b, mu * scale)
+    assert found.converged and found.preconditioned and found.n_iter <= base.n_iter + 1
+    assert np.linalg.norm(found.x * scale - want) <= 1e-6 * np.linalg.norm(want)
+    np.testing.assert_allclose(found.condition, base.condition, rtol=1e-6)
+    np.testing.assert_allclose(gm.nystrom_pcg(K, b, 1e300).x * 1e300, b, rtol=1e-12)
+
+
+def test_what_hides_from_the_products_shows_in_the_iteration():
+    K = np.diag(np.r_[np.linspace(1, 0.01, 499), -0.5])
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite: v'A v / v'v = -"):
+        gm.nystrom_pcg(K, np.ones(500), 0.1, rank=20)
+    # The control: a mu that makes up for it.
+    x = gm.nystrom_pcg(K, np.ones(500), 0.6, rank=20).x
+    np.testing.assert_allclose(x, 1 / (np.diag(K) + 0.6), rtol=1e-7)
+
+
+def test_refusals_name_the_curvature():
+    for scale in (1e-200, 1e-9, 1e200):
+        with pytest.raises(np.linalg.LinAlgError, match=r"at most -[0-9.]+e"):
+            gm.nystrom(psd(60, -scale * np.ones(60)), 8)
+
+
+def test_an_operator_that_is_not_symmetric_is_refused():
+    rng = np.random.default_rng(0)
+    K = kernel(120)
+    skew = rng.normal(size=(120, 120))
+    for lie in (0.1 * (skew - skew.T), np.triu(skew, 1)):
+        with pytest.raises((ValueError, np.linalg.LinAlgError), match="not symmetric|not positive"):
+            gm.nystrom(scipy.sparse.linalg.aslinearoperator(K + 0.1 * lie), 10)
+    # The control: what single precision makes of a symmetric one passes.
+    single = K.astype("float32")
+    rough = scipy.sparse.linalg.LinearOperator(K.shape, matvec=lambda x: single @ x.astype("float32"), dtype="float32")
+    gm.nystrom(rough, 10)
+
+
+def test_complex_products_are_refused():
+    K = kernel(30)
+    for rows in (scipy.sparse.linalg.aslinearoperator(K + 1j * K), lambda x: (K + 1j * K) @ x):
+        for solve in (gm.nystrom_pcg, gm.flexible_cg):
+            for b in (np.ones(30), np.ones((30, 2))):
+                with pytest.raises(ValueError, match="Complex"):
+                    solve(rows, b, 0.1) if solve is gm.nystrom_pcg else solve(rows, b)

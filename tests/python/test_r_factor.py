@@ -198,3 +198,32 @@ def test_bad_input_leaves_the_state():
     with pytest.raises(ValueError, match="no rows"):
         RFactor(3).solve()
     assert (state.R == before).all() and state.n_rows == 9000
+
+
+@pytest.mark.parametrize("scale", [1e-130, 1e-160, 1e-200, 1e-300])
+def test_residuals_of_targets_that_vanish_when_squared(scale):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 4)), rng.normal(size=(60, 3))
+    sizes = np.array([1.0, scale, 0.0])
+    base = RFactor(4, 3).add(X, Y).solve()
+    whole = RFactor(4, 3).add(X, Y * sizes)
+    halves = RFactor(4, 3).add(X[:30], Y[:30] * sizes).merge(RFactor(4, 3).add(X[30:], Y[30:] * sizes))
+    for found in (whole.solve(), halves.solve(), pickle.loads(pickle.dumps(halves)).solve()):
+        np.testing.assert_allclose(found.x[:, 1] / scale, base.x[:, 1], rtol=1e-10)
+        np.testing.assert_allclose(found.residual_norm[1] / scale, base.residual_norm[1], rtol=1e-12)
+        np.testing.assert_allclose(found.residual_norm[[0, 2]], [base.residual_norm[0], 0], rtol=1e-12)
+    # At right angles to X nothing but the residual is left.
+    one = RFactor(1, 1).add([[1.0], [0.0]], [0.0, scale]).solve()
+    assert one.x[0] == 0 and one.residual_norm == scale
+
+
+@pytest.mark.parametrize("ridge", [1e4, 1e8, 1e16, 1e20, 1e100, 1e300, 1.7e308])
+def test_large_ridges_keep_all_digits(ridge):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 4)), rng.normal(size=(60, 2))
+    found = RFactor(4, 2).add(X, Y).solve(ridge=ridge)
+    exact = np.linalg.solve(X.T @ X / ridge + np.eye(4), X.T @ Y)
+    np.testing.assert_allclose(found.x * ridge, exact, rtol=1e-13)
+    np.testing.assert_allclose(found.residual_norm, np.linalg.norm(Y - X @ (exact / ridge), axis=0), rtol=1e-13)
+    assert found.rank == 4 and 1 <= found.condition < 2
+    assert found == found and hash(found) == hash(found)

@@ -496,3 +496,129 @@ def test_nothing_warns_on_a_plain_problem(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SketchedRidge().fit(rng.normal(size=(500, 5)), rng.normal(size=500))
+
+
+# --- numbers of any size
+
+SIZES = [
+    # A, b, ridge in units of A's square
+    (1.0, 1e-300, 1.0), (1.0, 1e-170, 1.0), (1.0, 1e160, 1.0), (1.0, 1e300, 1.0), (1e-90, 1e-90, 1.0),
+    (1e90, 1e90, 1.0), (1e-150, 1.0, 1.0), (1e150, 1.0, 1.0), (1e-150, 1e150, 1e-8), (1e100, 1e-100, 1e20),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("a, b, unit", SIZES)
+def test_scales(a, b, unit, intercept):
+    rng = np.random.default_rng(30)
+    A = rng.normal(size=(400, 20))
+    t = A @ np.ones(20) + rng.normal(size=400)
+    exact, c = reference.solution(A, t, unit, intercept=intercept)
+    found = sketched_ridge(A * a, t * b, unit * a * a, fit_intercept=intercept)
+    assert relative(found.x * a / b, exact[:, 0]) <= 1e-9
+    assert found.converged and found.error <= 4e-10
+    assert found.intercept / b == pytest.approx(c[0], rel=1e-7, abs=1e-8)
+    rest = np.linalg.norm(t - A @ exact[:, 0] - c[0])
+    assert found.residual_norm / b == pytest.approx(rest, rel=1e-9)
+    assert found.effective_dimension == pytest.approx(
+        reference.Ridge(A, intercept=intercept).effective_dimension(unit), rel=0.2 if unit > 1e10 else 0.01
+    )
+    rough = sketched_ridge(A * a, t * b, unit * a * a, fit_intercept=intercept, refine=False)
+    assert not rough.converged and rough.error > 1e-4 or unit > 1e10
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_ridges_beyond_all_squares(kind):
+    rng = np.random.default_rng(31)
+    A = rng.normal(size=(300, 8))
+    b = rng.normal(size=(300, 2))
+    rows = scipy.sparse.csr_matrix(A) if kind == "sparse" else A
+    # So large that x is A'b / ridge.
+    for a, ridge in ((1e-160, 1.0), (1e-200, 1e-100), (1.0, 1e300), (1e-300, 1e-300)):
+        found = sketched_ridge(rows * a, b, ridge)
+        want = A.T @ b
+        assert found.converged and relative(found.x * (ridge / a), want) <= 1e-12
+        path = sketched_ridge(rows * a, b, [ridge, ridge * 2], loo=True)
+        assert relative(path.coef[1].T * (2 * ridge / a), want) <= 1e-12
+        assert path.loo[0] == pytest.approx((b**2).sum() / 300, rel=1e-9)
+        assert (path.leverages < 1e-20).all() and np.array_equal(path.ridges, [ridge, ridge * 2])
+    # The same size for all: nothing of the path may depend on it.
+    grid = np.logspace(-3, 3, 7)
+    base = sketched_ridge(rows, b, grid, loo=True, fit_intercept=True)
+    for a in (1e-140, 1e140):
+        path = sketched_ridge(rows * a, b * 1e-100, grid * a * a, loo=True, fit_intercept=True)
+        np.testing.assert_allclose(path.coef * a * 1e100, base.coef, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(path.leverages, base.leverages, rtol=1e-9)
+        np.testing.assert_allclose(path.loo * 1e200, base.loo, rtol=1e-9)
+        np.testing.assert_allclose(path.gcv * 1e200, base.gcv, rtol=1e-9)
+        np.testing.assert_allclose(path.residual_norm * 1e100, base.residual_norm, rtol=1e-9)
+
+
+def test_targets_of_different_size_side_by_side():
+    rng = np.random.default_rng(32)
+    A = rng.normal(size=(300, 8))
+    b = rng.normal(size=300)
+    sizes = np.array([1.0, 1e-200, 1e-300, 1e200])
+    exact = reference.solution(A, b, 1.0)[0][:, 0]
+    found = sketched_ridge(A, b[:, None] * np.r_[sizes, 0.0], 1.0)
+    for t, size in enumerate(sizes):
+        assert relative(found.x[:, t] / size, exact) <= 1e-9
+    assert not found.x[:, 4].any()
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_weights_of_any_size(size):
+    rng = np.random.default_rng(33)
+    A, b = rng.normal(size=(300, 8)), rng.normal(size=300)
+    w = rng.uniform(size=300)
+    w[:40] = 0
+    exact, c = reference.solution(A, b, 2.0, w, True)
+    found = sketched_ridge(A, b, 2.0 * size, sample_weight=w * size, fit_intercept=True)
+    assert relative(found.x, exact[:, 0]) <= 1e-9 and found.intercept == pytest.approx(c[0], abs=1e-9)
+    path = sketched_ridge(A, b, [2.0 * size, 4.0 * size], sample_weight=w * size, fit_intercept=True, loo=True)
+    base = sketched_ridge(A, b, [2.0, 4.0], sample_weight=w, fit_intercept=True, loo=True)
+    np.testing.assert_allclose(path.loo, base.loo, rtol=1e-9)
+
+
+def test_the_default_grid_of_small_features():
+    rng = np.random.default_rng(34)
+    A, b = rng.normal(size=(300, 8)), rng.normal(size=300)
+    base, tiny = SketchedRidge("gcv").fit(A, b), SketchedRidge("gcv").fit(A * 1e-120, b)
+    assert tiny.ridge_ * 1e240 == pytest.approx(base.ridge_, rel=1e-9)
+    with pytest.raises(ValueError, match="outside the range"):
+        SketchedRidge("gcv").fit(A * 1e-200, b)
+
+
+def test_what_is_left_to_least_squares_is_reported_as_it_is():
+    """A ridge so small that A'A cannot be used: the dimension is that of A, and the error is that of the answer."""
+    rng, left = np.random.default_rng(35), 0
+    for shape in ((1000, 60), (2000, 100), (60, 200)):
+        k = min(shape)
+        A = (np.linalg.qr(rng.normal(size=(shape[0], k)))[0] * np.exp(-np.arange(k))) @ np.linalg.qr(
+            rng.normal(size=(shape[1], k))
+        )[0].T
+        b = rng.normal(size=shape[0])
+        plain = reference.Ridge(A, b)
+        for ridge in (1e-13, 1e-15, 1e-18, 1e-22):
+            found = sketched_ridge(A, b, ridge)
+            if "least squares" not in found.why:
+                continue
+            left += 1
+            assert found.effective_dimension == pytest.approx(plain.effective_dimension(ridge), rel=1e-3)
+            assert found.gcv == pytest.approx(plain.gcv_score(ridge), rel=1e-2)
+            true = relative(found.x, plain.solution(ridge)[0][:, 0])
+            assert true <= 3 * found.error + 1e-12
+    assert left >= 3
+    found = sketched_ridge(rng.normal(size=(200, 5)), rng.normal(size=200), 0.0)
+    assert 0 < found.error < 1e-12
+
+
+def test_a_model_without_a_finite_score_is_kept(tmp_path):
+    import pickle
+
+    rng = np.random.default_rng(36)
+    model = SketchedRidge(1e-300).fit(rng.normal(size=(4, 6)), rng.normal(size=4))
+    assert model.report_["gcv"] == np.inf
+    model.save(tmp_path / "model")
+    for other in (gm.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+        assert other.report_ == model.report_

@@ -42,9 +42,10 @@ class GRAMIAN_EXPORT RFactor {
   const Exec& exec() const;
 
   // Rows x (n x d) with targets y (n x k; none where k is 0) and weights >= 0 (n host values or null). 2 n (d + k)^2
-  // flops and 10/3 (d + k)^3 a call: rows come in blocks of some d or more. Throws Error{shape_mismatch, non_finite}, and
-  // invalid_argument where columns would be longer than 1e150 or all of x shorter than 1e-140: squares are not what they
-  // should be there. The state is then as before. x_name, y_name: the arguments as the caller knows them.
+  // flops and 10/3 (d + k)^3 a call: rows come in blocks of some d or more. Throws Error{shape_mismatch, non_finite},
+  // and invalid_argument where columns would be longer than 1e150 or all of x shorter than 1e-140: squares are not what
+  // they should be there (columns of y may be as small as they like; below 1e-100 they are factored twice). The state is
+  // then as before. x_name, y_name: the arguments as the caller knows them.
   void add(const RowsView& x, const RowsView& y, const double* weight = nullptr, const char* x_name = "X",
            const char* y_name = "Y");
   // The rows of `other` too. 10/3 (d + k)^3 flops.

@@ -22,8 +22,11 @@ class GRAMIAN_EXPORT TransposedCsr {
 
   const RowsView& view() const { return view_; }
   double stored() const { return static_cast<double>(values_.size()); }
-  // |A|_F^2, entries that were stored twice added up first.
-  double sum_of_squares() const;
+  // |factor (A - 1 mean')|_F^2, entries that were stored twice added up first; mean (a value for each column of A) may
+  // be empty, for zeros.
+  double sum_of_squares(const std::vector<double>& mean = {}, double factor = 1) const;
+  // The largest |entry|.
+  double largest() const;
 
  private:
   std::vector<std::int64_t> indptr_, indices_;

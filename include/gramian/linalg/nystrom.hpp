@@ -41,7 +41,7 @@ struct NystromFactor {
 
 // A Omega (A Omega + nu Omega)^-1 of orthonormal random vectors, in the shifted form that rounding cannot turn
 // indefinite ("Fixed-rank approximation of a positive-semidefinite matrix from streaming data"). Takes as many products
-// as there are test vectors and 4 n rank^2 flops. Where a direction of negative curvature shows up, in the random
+// as there are test vectors and 6 n rank^2 flops. Where a direction of negative curvature shows up, in the random
 // subspace or in what the approximation leaves, it is Error{not_positive_definite}.
 GRAMIAN_EXPORT NystromFactor nystrom(const Exec& exec, const BlockMap& a, std::int64_t n,
                                      const NystromOptions& options);

@@ -51,7 +51,7 @@ struct SketchedRidgeResult {
   std::vector<SketchedRidgePoint> points;  // in the order of the ridges
   std::vector<double> coef;                // ridges x k x d
   std::vector<double> intercept;           // ridges x k
-  std::vector<double> residual_squares;    // ridges x k, weighted
+  std::vector<double> residual_norms;      // ridges x k, weighted
   std::vector<double> leverages;           // ridges x n with loo, an intercept's share in them
   std::int64_t sketch_rows = 0;            // 0 where A itself was taken
   bool exact = false;                      // a sketch would have been as large as A, or leverages needed all of it
@@ -62,7 +62,8 @@ struct SketchedRidgeResult {
 
 // A n x d (dense or CSR, float or double; any n and d), b n x k, weight one per row or null; all in host memory. One
 // sketch serves all ridges; neighbours on the path start from each other. 4 n d k flops an iteration and ridge, the
-// readings of A shared by some ridges at a time; 9 p^3 flops on one thread for a path, p = min(m, d). Throws
+// readings of A shared by some ridges at a time; 9 p^3 flops on one thread for a path, p = min(m, d). Where |A|^2, the
+// weights or a ridge are beyond 1e+-60, A is copied in double and all are divided by powers of two. Throws
 // Error{invalid_argument, shape_mismatch, non_finite}.
 GRAMIAN_EXPORT SketchedRidgeResult sketched_ridge(const Exec& exec, const RowsView& a, const RowsView& b,
                                                   const double* weight, const SketchedRidgeOptions& options);

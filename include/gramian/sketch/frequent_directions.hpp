@@ -20,12 +20,14 @@ namespace gramian {
 struct DirectionsSketch {
   std::vector<double> rows;  // at most ell x d
   std::int64_t count = 0;
-  double delta = 0;          // |A'A - B'B|_2 is at most this
+  double delta = 0;          // |A'A - B'B|_2 is at most this, up to rounding; 0 where it is rounding itself
+  double shed = 0;           // |A|_F^2 - |B|_F^2; ell delta is at most this, up to rounding
 };
 
 // A buffer of 2 ell rows. Where it is full, the singular values lose the square of the ell-th and at most ell - 1 rows
 // are left, so a row costs some 6 ell d flops. delta is the sum of what was taken; for every k < ell it is at most
-// |A - A_k|_F^2 / (ell - k), and at most shed() / ell. Rows of rank below ell lose nothing. All sums are double.
+// |A - A_k|_F^2 / (ell - k). Rows of rank below ell lose nothing but rounding, some eps |A|_F^2. All sums are double;
+// values below 1e-125 are scaled before they are squared.
 class GRAMIAN_EXPORT FrequentDirections {
  public:
   // ell >= 1 rows of d >= 1 columns.
@@ -38,8 +40,6 @@ class GRAMIAN_EXPORT FrequentDirections {
   std::int64_t n_features() const;
   std::int64_t n_rows() const;
   double squares() const;  // |A|_F^2
-  double shed() const;     // |A|_F^2 - |B|_F^2 for the rows in the buffer
-  double delta() const;    // of the rows in the buffer
   std::size_t bytes() const;
 
   // More rows, dense or CSR. On any error nothing has changed. name: the rows as the caller knows them.
