@@ -132,7 +132,8 @@ class BlockLoop {
     }
     const std::int64_t largest = std::min(edge_, rows.x.rows);
     z_ = Array<P>(sums.exec, largest, sums.d);
-    updater_ = std::make_unique<GramUpdater<P>>(sums.exec, sums.g, largest);
+    waits_ = sizeof(P) == sizeof(double) && sink == Sink::kept && sign > 0 && sums.may_wait(rows.x.rows);
+    if (!waits_) updater_ = std::make_unique<GramUpdater<P>>(sums.exec, sums.g(), largest);
     if (rows.values.rows > 0 && sizeof(P) == sizeof(float)) product_ = Array<P>(sums.exec, sums.c, sums.d);
   }
 
@@ -170,11 +171,12 @@ class BlockLoop {
                         std::to_string(rows_.name_of_row(range.end - 1)) + " overflow " +
                         name_of(sums_.options.products));
     exec.poll();
+    if (waits_) sums_.make_room(range.size());
 
     // --- must not stop half way, unless nobody will see it; only the first step takes memory, and before it writes
     if (!rows_.codes.empty()) add_codes(range, z, root);
     if (rows_.values.rows > 0) add_values(range, z, y, targets, root);
-    updater_->update(steady_, sign_, z, sums_.g);
+    if (!waits_) updater_->update(steady_, sign_, z, sums_.mutable_g());
     for (std::size_t k = 0; k < s.size(); ++k) sums_.s[k] += sign_ * s[k];
     sums_.float_shift = sums_.float_shift || (map_ != nullptr && sizeof(P) == sizeof(float) && sums_.options.intercept);
     double weight = 0;
@@ -182,7 +184,10 @@ class BlockLoop {
     sums_.weight_sum += sign_ * weight;
     sums_.n_rows += (sign_ > 0 ? 1 : -1) * range.size();
     sums_.longest_sum = std::max(sums_.longest_sum, range.size());
-    sums_.note_trace();
+    if constexpr (sizeof(P) == sizeof(double)) {
+      if (waits_) sums_.let_wait(z);
+    }
+    if (!waits_) sums_.note_trace();
     if (sign_ > 0) sums_.follow_mean();
   }
 
@@ -298,6 +303,7 @@ class BlockLoop {
   std::int64_t edge_;
   Exec steady_;  // for the work that changes the sums
   Array<P> z_, product_;
+  bool waits_ = false;  // the rows join G later
   std::unique_ptr<GramUpdater<P>> updater_;
 };
 

@@ -211,27 +211,27 @@ struct BalancedState::Impl {
     std::vector<double> adopted = shift;
     const std::int64_t m = part.block.rows();
     std::unique_ptr<GramUpdater<double>> updater;
-    if (sums == nullptr) updater = std::make_unique<GramUpdater<double>>(steady, out.g, m);
+    if (sums == nullptr) updater = std::make_unique<GramUpdater<double>>(steady, out.mutable_g(), m);
 
     if (adopt) {
       out.shift.swap(adopted);
       out.shift_known = true;
     }
     if (sums != nullptr) {
-      out.g.axpby(steady, factor, sums->g, 1.0);
+      out.mutable_g().axpby(steady, factor, sums->g(), 1.0);
       out.longest_sum = std::max(out.longest_sum, sums->longest_sum);
       out.operations += sums->operations;
       out.removed = out.removed || sums->removed;
       out.float_shift = out.float_shift || sums->float_shift;
       if (sums->options.products == DType::f32) out.options.products = DType::f32;
-      out.largest_trace = std::max(out.largest_trace, factor * sums->largest_trace);
+      out.mutable_largest_trace() = std::max(out.largest_trace(), factor * sums->largest_trace());
     } else {
-      updater->update(steady, factor, part.block.view().block(0, 0, m, d), out.g);
+      updater->update(steady, factor, part.block.view().block(0, 0, m, d), out.mutable_g());
       out.longest_sum = std::max(out.longest_sum, m);
     }
     if (moves) {
-      out.g.add_outer(steady, factor, s_device.data(), by_device.data());
-      out.g.add_outer(steady, factor * part.held, by_device.data(), by_device.data());
+      out.mutable_g().add_outer(steady, factor, s_device.data(), by_device.data());
+      out.mutable_g().add_outer(steady, factor * part.held, by_device.data(), by_device.data());
     }
     for (std::size_t j = 0; j < moved.size(); ++j) out.s[j] += factor * moved[j];
     out.n_rows += part.rows;

@@ -36,7 +36,7 @@ class CentredGram final : public SpdOperator {
       scale_rows(exec, scale_, scaled.view());
       v = scaled.view();
     }
-    symmetric_multiply(exec, 1.0, sums_.g, v, 0.0, out);
+    symmetric_multiply(exec, 1.0, sums_.g(), v, 0.0, out);
     if (centred_) {
       Array<double> projection(exec, 1, w.cols);
       const MatrixView<const double> s(s_.data(), 1, size());
@@ -62,7 +62,7 @@ class CentredGram final : public SpdOperator {
  private:
   template <class T>
   void build_in(const Exec& exec, SymmetricMatrix<T>& a) const {
-    a.axpby(exec, 1.0, sums_.g, 0.0);
+    a.axpby(exec, 1.0, sums_.g(), 0.0);
     if (centred_) {
       std::vector<T> rounded(sums_.s.begin(), sums_.s.end());
       Array<T> s(exec, sums_.d);
@@ -77,7 +77,7 @@ class CentredGram final : public SpdOperator {
     const double n = sums_.weight_sum;
     if (n <= 0) return;
     std::vector<double> diagonal(scale_.size());
-    sums_.g.diagonal(sums_.exec, diagonal.data());
+    sums_.g().diagonal(sums_.exec, diagonal.data());
     for (std::size_t k = 0; k < scale_.size(); ++k) {
       const double offset = sums_.s[k] / n, variance = diagonal[k] / n - offset * offset;
       // A constant feature has no unit to be measured in and keeps its own, as scikit-learn's StandardScaler has it.
@@ -86,7 +86,7 @@ class CentredGram final : public SpdOperator {
       const double mean = sums_.shift[k] + offset;
       const double digits = 4 * std::numeric_limits<double>::epsilon() * mean;
       const double noise = std::max(
-          10 * sums_.rounding_unit() * std::sqrt(sums_.terms()) * sums_.largest_diagonal[k] / n, digits * digits);
+          10 * sums_.rounding_unit() * std::sqrt(sums_.terms()) * sums_.largest_diagonal()[k] / n, digits * digits);
       scale_[k] = variance > noise ? 1.0 / std::sqrt(variance) : 1.0;
     }
   }

@@ -52,10 +52,10 @@ void GramState::add_moved(const GramState& rows, std::int64_t output, double fac
   if (adopt) mine.shift.swap(from);
   mine.shift_known = true;
   mine.kind = Sums::TargetKind::codes;
-  mine.g.axpby(steady, factor, theirs.g, 1.0);
+  mine.mutable_g().axpby(steady, factor, theirs.g(), 1.0);
   if (!adopt) {
-    mine.g.add_outer(steady, factor, s_device.data(), offset_device.data());
-    mine.g.add_outer(steady, factor * n, offset_device.data(), offset_device.data());
+    mine.mutable_g().add_outer(steady, factor, s_device.data(), offset_device.data());
+    mine.mutable_g().add_outer(steady, factor * n, offset_device.data(), offset_device.data());
   }
   axpby<double, double>(steady, factor, moved_device.view(), 1.0, mine.q.view().block(output, 0, 1, mine.d));
   for (std::size_t k = 0; k < moved.size(); ++k) mine.s[k] += factor * moved[k];
@@ -69,7 +69,7 @@ void GramState::add_moved(const GramState& rows, std::int64_t output, double fac
   mine.longest_sum = std::max(mine.longest_sum, theirs.longest_sum);
   mine.operations += theirs.operations;
   mine.removed = mine.removed || theirs.removed;
-  mine.largest_trace = std::max(mine.largest_trace, factor * theirs.largest_trace);
+  mine.mutable_largest_trace() = std::max(mine.largest_trace(), factor * theirs.largest_trace());
   mine.note_trace();
   mine.follow_mean();
   if (!theirs.float_shift && !mine.float_shift) return;
@@ -115,17 +115,17 @@ GramState GramState::pooled_covariance(double shrinkage) const {
   const double unit = (1 - shrinkage) / sums.weight_sum;
   // Around the mean of all rows: G - s s'/n - sum_c n_c offset_c offset_c'. Both parts that are taken off are sums of
   // squares of what the shift leaves of the means, which is small.
-  pooled.g.axpby(sums.exec, unit, sums.g, 0.0);
+  pooled.mutable_g().axpby(sums.exec, unit, sums.g(), 0.0);
   const Array<double> s = to_device(sums.exec, sums.s);
-  pooled.g.add_outer(sums.exec, -unit / sums.weight_sum, s.data(), s.data());
+  pooled.mutable_g().add_outer(sums.exec, -unit / sums.weight_sum, s.data(), s.data());
   for (double& n : weight) n = std::sqrt(n);
   Array<double> rows(sums.exec, sums.c, sums.d);
   upload<double>(sums.exec, offset, rows.view());
   scale_rows<double>(sums.exec, weight, rows.view());
-  gram_update<double>(sums.exec, -unit, rows.view(), pooled.g);
+  gram_update<double>(sums.exec, -unit, rows.view(), pooled.mutable_g());
   for (std::size_t j = 0; j < pooled.shift.size(); ++j) {
     pooled.shift[j] = sums.shift[j] + sums.s[j] / sums.weight_sum;
-    pooled.largest_diagonal[j] = sums.largest_diagonal[j] / sums.weight_sum;
+    pooled.mutable_largest_diagonal()[j] = sums.largest_diagonal()[j] / sums.weight_sum;
   }
   pooled.shift_known = true;
   pooled.n_rows = sums.n_rows;
@@ -141,7 +141,7 @@ double oracle_shrinkage(const GramState& covariance, double n) {
   GRAMIAN_REQUIRE(n > 0 && sums.weight_sum > 0, invalid_argument, "oracle_shrinkage needs rows");
   const auto d = static_cast<double>(sums.d);
   std::vector<double> packed(static_cast<std::size_t>(sums.d * (sums.d + 1) / 2));
-  sums.g.pack(sums.exec, packed.data());
+  sums.g().pack(sums.exec, packed.data());
   double trace = 0, squares = 0;
   std::size_t k = 0;
   for (std::int64_t i = 0; i < sums.d; ++i) {

@@ -55,7 +55,7 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
   if (sums.removed && solution.report.smallest_eigenvalue > 0) {
     // First-order bound: |dW| / |W| <= |A^-1| |dG|, and dG is at most (terms of a sum) * eps * (largest |G| ever held).
     solution.report.removal_bound =
-        4 * sums.terms() * sums.rounding_unit() * sums.largest_trace / solution.report.smallest_eigenvalue;
+        4 * sums.terms() * sums.rounding_unit() * sums.largest_trace() / solution.report.smallest_eigenvalue;
   }
   return solution;
 }

@@ -43,7 +43,7 @@ GramState::Sums::Sums(const Exec& exec_, std::int64_t features, std::int64_t out
   GRAMIAN_REQUIRE(c >= 0, invalid_argument, "n_outputs must be at least 0, got " + std::to_string(c));
   GRAMIAN_REQUIRE(options.products == DType::f32 || options.products == DType::f64, wrong_dtype,
                   "dtype must be float32 or float64");
-  g = SymmetricMatrix<double>(exec, d);
+  g_ = SymmetricMatrix<double>(exec, d);
   q = Array<double>(exec, c, d);
   diagonal_.resize(static_cast<std::size_t>(d));
   reset();
@@ -58,26 +58,60 @@ void GramState::Sums::reset() {
   weight_sum = 0;
   shift_known = false;
   kind = TargetKind::none;
-  largest_trace = 0;
-  largest_diagonal.assign(static_cast<std::size_t>(d), 0.0);
+  largest_trace_ = 0;
+  largest_diagonal_.assign(static_cast<std::size_t>(d), 0.0);
+  diagonal_known_ = false;
   longest_sum = operations = 0;
   removed = false;
   float_shift = false;
   options.products = products_when_empty;
   const Exec steady = exec.uninterrupted();
-  g.set_zero(steady);
+  waiting_rows_.store(0);
+  g_.set_zero(steady);
   axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
 }
 
-void GramState::Sums::note_trace() {
-  g.diagonal(exec, diagonal_.data());
+void GramState::Sums::read_diagonal() const {
+  g_.diagonal(exec, diagonal_.data());
   double trace = 0;
   for (std::size_t k = 0; k < diagonal_.size(); ++k) {
     trace += diagonal_[k];
-    largest_diagonal[k] = std::max(largest_diagonal[k], diagonal_[k]);
+    largest_diagonal_[k] = std::max(largest_diagonal_[k], diagonal_[k]);
   }
-  largest_trace = std::max(largest_trace, trace);
+  largest_trace_ = std::max(largest_trace_, trace);
+}
+
+void GramState::Sums::note_trace() {
+  settle();
+  read_diagonal();
+  diagonal_known_ = true;
   ++operations;
+}
+
+bool GramState::Sums::may_wait(std::int64_t rows) const {
+  return rows <= kMostWaiting && diagonal_known_ && exec.device() == Device::cpu;
+}
+
+void GramState::Sums::make_room(std::int64_t rows) {
+  if (waiting_.size() == 0) waiting_ = Array<double>(exec, kMostWaiting, d);
+  if (waiting_rows_.load() + rows > kMostWaiting) settle();
+}
+
+void GramState::Sums::let_wait(MatrixView<const double> rows) {
+  const std::int64_t before = waiting_rows_.load();
+  for (std::int64_t r = 0; r < rows.rows; ++r) std::copy_n(rows.row(r), d, waiting_.view().row(before + r));
+  waiting_rows_.store(before + rows.rows, std::memory_order_release);
+  ++operations;
+}
+
+void GramState::Sums::settle() const {
+  if (waiting_rows_.load(std::memory_order_acquire) == 0) return;
+  const std::lock_guard<std::mutex> lock(settling_);
+  const std::int64_t rows = waiting_rows_.load();
+  if (rows == 0) return;
+  gram_update<double>(exec.uninterrupted(), 1.0, waiting_.view().block(0, 0, rows, d), g_);
+  read_diagonal();
+  waiting_rows_.store(0, std::memory_order_release);
 }
 
 void GramState::Sums::require_removable(std::int64_t rows, double weight, const std::vector<std::int64_t>& row_counts,
@@ -112,6 +146,7 @@ void GramState::Sums::move_shift(const std::vector<double>& by, const std::vecto
   const Array<double> s_device = to_device(steady, s), by_device = to_device(steady, by);
   const Array<double> moved_device = to_device(steady, moved), t_device = to_device(steady, t);
   const Array<double> targets_device = to_device(steady, targets_by);
+  SymmetricMatrix<double>& g = mutable_g();
   if (moves) {
     g.add_outer(steady, -1.0, s_device.data(), by_device.data());
     g.add_outer(steady, weight_sum, by_device.data(), by_device.data());
@@ -132,6 +167,8 @@ void GramState::Sums::move_shift(const std::vector<double>& by, const std::vecto
 void GramState::Sums::combine(const Sums& other, double sign) {
   // What needs memory comes first: once the sums begin to change, nothing may fail.
   const Exec steady = exec.uninterrupted();
+  SymmetricMatrix<double>& g = mutable_g();
+  const SymmetricMatrix<double>& others = other.g();
   const bool adopt = n_rows == 0 && sign > 0;
   // Other's rows seen from this state's shift: x - shift = (x - other.shift) + by.
   std::vector<double> by(s.size(), 0.0), targets_by(t.size(), 0.0), moved = other.s;
@@ -152,7 +189,7 @@ void GramState::Sums::combine(const Sums& other, double sign) {
     shift_known = other.shift_known;
   }
   if (kind == TargetKind::none) kind = other.kind;
-  g.axpby(steady, sign, other.g, 1.0);
+  g.axpby(steady, sign, others, 1.0);
   axpby<double, double>(steady, sign, other.q.view(), 1.0, q.view());
   if (!all_zero(by)) {
     g.add_outer(steady, sign, s_device.data(), by_device.data());
@@ -169,9 +206,9 @@ void GramState::Sums::combine(const Sums& other, double sign) {
   n_rows += (sign > 0 ? 1 : -1) * other.n_rows;
   weight_sum += sign * n;
   if (other.options.products == DType::f32) options.products = DType::f32;
-  largest_trace = std::max(largest_trace, other.largest_trace);
-  for (std::size_t k = 0; k < largest_diagonal.size(); ++k)
-    largest_diagonal[k] = std::max(largest_diagonal[k], other.largest_diagonal[k]);
+  largest_trace_ = std::max(largest_trace_, other.largest_trace());
+  for (std::size_t k = 0; k < largest_diagonal_.size(); ++k)
+    largest_diagonal_[k] = std::max(largest_diagonal_[k], other.largest_diagonal()[k]);
   longest_sum = std::max(longest_sum, other.longest_sum);
   operations += other.operations;
   removed = removed || other.removed || sign < 0;
@@ -220,7 +257,16 @@ void GramState::Sums::follow_mean() {
     return sum * sum > kShiftShare * weight_sum * squares && std::abs(sum) > kRounding * weight_sum * std::abs(from);
   };
   bool features = false, targets = false;
-  for (std::size_t k = 0; k < s.size(); ++k) features = features || is_far(s[k], diagonal_[k], shift[k]);
+  const auto look = [&] {
+    features = false;
+    for (std::size_t k = 0; k < s.size(); ++k) features = features || is_far(s[k], diagonal_[k], shift[k]);
+  };
+  look();
+  if (features && waiting_rows_.load() > 0) {
+    // Rows that wait only add to the squares: what is not far without them is not far. What is, is looked at again.
+    settle();
+    look();
+  }
   for (std::size_t k = 0; kind == TargetKind::values && k < t.size(); ++k)
     targets = targets || is_far(t[k], energy[k], target_shift[k]);
   if (!features && !targets) return;
@@ -262,7 +308,7 @@ GramState::~GramState() = default;
 GramState GramState::clone() const {
   GramState copy(sums_->exec, sums_->d, sums_->c, sums_->options);
   const Exec steady = sums_->exec.uninterrupted();
-  copy.sums_->g.axpby(steady, 1.0, sums_->g, 0.0);
+  copy.sums_->mutable_g().axpby(steady, 1.0, sums_->g(), 0.0);
   axpby<double, double>(steady, 1.0, sums_->q.view(), 0.0, copy.sums_->q.view());
   copy.sums_->s = sums_->s;
   copy.sums_->shift = sums_->shift;
@@ -276,8 +322,8 @@ GramState GramState::clone() const {
   copy.sums_->shift_known = sums_->shift_known;
   copy.sums_->kind = sums_->kind;
   copy.sums_->float_shift = sums_->float_shift;
-  copy.sums_->largest_diagonal = sums_->largest_diagonal;
-  copy.sums_->largest_trace = sums_->largest_trace;
+  copy.sums_->mutable_largest_diagonal() = sums_->largest_diagonal();
+  copy.sums_->mutable_largest_trace() = sums_->largest_trace();
   copy.sums_->longest_sum = sums_->longest_sum;
   copy.sums_->operations = sums_->operations;
   copy.sums_->removed = sums_->removed;
@@ -309,14 +355,14 @@ const Exec& GramState::exec() const {
   return sums_->exec;
 }
 double GramState::largest_trace() const {
-  return sums_->largest_trace;
+  return sums_->largest_trace();
 }
 void GramState::clear() {
   sums_->reset();
 }
 
 std::size_t GramState::bytes() const {
-  return sums_->g.bytes() +
+  return sums_->g().bytes() +
          static_cast<std::size_t>(sums_->c * sums_->d + 2 * sums_->d + 4 * sums_->c) * sizeof(double);
 }
 
@@ -364,7 +410,8 @@ void GramState::unmerge(const GramState& other) {
 void GramState::scale(double factor) {
   GRAMIAN_REQUIRE(std::isfinite(factor) && factor > 0, invalid_argument, "sums can only be scaled by a number above 0");
   const Exec steady = sums_->exec.uninterrupted();
-  sums_->g.axpby(steady, factor, sums_->g, 0.0);
+  SymmetricMatrix<double>& g = sums_->mutable_g();
+  g.axpby(steady, factor, g, 0.0);
   axpby<double, double>(steady, factor, sums_->q.view(), 0.0, sums_->q.view());
   for (auto* v : {&sums_->s, &sums_->t, &sums_->energy})
     for (double& value : *v) value *= factor;
@@ -412,7 +459,7 @@ void GramState::feature_moments(std::vector<double>& mean, std::vector<double>& 
   mean.assign(sums_->s.size(), 0.0);
   variance.assign(sums_->s.size(), 0.0);
   if (n <= 0) return;
-  sums_->g.diagonal(sums_->exec, variance.data());
+  sums_->g().diagonal(sums_->exec, variance.data());
   for (std::size_t k = 0; k < mean.size(); ++k) {
     const double offset = sums_->s[k] / n;
     mean[k] = sums_->shift[k] + offset;
@@ -425,7 +472,7 @@ void GramState::raw_moments(MatrixView<double> gram, MatrixView<double> cross) c
   GRAMIAN_REQUIRE(gram.rows == d && gram.cols == d && cross.rows == c && cross.cols == d, shape_mismatch,
                   "raw_moments: the outputs do not fit");
   std::vector<double> packed(static_cast<std::size_t>(d * (d + 1) / 2));
-  sums_->g.pack(sums_->exec, packed.data());
+  sums_->g().pack(sums_->exec, packed.data());
   const auto& s = sums_->s;
   const auto& m = sums_->shift;
   const double n = sums_->weight_sum;
@@ -453,7 +500,7 @@ MatrixView<const double> GramState::cross() const {
 Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   const Sums& sums = *sums_;
   std::vector<double> packed(static_cast<std::size_t>(sums.d * (sums.d + 1) / 2));
-  sums.g.pack(sums.exec, packed.data());
+  sums.g().pack(sums.exec, packed.data());
   const auto packed_size = static_cast<std::int64_t>(packed.size());
   writer.add(prefix + "gram", {packed_size}, std::move(packed));
   std::vector<double> cross(static_cast<std::size_t>(sums.c * sums.d));
@@ -465,7 +512,7 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   writer.add(prefix + "target_shift", {sums.c}, sums.target_shift);
   writer.add(prefix + "target_energy", {sums.c}, sums.energy);
   writer.add(prefix + "counts", {sums.c}, sums.counts);
-  writer.add(prefix + "largest_diagonal", {sums.d}, sums.largest_diagonal);
+  writer.add(prefix + "largest_diagonal", {sums.d}, sums.largest_diagonal());
   Json json = Json::object();
   json["n_features"] = sums.d;
   json["n_outputs"] = sums.c;
@@ -479,7 +526,7 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   json["targets"] = sums.kind == Sums::TargetKind::codes    ? "codes"
                     : sums.kind == Sums::TargetKind::values ? "values"
                                                             : "none";
-  json["largest_trace"] = sums.largest_trace;
+  json["largest_trace"] = sums.largest_trace();
   json["longest_sum"] = sums.longest_sum;
   json["operations"] = sums.operations;
   json["removed"] = sums.removed;
@@ -524,8 +571,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   Sums& sums = *state.sums_;
   sums.options.products = products == "float32" ? DType::f32 : DType::f64;
   sums.float_shift = json.at("float_shift").boolean();
-  sums.largest_diagonal = read_vector(reader, prefix + "largest_diagonal", d);
-  sums.g.unpack(exec, gram);
+  sums.mutable_largest_diagonal() = read_vector(reader, prefix + "largest_diagonal", d);
+  sums.mutable_g().unpack(exec, gram);
   upload<double>(exec, {cross, c, d}, sums.q.view());
   sums.s = read_vector(reader, prefix + "feature_sum", d);
   sums.shift = read_vector(reader, prefix + "feature_shift", d);
@@ -541,7 +588,7 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   sums.kind = kind == "codes"    ? Sums::TargetKind::codes
               : kind == "values" ? Sums::TargetKind::values
                                  : Sums::TargetKind::none;
-  sums.largest_trace = json.at("largest_trace").number();
+  sums.mutable_largest_trace() = json.at("largest_trace").number();
   sums.longest_sum = json.at("longest_sum").integer();
   sums.operations = json.at("operations").integer();
   sums.removed = json.at("removed").boolean();
@@ -555,7 +602,7 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
                       std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
                       sums.shift_known == (sums.n_rows > 0),
                   file_format, "the state has impossible counts");
-  GRAMIAN_REQUIRE(sums.largest_trace >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
+  GRAMIAN_REQUIRE(sums.largest_trace() >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
                   "the state has an impossible history");
   if (sums.n_rows == 0) sums.reset();
   return state;

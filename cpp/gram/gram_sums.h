@@ -1,7 +1,10 @@
 // The inside of a GramState, shared by the files that add rows to it, move it and solve it.
 #pragma once
 
+#include <atomic>
 #include <cmath>
+#include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -20,7 +23,16 @@ struct GramState::Sums {
   GramOptions options;
   DType products_when_empty;  // options.products as it was asked for; a merge may lower it until the state is empty
 
-  SymmetricMatrix<double> g;  // sum w (x - shift)(x - shift)'
+  // sum w (x - shift)(x - shift)', settled. The other one is for changes, which note_trace follows.
+  const SymmetricMatrix<double>& g() const {
+    settle();
+    return g_;
+  }
+  SymmetricMatrix<double>& mutable_g() {
+    settle();
+    diagonal_known_ = false;
+    return g_;
+  }
   Array<double> q;            // c x d: sum w (y - target_shift)(x - shift)'
   // Vectors live on the host: they are small, and every decision about the state needs them there.
   std::vector<double> s, shift;                 // d: sum w (x - shift)
@@ -36,8 +48,22 @@ struct GramState::Sums {
   bool float_shift = false;
 
   // For the bound on what removals cost, and to tell a constant feature from one that varies.
-  double largest_trace = 0;
-  std::vector<double> largest_diagonal;  // d: of G, ever held since the state was last empty
+  double largest_trace() const {
+    settle();
+    return largest_trace_;
+  }
+  double& mutable_largest_trace() {
+    settle();
+    return largest_trace_;
+  }
+  const std::vector<double>& largest_diagonal() const {  // d: of G, ever held since the state was last empty
+    settle();
+    return largest_diagonal_;
+  }
+  std::vector<double>& mutable_largest_diagonal() {
+    settle();
+    return largest_diagonal_;
+  }
   std::int64_t longest_sum = 0;          // terms added up in one product, at most
   std::int64_t operations = 0;           // blocks, merges and moves of the shift
   bool removed = false;
@@ -58,6 +84,19 @@ struct GramState::Sums {
   void settle_after_removal();
   void note_trace();
   void reset();
+
+  // --- A few rows that come by themselves wait beside G, which is then read and written once for kMostWaiting of them;
+  // all other sums have them at once. Each entry of G receives the products of its rows in their order, by the same
+  // operations whether they come alone or together (op table: gram of few terms), and the largest diagonal and trace of
+  // sums that only grow are the last ones: no bit says when the rows came in. Rows do not wait on a device, nor where
+  // the diagonal of G is not at hand, which follow_mean needs.
+  static constexpr std::int64_t kMostWaiting = 8;
+  bool may_wait(std::int64_t rows) const;
+  // Before let_wait, which cannot fail: memory, and room for so many.
+  void make_room(std::int64_t rows);
+  void let_wait(MatrixView<const double> rows);
+  // Rows that wait go into G. Threads that read may come here together.
+  void settle() const;
   // Terms behind one entry of G, for error bounds.
   double terms() const { return static_cast<double>(longest_sum + operations); }
 
@@ -68,7 +107,16 @@ struct GramState::Sums {
   double rounding_unit() const;
 
  private:
-  std::vector<double> diagonal_;  // of G as note_trace saw it last; a member since that must not fail
+  void read_diagonal() const;
+
+  mutable SymmetricMatrix<double> g_;
+  mutable std::vector<double> diagonal_;  // of G as read_diagonal saw it last; a member since that must not fail
+  bool diagonal_known_ = false;           // it is that of G still
+  mutable double largest_trace_ = 0;
+  mutable std::vector<double> largest_diagonal_;
+  Array<double> waiting_;
+  mutable std::atomic<std::int64_t> waiting_rows_{0};
+  mutable std::mutex settling_;
 };
 
 // The device copy of a host vector.

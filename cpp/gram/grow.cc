@@ -31,7 +31,7 @@ void copy_rest(const GramState::Sums& from, GramState::Sums& to) {
   to.shift_known = from.shift_known;
   to.kind = from.kind;
   to.float_shift = from.float_shift;
-  to.largest_trace = from.largest_trace;
+  to.mutable_largest_trace() = from.largest_trace();
   to.longest_sum = from.longest_sum;
   to.operations = from.operations;
   to.removed = from.removed;
@@ -114,7 +114,7 @@ void GramState::append_features(const RowsView& x, const Targets& y, const doubl
                   "new features need the rows that the state is made of: it holds " + std::to_string(old.n_rows) +
                       " rows, X has " + std::to_string(border.n_rows) + " (or other rows per class)");
   std::vector<double> diagonal(static_cast<std::size_t>(d));
-  old.g.diagonal(exec, diagonal.data());
+  old.g().diagonal(exec, diagonal.data());
   for (std::size_t j = 0; j < diagonal.size(); ++j)
     GRAMIAN_REQUIRE(std::abs(border.s[j] - old.s[j]) <= kSameRows * std::sqrt(old.weight_sum * diagonal[j]),
                     invalid_argument,
@@ -124,17 +124,17 @@ void GramState::append_features(const RowsView& x, const Targets& y, const doubl
   std::vector<double> rows(static_cast<std::size_t>(k * (d + k)));
   download<double>(exec, border.gram.view(), {rows.data(), k, d + k});
   std::vector<double> packed(static_cast<std::size_t>((d + k) * (d + k + 1) / 2));
-  old.g.pack(exec, packed.data());  // the old rows come first in the new triangle too
+  old.g().pack(exec, packed.data());  // the old rows come first in the new triangle too
   for (std::int64_t i = 0; i < k; ++i)
     std::copy_n(rows.data() + i * (d + k), d + i + 1, packed.data() + (d + i) * (d + i + 1) / 2);
-  grown->g.unpack(exec, packed.data());
+  grown->mutable_g().unpack(exec, packed.data());
   if (c > 0) {
     axpby<double, double>(exec, 1.0, old.q.view(), 0.0, grown->q.view().block(0, 0, c, d));
     axpby<double, double>(exec, 1.0, border.cross.view(), 0.0, grown->q.view().block(0, d, c, k));
   }
   std::copy(old.s.begin(), old.s.end(), grown->s.begin());
   std::copy(border.s.begin() + d, border.s.end(), grown->s.begin() + d);
-  std::copy(old.largest_diagonal.begin(), old.largest_diagonal.end(), grown->largest_diagonal.begin());
+  std::copy(old.largest_diagonal().begin(), old.largest_diagonal().end(), grown->mutable_largest_diagonal().begin());
   grown->longest_sum = std::max(grown->longest_sum, std::min(n, kBlockRows));
   grown->note_trace();
   sums_ = std::move(grown);
@@ -160,12 +160,12 @@ void GramState::delete_features(const std::vector<std::int64_t>& features) {
   auto smaller = std::make_unique<Sums>(exec, left, c, old.options);
   copy_rest(old, *smaller);
   std::vector<double> packed(static_cast<std::size_t>(d * (d + 1) / 2)), chosen;
-  old.g.pack(exec, packed.data());
+  old.g().pack(exec, packed.data());
   chosen.reserve(static_cast<std::size_t>(left * (left + 1) / 2));
   for (std::size_t i = 0; i < kept.size(); ++i)
     for (std::size_t j = 0; j <= i; ++j)
       chosen.push_back(packed[static_cast<std::size_t>(kept[i] * (kept[i] + 1) / 2 + kept[j])]);
-  smaller->g.unpack(exec, chosen.data());
+  smaller->mutable_g().unpack(exec, chosen.data());
   std::vector<double> cross(static_cast<std::size_t>(c * d)), cross_left(static_cast<std::size_t>(c * left));
   download<double>(exec, old.q.view(), {cross.data(), c, d});
   for (std::int64_t r = 0; r < c; ++r)
@@ -177,7 +177,7 @@ void GramState::delete_features(const std::vector<std::int64_t>& features) {
     const auto from = static_cast<std::size_t>(kept[j]);
     smaller->s[j] = old.s[from];
     smaller->shift[j] = old.shift[from];
-    smaller->largest_diagonal[j] = old.largest_diagonal[from];
+    smaller->mutable_largest_diagonal()[j] = old.largest_diagonal()[from];
   }
   smaller->note_trace();
   sums_ = std::move(smaller);

@@ -101,7 +101,7 @@ class Judge {
 
   double squared_error() {
     const std::int64_t d = train_.d, c = train_.c;
-    symmetric_multiply(exec_, 1.0, held_.g, w_.view(), 0.0, work_.view());
+    symmetric_multiply(exec_, 1.0, held_.g(), w_.view(), 0.0, work_.view());
     std::vector<double> w(static_cast<std::size_t>(d * c)), gw(w.size());
     download<double>(exec_, w_.view(), {w.data(), d, c});
     download<double>(exec_, work_.view(), {gw.data(), d, c});

@@ -198,12 +198,12 @@ bool LiveWeights::anchor(const GramState& state, double ridge, Solution& solutio
   report_now.form = "primal";
   report_now.size = report_now.rank = sums.d;
   report_now.residual = probe(state, ridge, solution);
-  report(state, ridge, solution);
+  report(state, ridge, true, solution);
   report_now.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return true;
 }
 
-void LiveWeights::report(const GramState& state, double ridge, Solution& solution) const {
+void LiveWeights::report(const GramState& state, double ridge, bool looked, Solution& solution) const {
   const GramState::Sums& sums = state.sums();
   SolveReport& out = solution.report;
   out.method = updates_ == 0 ? "cholesky" : "cholesky_updated";
@@ -211,8 +211,8 @@ void LiveWeights::report(const GramState& state, double ridge, Solution& solutio
   out.updates = updates_;
   solution.intercept = intercept_of(state, solution.coef.view());
   // The eigenvalues of the factor of the day are not known, but none lies below the ridge.
-  if (sums.removed)
-    out.removal_bound = ridge > 0 ? 4 * sums.terms() * sums.rounding_unit() * sums.largest_trace / ridge
+  if (sums.removed && looked)
+    out.removal_bound = ridge > 0 ? 4 * sums.terms() * sums.rounding_unit() * sums.largest_trace() / ridge
                                   : std::numeric_limits<double>::infinity();
 }
 
@@ -249,7 +249,7 @@ double LiveWeights::probe(const GramState& state, double ridge, const Solution& 
   const double size_w = norm_of(exec, wr.view());
   axpby<double, double>(exec, -1.0, awr.view(), 1.0, br.view());
   std::vector<double> diagonal(sums.s.size());
-  sums.g.diagonal(exec, diagonal.data());
+  sums.g().diagonal(exec, diagonal.data());
   double trace = 0;
   for (std::size_t j = 0; j < diagonal.size(); ++j)
     trace += diagonal[j] - (sums.options.intercept ? sums.s[j] * sums.s[j] / sums.weight_sum : 0.0);
@@ -257,6 +257,25 @@ double LiveWeights::probe(const GramState& state, double ridge, const Solution& 
   const double root = std::sqrt(static_cast<double>(sums.d));
   const double scale = (trace / root + ridge * root) * size_w + std::sqrt(trace * energy);
   return scale > 0 ? norm_of(exec, br.view()) / scale : 0.0;
+}
+
+// coef += sign u' (A^-1 z')', where solved = (L^-1 z')'.
+void LiveWeights::add_gain(const Exec& exec, double sign, MatrixView<const double> u, Array<double> solved,
+                           MatrixView<double> coef) const {
+  const std::int64_t b = solved.rows(), d = solved.cols();
+  if (b == 1) {  // a row is a column
+    cholesky_solve_half<double>(exec, Trans::yes, l_, {solved.data(), d, 1});
+    gemm<double>(exec, Trans::yes, Trans::no, sign, u, solved.view(), 1.0, coef);
+    return;
+  }
+  // Turned over by a product with the identity.
+  std::vector<double> identity(static_cast<std::size_t>(b * b), 0.0);
+  for (std::int64_t i = 0; i < b; ++i) identity[static_cast<std::size_t>(i * b + i)] = 1;
+  const Array<double> one = to_device(exec, identity);
+  Array<double> gain(exec, d, b);
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, solved.view(), {one.data(), b, b}, 0.0, gain.view());
+  cholesky_solve_half<double>(exec, Trans::yes, l_, gain.view());
+  gemm<double>(exec, Trans::yes, Trans::yes, sign, u, gain.view(), 1.0, coef);
 }
 
 bool LiveWeights::follow(const GramState& state, double ridge, const Change& change, const Centre& before,
@@ -274,7 +293,7 @@ bool LiveWeights::follow(const GramState& state, double ridge, const Change& cha
   const Array<double> x = single ? centred_rows<float>(exec, rows.x, change.map, before)
                                  : centred_rows<double>(exec, rows.x, change.map, before);
   const Array<double> y = centred_targets(exec, rows, before.target_mean);
-  Array<double> mixer(exec, b, b), z(exec, b, d), u(exec, b, c), solved(exec, b, d), gain(exec, d, b);
+  Array<double> mixer(exec, b, b), z(exec, b, d), u(exec, b, c), solved(exec, b, d);
   upload<double>(exec, {mix.data(), b, b}, mixer.view());
   gemm<double>(exec, Trans::no, Trans::no, 1.0, mixer.view(), x.view(), 0.0, z.view());
   if (c > 0) gemm<double>(exec, Trans::no, Trans::no, 1.0, mixer.view(), y.view(), 0.0, u.view());
@@ -286,24 +305,19 @@ bool LiveWeights::follow(const GramState& state, double ridge, const Change& cha
     return live_ = false;
   }
   if (c > 0) {
-    // gain = A^-1 z' from L^-1 z', turned over by a product with the identity.
-    std::vector<double> identity(mix.size(), 0.0);
-    for (std::int64_t i = 0; i < b; ++i) identity[static_cast<std::size_t>(i * b + i)] = 1;
-    upload<double>(exec, {identity.data(), b, b}, mixer.view());
-    gemm<double>(exec, Trans::yes, Trans::no, 1.0, solved.view(), mixer.view(), 0.0, gain.view());
-    cholesky_solve_half<double>(exec, Trans::yes, l_, gain.view());
     gemm<double>(exec, Trans::no, Trans::yes, -1.0, z.view(), solution.coef.view(), 1.0, u.view());
-    gemm<double>(exec, Trans::yes, Trans::yes, change.sign, u.view(), gain.view(), 1.0, solution.coef.view());
+    add_gain(exec, change.sign, u.view(), std::move(solved), solution.coef.view());
   }
   updates_ += b;
   unprobed_ += b;
-  if (change.sign < 0 || unprobed_ >= kProbeEvery) {
+  const bool looks = change.sign < 0 || unprobed_ >= kProbeEvery;
+  if (looks) {
     unprobed_ = 0;
     solution.report.residual = probe(state, ridge, solution);
     const double limit = std::max(kResidualLimit, kRoundingsLimit * sums.rounding_unit());
     if (!(solution.report.residual <= limit)) return live_ = false;
   }
-  report(state, ridge, solution);
+  report(state, ridge, looks || change.age != 1, solution);
   solution.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return true;
 }

@@ -51,7 +51,10 @@ class LiveWeights {
   void rearrange(const Exec& exec, const std::vector<std::int64_t>& source, Solution& solution) const;
 
  private:
-  void report(const GramState& state, double ridge, Solution& solution) const;
+  // looked: the state has just been read as a whole, so what needs that costs nothing more.
+  void report(const GramState& state, double ridge, bool looked, Solution& solution) const;
+  void add_gain(const Exec& exec, double sign, MatrixView<const double> u, Array<double> solved,
+                MatrixView<double> coef) const;
   double probe(const GramState& state, double ridge, const Solution& solution) const;
 
   bool live_ = false;

@@ -67,7 +67,7 @@ std::vector<double> GramState::moments(const std::vector<double>& center,
   put(sums.energy, at.energies());
   put(sums.counts, at.counts());
   download<double>(sums.exec, sums.q.view(), {out.data() + at.cross(), sums.c, sums.d});
-  sums.g.pack(sums.exec, out.data() + at.gram());
+  sums.g().pack(sums.exec, out.data() + at.gram());
   return out;
 }
 
@@ -103,7 +103,7 @@ GramState GramState::of_moments(const Exec& exec, std::int64_t n_features, std::
     left -= sums.counts[k];
   }
   upload<double>(exec, {moments.data() + at.cross(), n_outputs, n_features}, sums.q.view());
-  sums.g.unpack(exec, moments.data() + at.gram());
+  sums.mutable_g().unpack(exec, moments.data() + at.gram());
   sums.shift = center;
   sums.target_shift = target_center;
   sums.shift_known = true;
@@ -120,7 +120,7 @@ void GramState::make_positive() {
   const bool centred = sums.options.intercept;
   const Array<double> s = to_device(exec, sums.s);
   SymmetricMatrix<double> a(exec, sums.d);
-  a.axpby(exec, 1.0, sums.g, 0.0);
+  a.axpby(exec, 1.0, sums.g(), 0.0);
   if (centred) a.add_outer(exec, -1.0 / sums.weight_sum, s.data(), s.data());
   std::vector<double> values;
   Array<double> vectors;
@@ -132,7 +132,7 @@ void GramState::make_positive() {
   a.set_zero(exec);
   gram_update<double>(exec, 1.0, vectors.view(), a);
   if (centred) a.add_outer(exec, 1.0 / sums.weight_sum, s.data(), s.data());
-  sums.g = std::move(a);
+  sums.mutable_g() = std::move(a);
   sums.note_trace();
 }
 

@@ -65,10 +65,10 @@ struct RidgeFactor::Impl {
     GRAMIAN_REQUIRE(k >= 1, shape_mismatch, "append_features: the state has no more features than the factor");
     // The new rows of A, on the host: g - s s'/n + ridge on the diagonal.
     std::vector<double> rows(static_cast<std::size_t>(k * sums.d), 0.0);
-    const std::int64_t edge = sums.g.tile_edge();
+    const std::int64_t edge = sums.g().tile_edge();
     for (std::int64_t begin = d; begin < sums.d;) {
       const std::int64_t i = begin / edge, end = std::min(sums.d, (i + 1) * edge);
-      const MatrixView<double> all = sums.g.tiles_of_row(i, 0, i + 1);
+      const MatrixView<double> all = sums.g().tiles_of_row(i, 0, i + 1);
       download<double>(exec, all.block(begin - i * edge, 0, end - begin, all.cols),
                        {rows.data() + (begin - d) * sums.d, end - begin, all.cols, sums.d});
       begin = end;

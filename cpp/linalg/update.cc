@@ -5,11 +5,13 @@
 // the small transformations; tasks take runs of rows in order and wait for the transformation they need next.
 //
 // The transformation has two forms. Up to kRotationRows rows it is a sequence of Givens rotations: 6 flops an element
-// and row, a sweep that runs at the speed of memory. Otherwise it is a product of Householder reflectors
-// I - V T V', V = [I; V2], applied by matrix products, on every table. Both are found in plain loops on the host, where
-// the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to rounding by construction. To
-// form I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but squares the size of P, which
-// is |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of orthogonality; so it is not done.
+// and row, a sweep that runs near the speed of memory; for one row in host memory it has a class of its own
+// (OneRowSweep), whose panels are a few columns and are applied many at a time. Otherwise it is a product of Householder
+// reflectors I - V T V', V = [I; V2], applied by matrix products, on every table. Both are found in plain loops on the
+// host, where the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to rounding by
+// construction. To form I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but squares the
+// size of P, which is |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of orthogonality; so it is
+// not done.
 //
 // Taking rows out: the transformation that would bring them back is found from the new D, and its relation between the
 // old and the new row of L is solved for the new one (Chambers' form of the hyperbolic rotation). That is stable where
@@ -40,6 +42,8 @@ constexpr std::int64_t kPanel = 32;          // columns of a panel on a CPU
 constexpr std::int64_t kNarrowPanel = 16;    // the same for reflectors of no more rows than that: work grows with both
 constexpr std::int64_t kDevicePanel = 64;    // the same where each operation is a launch
 constexpr std::int64_t kChunk = 4 * kPanel;  // rows of a task
+constexpr std::int64_t kRotationChunk = 64;  // the same of a OneRowSweep: little stays for one thread at its end
+constexpr std::int64_t kRotationBlock = 8;   // rows of it whose rotations are found together
 
 struct Panel {
   std::int64_t begin, size;
@@ -164,6 +168,137 @@ struct Transformation {
   Array<double> cosine, sine;  // rotations: b x m
   Array<double> v, t;          // reflectors: V2 (b x m) and T (m x m, upper)
   Array<double> vt, back;      // where rows go out: V2 T, and (T - I)' (lower)
+};
+
+// |(a, b)|: the plain root where its squares neither overflow nor lose digits.
+double length_of(double a, double b) {
+  constexpr double kLow = 1e-280, kHigh = 1e280;
+  const double sum = a * a + b * b;
+  return sum > kLow && sum < kHigh ? std::sqrt(sum) : std::hypot(a, b);
+}
+
+// One row in host memory. A task takes a run of rows of L: the rotations of the columns before it, as many at a time as
+// other tasks have finished, and then, block by block of its rows, those of its own columns and the new ones. Each row
+// of L is read along itself.
+template <int Sign>
+class OneRowSweep {
+ public:
+  // x: one row. solved: 1 x d or empty.
+  OneRowSweep(const Exec& exec, SymmetricMatrix<double>& l, MatrixView<const double> x, MatrixView<double> solved)
+      : exec_(exec), l_(l), solved_(solved) {
+    const auto size = static_cast<std::size_t>(l.size());
+    cosine_.resize(size);
+    sine_.resize(size);
+    left_.assign(x.data, x.data + l.size());
+    left_.push_back(Sign);  // of the row that becomes L^-1 x as the factor does
+    if (solved.rows > 0) std::fill_n(solved.data, l.size(), 0.0);
+    for (std::int64_t i = 0; i < l.tiles(); ++i) {
+      const Range tile = part_of(l.size(), l.tile_edge(), i);
+      for (std::int64_t begin = tile.begin; begin < tile.end; begin += kRotationChunk)
+        chunks_.push_back({begin, std::min(begin + kRotationChunk, tile.end), i});
+    }
+  }
+
+  // False where more would be taken out than there is; L is then garbage.
+  bool run() {
+    const auto count = static_cast<std::int64_t>(chunks_.size());
+    TileFlags flags(chunks_.size());
+    exec_.parallel_for(count + solved_.rows, [&](std::int64_t task) {
+      if (flags.failed()) return;
+      try {
+        if (task < count) {
+          chunk_task(task, flags);
+        } else {
+          apply_chunks(count, solved_, l_.size(), flags);
+        }
+      } catch (...) {
+        flags.fail();
+        throw;
+      }
+    });
+    return !flags.failed();
+  }
+
+ private:
+  struct Rows {
+    std::int64_t begin, end, block_row;
+  };
+
+  // The rotations of columns [begin, end) on rows that begin at `first`.
+  void apply(MatrixView<double> rows, std::int64_t first, std::int64_t begin, std::int64_t end) {
+    GRAMIAN_CALL(exec_, rotate_rows, Sign, rows.rows, end - begin, std::int64_t{1},
+                 static_cast<const double*>(cosine_.data() + begin), static_cast<const double*>(sine_.data() + begin),
+                 rows.data + begin, rows.stride, left_.data() + first, std::int64_t{1});
+  }
+
+  // The columns of chunks [0, last) as they get ready; false where another task has failed.
+  bool apply_chunks(std::int64_t last, MatrixView<double> rows, std::int64_t first, const TileFlags& flags) {
+    for (std::int64_t k = 0; k < last;) {
+      if (!flags.wait(k)) return false;
+      std::int64_t end = k + 1;
+      while (end < last && flags.is_set(end)) ++end;
+      apply(rows, first, chunks_[static_cast<std::size_t>(k)].begin, chunks_[static_cast<std::size_t>(end - 1)].end);
+      k = end;
+    }
+    return true;
+  }
+
+  void chunk_task(std::int64_t task, TileFlags& flags) {
+    const Rows& own = chunks_[static_cast<std::size_t>(task)];
+    const MatrixView<double> rows = rows_of(l_, own.block_row, own.begin, own.end);
+    if (!apply_chunks(task, rows, own.begin, flags)) return;
+    for (std::int64_t begin = own.begin; begin < own.end; begin += kRotationBlock) {
+      const std::int64_t height = std::min(kRotationBlock, own.end - begin);
+      const MatrixView<double> block = rows.block(begin - own.begin, 0, height, rows.cols);
+      if (begin > own.begin) apply(block, begin, own.begin, begin);
+      if (!find(block.block(0, begin, height, height), begin)) {
+        flags.fail();
+        return;
+      }
+    }
+    flags.set(task);
+  }
+
+  // The rotations of the columns that begin at `first`, from their diagonal block, which becomes the new one. False
+  // where the row takes more out than there is.
+  bool find(MatrixView<double> diagonal, std::int64_t first) {
+    double *const cosine = cosine_.data() + first, *const sine = sine_.data() + first;
+    for (std::int64_t r = 0; r < diagonal.rows; ++r) {
+      double* const row = diagonal.row(r);
+      double x = left_[static_cast<std::size_t>(first + r)];
+      for (std::int64_t j = 0; j < r; ++j) {
+        const double l = row[j];
+        if constexpr (Sign > 0) {
+          row[j] = cosine[j] * l + sine[j] * x;
+          x = cosine[j] * x - sine[j] * l;
+        } else {
+          row[j] = (l - sine[j] * x) / cosine[j];
+          x = cosine[j] * x - sine[j] * row[j];
+        }
+      }
+      const double pivot = row[r];
+      if constexpr (Sign > 0) {
+        const double length = length_of(pivot, x);
+        cosine[r] = length > 0 ? pivot / length : 1.0;
+        sine[r] = length > 0 ? x / length : 0.0;
+        row[r] = length;
+      } else {
+        sine[r] = x / pivot;
+        const double share = (1 - sine[r]) * (1 + sine[r]);
+        if (!(share > 0)) return false;
+        cosine[r] = std::sqrt(share);
+        row[r] = pivot * cosine[r];
+      }
+    }
+    return true;
+  }
+
+  const Exec& exec_;
+  SymmetricMatrix<double>& l_;
+  MatrixView<double> solved_;
+  std::vector<double> cosine_, sine_;  // of each column
+  std::vector<double> left_;           // of x, for the rows of L and then for `solved`
+  std::vector<Rows> chunks_;
 };
 
 template <int Sign>
@@ -353,6 +488,14 @@ void require_shapes(const SymmetricMatrix<double>& l, MatrixView<const double> x
                   std::string(name) + ": the solved rows need the shape of X");
 }
 
+// One sweep; false where more would be taken out than there is.
+template <int Sign>
+bool sweep(const Exec& exec, SymmetricMatrix<double>& l, MatrixView<const double> x, MatrixView<double> solved) {
+  if (x.rows == 1 && exec.table().memory == GRAMIAN_HOST_MEMORY)
+    return OneRowSweep<Sign>(exec, l, x, solved).run();
+  return Sweep<Sign>(exec, l, x, solved).run();
+}
+
 // One sweep for each kMostRows rows; 0 or the 1-based row before which it failed.
 template <int Sign, class Check>
 std::int64_t sweep_all(const Exec& exec, SymmetricMatrix<double>& l, MatrixView<const double> x,
@@ -361,7 +504,7 @@ std::int64_t sweep_all(const Exec& exec, SymmetricMatrix<double>& l, MatrixView<
   for (std::int64_t begin = 0; begin < x.rows; begin += kMostRows) {
     const MatrixView<const double> part = x.block(begin, 0, std::min(kMostRows, x.rows - begin), x.cols);
     if (const std::int64_t row = check(part); row != 0) return begin + row;
-    if (!Sweep<Sign>(exec, l, part, together ? solved : MatrixView<double>()).run()) return begin + 1;
+    if (!sweep<Sign>(exec, l, part, together ? solved : MatrixView<double>())) return begin + 1;
   }
   if (!together && solved.rows > 0) {
     axpby<double, double>(exec, 1.0, x, 0.0, solved);

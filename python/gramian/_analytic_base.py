@@ -1,6 +1,5 @@
 """What the streaming ridge estimators share: one model of the compiled module and the calls around it."""
 
-import contextlib
 import copy
 import functools
 import os
@@ -95,6 +94,25 @@ class Learnt:
         return cls(_core.load_model_bytes(data, rest["device"], rest["threads"])[1], **rest)
 
 
+class _Learning:
+    """What `AnalyticEstimator._lock` gives out: a lock, and what happens at its end."""
+
+    __slots__ = ("_mutex", "_owner")
+
+    def __init__(self, owner, mutex):
+        self._owner = owner
+        self._mutex = mutex
+
+    def __enter__(self):
+        self._mutex.acquire()
+
+    def __exit__(self, *_):
+        learnt = self._owner._learnt
+        if learnt is not None:
+            learnt.derived = [None]
+        self._mutex.release()
+
+
 class AnalyticEstimator(Estimator):
     """Base of `AnalyticClassifier` and `AnalyticRegressor`."""
 
@@ -109,16 +127,10 @@ class AnalyticEstimator(Estimator):
 
     _file_forms = ("full", "weights", "nested")
 
-    @contextlib.contextmanager
     def _lock(self):
         """Held by calls that learn. As every change goes through it, what was computed from the model before is dropped
         at its end, after errors too: those of ``atomic=False`` leave a changed model."""
-        with super()._lock():
-            try:
-                yield
-            finally:
-                if self._learnt is not None:
-                    self._learnt.derived = [None]
+        return _Learning(self, super()._lock())
 
     def _config(self):
         """Arguments of the compiled models, checked."""
@@ -189,10 +201,10 @@ class AnalyticEstimator(Estimator):
 
     def _refuse_streams(self, learnt):
         """ValueError where the model, or the one to be begun (None), chooses by rows that a stream does not keep."""
-        params = {} if learnt is None else learnt.params
-        ridge, width, follows = (
-            getattr(self, name) if learnt is None else params.get(name) for name in ("ridge", "width", "low_latency")
-        )
+        if learnt is None:
+            ridge, width, follows = self.ridge, self.width, self.low_latency
+        else:
+            ridge, width, follows = map(learnt.params.get, ("ridge", "width", "low_latency"))
         if follows and isinstance(ridge, str):
             if learnt is not None:  # it follows at the ridge that fit has chosen
                 return

@@ -33,7 +33,8 @@ class SolveReport:
     refinements : int
         Sweeps of iterative refinement.
     removal_bound : float
-        Bound of the relative weight error that removals caused, 0 if nothing was removed.
+        Bound of the relative weight error that removals caused, 0 if nothing was removed; of "cholesky_updated" when it
+        was last looked at.
     seconds : float
         Wall time of factor and solve.
     updates : int

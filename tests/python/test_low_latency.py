@@ -248,6 +248,36 @@ def test_saved_and_pickled(rng, tmp_path):
         assert_same(copy, expected)
 
 
+@pytest.mark.parametrize("low_latency", [True, False])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_looking_at_the_sums_changes_no_bit(rng, fit_intercept, low_latency):
+    """Single rows join the Gram matrix some at a time; nothing says which of them came with which."""
+    X, y = stream(rng, 40, 120, 3)
+    X[60:] += 50  # the shift has to follow
+    models = [
+        AnalyticClassifier(ridge=0.5, low_latency=low_latency, fit_intercept=fit_intercept, n_jobs=threads)
+        for threads in (1, 2)
+    ]
+    seen, unseen = models
+    for model in models:
+        model.fit(X[:20], y[:20]).coef_  # noqa: B018
+    for k in range(20, 120):
+        for model in models:
+            model.partial_fit(X[k : k + 1], y[k : k + 1])
+            if k % 30 == 0:
+                model.forget(X[k : k + 1], y[k : k + 1])
+        _ = seen.state_, seen.to_bytes(), pickle.dumps(seen)
+        if k == 50:
+            assert np.array_equal(seen.coef_, unseen.coef_)
+    assert seen.to_bytes() == unseen.to_bytes()
+    assert np.array_equal(seen.coef_, unseen.coef_)
+    with pytest.raises(ValueError, match="NaN"):
+        unseen.partial_fit(np.full((1, 40), np.nan), y[:1])
+    assert seen.to_bytes() == unseen.to_bytes()
+    unseen.partial_fit(X[:1], y[:1])
+    assert seen.to_bytes() != unseen.to_bytes()
+
+
 def test_errors_change_nothing(rng):
     X, y = stream(rng, 10, 60, 3)
     model = AnalyticClassifier(low_latency=True).fit(X, y)

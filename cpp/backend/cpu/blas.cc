@@ -158,6 +158,8 @@ constexpr int64_t kSmallSide = 16;
 // reading A or C, and OpenBLAS copies its operands first.
 constexpr int64_t kFewColumns = 16;
 constexpr int64_t kFewTerms = 8;
+// Triangular systems of so few columns and of at most this order: a call into OpenBLAS takes several times as long.
+constexpr int64_t kThinOrder = 64;
 constexpr int64_t kSmallEigen = 48;
 
 // Empty problems too: BLAS has its own opinions about them.
@@ -211,7 +213,8 @@ int gram(gramian_context* context, int dtype, int trans, int64_t n, int64_t k, d
 
 int trsm(gramian_context* context, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl,
          void* b, int64_t ldb) {
-  if (is_small(m, n, n) || !fits({m, n, ldl, ldb})) {
+  const bool thin = side == GRAMIAN_LEFT && m <= kThinOrder && n <= kFewColumns;
+  if (thin || is_small(m, n, n) || !fits({m, n, ldl, ldb})) {
     return small->trsm(context, dtype, side, trans, m, n, l, ldl, b, ldb);
   }
   return with_type(dtype, [&](auto zero) {

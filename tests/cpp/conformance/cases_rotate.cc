@@ -1,5 +1,6 @@
 /* Givens rotations on many rows: rotate_rows. */
 #include <cmath>
+#include <utility>
 
 #include "case.h"
 #include "reference.h"
@@ -75,8 +76,21 @@ void rotate_rows_case(Harness& harness, int sign, int64_t rows, int64_t cols, in
         want_l.bound[static_cast<size_t>(r * cols + j)] = row[static_cast<size_t>(j)].l_bound;
       }
     }
-    c.close(c.fetch(dl), want_l);
-    c.close(c.fetch(dx), want_x);
+    const Matrix whole_l = c.fetch(dl), whole_x = c.fetch(dx);
+    c.close(whole_l, want_l);
+    c.close(whole_x, want_x);
+    // One row of X: the columns in one call or in several, cut at multiples of 8.
+    const int64_t cut = cols / 2 / 8 * 8;
+    if (b != 1 || cut == 0) return;
+    Buffer& cut_l = c.output(l);
+    Buffer& cut_x = c.output(x);
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, cut}, {cut, cols}}) {
+      c.expect_status(c.table().rotate_rows(
+          c.ctx(), sign, rows, end - begin, b, static_cast<const double*>(dc.data()) + begin,
+          static_cast<const double*>(ds.data()) + begin, static_cast<double*>(cut_l.data()) + begin, cut_l.ld,
+          static_cast<double*>(cut_x.data()), cut_x.ld));
+    }
+    c.expect(c.fetch(cut_l).v == whole_l.v && c.fetch(cut_x).v == whole_x.v, "other bits when the columns are cut");
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 #include <vector>
 
 #include "gram_state_support.h"
@@ -65,6 +66,58 @@ TEST(GramState, SumsAndWeightsAreThoseOfTheRows) {
       }
     }
   }
+}
+
+// Rows that come a few at a time join G together, in their order: whenever somebody looks, and however often.
+TEST(GramState, NoBitSaysWhenAFewRowsCameIn) {
+  for (const std::int64_t d : {1, 5, 16, 17, 130, 300}) {
+    for (const bool intercept : {true, false}) {
+      Data data(150, d, 2, 3, 2.0);
+      // The mean runs away, and the shift has to follow it.
+      for (std::int64_t k = 0; k < 150 * d; ++k) data.x[static_cast<std::size_t>(k)] += 0.3 * static_cast<double>(k / d);
+      GramState late(cpu(), d, 2, with(intercept)), seen(cpu(1), d, 2, with(intercept));
+      GramState direct(cpu(), d, 2, with(intercept));
+      std::int64_t begin = 0, count = 0;
+      const auto all = {&late, &seen, &direct};
+      const auto change = [&](const auto& body) {
+        for (GramState* state : all) body(*state);
+        bytes_of(seen);
+        direct.scale(1.0);  // after which no row waits
+      };
+      for (int turn = 0; begin < 140; ++turn, begin += count) {
+        count = std::min<std::int64_t>(turn % 5 == 4 ? 12 : 1 + turn % 8, 150 - begin);
+        change([&](GramState& state) { add(state, data, begin, count, true, turn % 2 == 0); });
+        if (turn == 9) change([&](GramState& state) { remove(state, data, begin, 1, true, false); });
+        if (turn == 13) change([](GramState& state) { state.scale(0.5); });
+      }
+      EXPECT_EQ(bytes_of(late), bytes_of(seen)) << d;
+      const Moments found = moments_of(late), expected = moments_of(direct);
+      EXPECT_EQ(found.gram, expected.gram) << d;
+      EXPECT_EQ(found.cross, expected.cross) << d;
+      EXPECT_EQ(late.largest_trace(), direct.largest_trace());
+      add(late, data, 0, 1, true);
+      EXPECT_NE(bytes_of(late), bytes_of(seen));
+      add(seen, data, 0, 1, true);
+      GramState copy = late.clone();
+      EXPECT_EQ(bytes_of(copy), bytes_of(seen));
+    }
+  }
+}
+
+TEST(GramState, ReadersMayBringInTheRowsThatWait) {
+  const std::int64_t d = 200;
+  const Data data(40, d, 2, 4, 1.0);
+  GramState state(cpu(), d, 2, with(true)), expected(cpu(), d, 2, with(true));
+  for (GramState* one : {&state, &expected}) {
+    add(*one, data, 0, 20, false);
+    for (std::int64_t r = 20; r < 27; ++r) add(*one, data, r, 1, false);
+  }
+  std::vector<Moments> found(4);
+  std::vector<std::thread> readers;
+  for (Moments& out : found) readers.emplace_back([&] { out = moments_of(state); });
+  for (std::thread& reader : readers) reader.join();
+  const Moments moments = moments_of(expected);
+  for (const Moments& out : found) EXPECT_EQ(out.gram, moments.gram);
 }
 
 TEST(GramState, WithoutRowsItIsExactlyTheEmptyState) {

@@ -23,8 +23,8 @@ using gramian::Trans;
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 
 // Around the edges of panels, chunks and tiles.
-const std::int64_t kSizes[] = {1, 5, 32, 33, 128, 129, 300, 700};
-const std::int64_t kRows[] = {1, 6, 7, 64, 300, 900};
+const std::int64_t kSizes[] = {1, 5, 32, 33, 64, 71, 128, 129, 300, 700};
+const std::int64_t kRows[] = {1, 2, 6, 7, 64, 300, 900};
 
 Exec cpu(int threads = 2) {
   return Exec(gramian::Device::cpu, threads);
@@ -176,7 +176,7 @@ TEST(Update, TakesRowsOutAgain) {
 }
 
 TEST(Update, SameBitsForAnyNumberOfThreads) {
-  for (const std::int64_t b : {1, 7, 40}) {
+  for (const std::int64_t b : {1, 3, 7, 40}) {
     const std::int64_t d = 700;
     Square a = ridge(d, 1.0);
     add_gram(a, normal(3 * d, 5), 3);

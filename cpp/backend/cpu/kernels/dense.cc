@@ -1,6 +1,7 @@
 /* Dense products and triangular solves on Eigen's blocked kernels; what reading one matrix bounds on our own. */
 #include "eigen_views.h"
 #include "thin_product.h"
+#include "thin_solve.h"
 
 namespace {
 
@@ -75,6 +76,10 @@ int trsm(gramian_context*, int dtype, int side, int trans, int64_t m, int64_t n,
   return guarded(dtype, [&](auto zero) {
     using T = decltype(zero);
     if (m == 0 || n == 0) return GRAMIAN_STATUS_OK;
+    if (side == GRAMIAN_LEFT && m <= kThinOrder && n <= kThinColumns) {
+      thin_solve<T>(trans, m, n, static_cast<const T*>(l), ldl, static_cast<T*>(b), ldb);
+      return GRAMIAN_STATUS_OK;
+    }
     const int64_t order = side == GRAMIAN_LEFT ? m : n;
     const ConstView<T> factor = const_view<T>(l, order, order, ldl);
     View<T> x = view<T>(b, m, n, ldb);

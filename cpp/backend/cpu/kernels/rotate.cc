@@ -58,27 +58,20 @@ inline void rotate(double c, double s, V* l, int64_t ldl, V* x) {
   }
 }
 
-/* Where row r of a block lies: rows that are not there live in `spare`. */
-struct Rows {
-  double* data;
-  int64_t stride, count;
-  double* spare;
-  double* at(int64_t r, int64_t column) const { return r < count ? data + r * stride + column : spare; }
-};
-
-/* Columns [column, column + width) of a block, together <= kMostTogether rows of X: x[p * kSide + side] is what the
- * rows have left of row p. Columns beyond the width are loaded as zeros and not rotated. */
+/* Columns [column, column + width) of `count` rows of L, together <= kMostTogether rows of X: x[p * kSide + side] is
+ * what the rows have left of row p. What is not there of a square (rows behind `count`, columns behind `width`) stands
+ * for zeros, which nobody sees. */
 template <int kSign, bool kWhole>
-inline void square(const Rows& l, int64_t column, int64_t width, int64_t together, const double* cosine,
+inline void square(double* l, int64_t ldl, int64_t count, int64_t width, int64_t together, const double* cosine,
                    const double* sine, int64_t ld, V* x) {
   V v[kHeight];
 #pragma GCC unroll 16
   for (int64_t r = 0; r < kHeight; ++r) {
-    if (kWhole) {
-      v[r] = load<V>(l.at(r, column));
+    if (kWhole || (r < count && width == kWidth)) {
+      v[r] = load<V>(l + r * ldl);
     } else {
       v[r] = V{};
-      std::memcpy(&v[r], l.at(r, column), static_cast<size_t>(width) * sizeof(double));
+      if (r < count) std::memcpy(&v[r], l + r * ldl, static_cast<size_t>(width) * sizeof(double));
     }
   }
 #pragma GCC unroll 4
@@ -89,11 +82,9 @@ inline void square(const Rows& l, int64_t column, int64_t width, int64_t togethe
     for (int64_t side = 0; side < kSide; ++side) left[side] = x[p * kSide + side];
     if (kWhole) {
 #pragma GCC unroll 8
-      for (int64_t j = 0; j < kWidth; ++j)
-        rotate<kSign>(cosine[p * ld + column + j], sine[p * ld + column + j], v + j, kWidth, left);
+      for (int64_t j = 0; j < kWidth; ++j) rotate<kSign>(cosine[p * ld + j], sine[p * ld + j], v + j, kWidth, left);
     } else {
-      for (int64_t j = 0; j < width; ++j)
-        rotate<kSign>(cosine[p * ld + column + j], sine[p * ld + column + j], v + j, kWidth, left);
+      for (int64_t j = 0; j < width; ++j) rotate<kSign>(cosine[p * ld + j], sine[p * ld + j], v + j, kWidth, left);
     }
 #pragma GCC unroll 4
     for (int64_t side = 0; side < kSide; ++side) x[p * kSide + side] = left[side];
@@ -102,35 +93,55 @@ inline void square(const Rows& l, int64_t column, int64_t width, int64_t togethe
   for (int64_t side = 0; side < kSide; ++side) transpose(v + side * kWidth);
 #pragma GCC unroll 16
   for (int64_t r = 0; r < kHeight; ++r) {
-    if (kWhole) {
-      store(l.at(r, column), v[r]);
-    } else {
-      std::memcpy(l.at(r, column), &v[r], static_cast<size_t>(width) * sizeof(double));
+    if (kWhole || (r < count && width == kWidth)) {
+      store(l + r * ldl, v[r]);
+    } else if (r < count) {
+      std::memcpy(l + r * ldl, &v[r], static_cast<size_t>(width) * sizeof(double));
     }
+  }
+}
+
+/* What rows are fetched ahead of the square in work: they lie too far apart for the processor to see. */
+constexpr int64_t kAhead = 32;
+
+/* One block of `count` <= kHeight rows, all columns. Columns of one row of X may be cut at multiples of kWidth into
+ * several calls: the same bits. */
+template <int kSign>
+inline void rotate_block(int64_t count, int64_t cols, int64_t together, const double* cosine, const double* sine,
+                         int64_t ld, double* l, int64_t ldl, V* x) {
+  int64_t column = 0;
+  if (count == kHeight) {
+    for (; column + kWidth <= cols; column += kWidth) {
+      if (column % 8 == 0 && column + kAhead < cols) {
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < kHeight; ++r) __builtin_prefetch(l + r * ldl + column + kAhead, 1);
+      }
+      square<kSign, true>(l + column, ldl, kHeight, kWidth, together, cosine + column, sine + column, ld, x);
+    }
+  }
+  for (; column < cols; column += kWidth) {
+    const int64_t width = cols - column < kWidth ? cols - column : kWidth;
+    square<kSign, false>(l + column, ldl, count, width, together, cosine + column, sine + column, ld, x);
   }
 }
 
 template <int kSign>
 int rotate_all(int64_t rows, int64_t cols, int64_t b, const double* cosine, const double* sine, double* l, int64_t ldl,
                double* x, int64_t ldx) {
-  double spare[kWidth] = {};
   for (int64_t begin = 0; begin < rows; begin += kHeight) {
-    const Rows block{l + begin * ldl, ldl, rows - begin < kHeight ? rows - begin : kHeight, spare};
+    const int64_t count = rows - begin < kHeight ? rows - begin : kHeight;
     double* const own = x + begin * ldx;
     for (int64_t first = 0; first < b; first += kMostTogether) {
       const int64_t together = b - first < kMostTogether ? b - first : kMostTogether;
       double gathered[kMostTogether * kHeight] = {};
-      for (int64_t r = 0; r < block.count; ++r)
+      for (int64_t r = 0; r < count; ++r)
         for (int64_t p = 0; p < together; ++p) gathered[p * kHeight + r] = own[r * ldx + first + p];
       V left[kMostTogether * kSide];
       for (int64_t k = 0; k < together * kSide; ++k) left[k] = load<V>(gathered + k * kWidth);
-      const double *const c = cosine + first * cols, *const s = sine + first * cols;
-      int64_t column = 0;
-      for (; column + kWidth <= cols; column += kWidth)
-        square<kSign, true>(block, column, kWidth, together, c, s, cols, left);
-      if (column < cols) square<kSign, false>(block, column, cols - column, together, c, s, cols, left);
+      rotate_block<kSign>(count, cols, together, cosine + first * cols, sine + first * cols, cols, l + begin * ldl, ldl,
+                          left);
       for (int64_t k = 0; k < together * kSide; ++k) store(gathered + k * kWidth, left[k]);
-      for (int64_t r = 0; r < block.count; ++r)
+      for (int64_t r = 0; r < count; ++r)
         for (int64_t p = 0; p < together; ++p) own[r * ldx + first + p] = gathered[p * kHeight + r];
     }
   }

@@ -172,6 +172,7 @@ template <class T>
 void vector_transposed(int64_t m, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t step, T* c,
                        int64_t ldc) {
   constexpr int64_t lanes = kLanes<T>, block = kThinBytes / static_cast<int64_t>(sizeof(T)), together = 8;
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
   T target[block], x[together];
   for (int64_t begin = 0; begin < m; begin += block) {
     const int64_t columns = m - begin < block ? m - begin : block;
@@ -183,6 +184,9 @@ void vector_transposed(int64_t m, int64_t k, T alpha, const T* a, int64_t lda, c
       int64_t j = 0;
       if (count == together) {
         for (; j + lanes <= columns; j += lanes) {
+          if (j % line == 0) {
+            for (int64_t i = 0; i < together; ++i) __builtin_prefetch(rows + (together + i) * lda + j);
+          }
           Vector<T> sum = load<Vector<T>>(target + j);
           for (int64_t i = 0; i < together; ++i) sum += splat(x[i]) * load<Vector<T>>(rows + i * lda + j);
           store(target + j, sum);
@@ -227,12 +231,35 @@ void thin_product(int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, T a
 
 constexpr int64_t kFewTerms = 8;
 
-/* c[0 .. count) += sum_p factor[p] * row p of b, Terms rows. */
+/* sum + sum_p by[p] * row p of b, in the order of p. */
+template <class T, int Terms>
+inline Vector<T> with_terms(Vector<T> sum, const Vector<T>* by, const T* b, int64_t ldb) {
+  for (int p = 0; p < Terms; ++p) sum += by[p] * load<Vector<T>>(b + p * ldb);
+  return sum;
+}
+
+/* c[0 .. count) += sum_p factor[p] * row p of b, Terms rows. Each element passes the same vector operations in the order
+ * of the rows, those at the end too, so rows that come in several calls leave the bits of one call: a loop of scalars
+ * would be left to the compiler, which rounds once or twice as the number of rows suits it. */
 template <class T, int Terms>
 void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
   constexpr int64_t lanes = kLanes<T>;
   Vector<T> by[Terms];
   for (int p = 0; p < Terms; ++p) by[p] = splat(factor[p]);
+  if (count < lanes) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    Vector<T> sum{};
+    std::memcpy(&sum, c, bytes);
+    for (int p = 0; p < Terms; ++p) {
+      Vector<T> right{};
+      std::memcpy(&right, b + p * ldb, bytes);
+      sum += by[p] * right;
+    }
+    std::memcpy(c, &sum, bytes);
+    return;
+  }
+  /* The last elements, from what they are before the loop; where the loop reaches them too, it finds the same. */
+  const Vector<T> last = with_terms<T, Terms>(load<Vector<T>>(c + count - lanes), by, b + count - lanes, ldb);
   int64_t j = 0;
   for (; j + 2 * lanes <= count; j += 2 * lanes) {
     Vector<T> first = load<Vector<T>>(c + j), second = load<Vector<T>>(c + j + lanes);
@@ -243,11 +270,8 @@ void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
     store(c + j, first);
     store(c + j + lanes, second);
   }
-  for (; j < count; ++j) {
-    T sum = c[j];
-    for (int p = 0; p < Terms; ++p) sum += factor[p] * b[p * ldb + j];
-    c[j] = sum;
-  }
+  if (j + lanes <= count) store(c + j, with_terms<T, Terms>(load<Vector<T>>(c + j), by, b + j, ldb));
+  store(c + count - lanes, last);
 }
 
 /* lower: only the lower triangle of C, which is square. */
