@@ -45,27 +45,15 @@ class FlexibleCgResult:
     switched_to: object
 
 
-def _real(function, name):
-    """The function, refusing complex values, whose imaginary parts would be lost."""
-
-    def product(x):
-        values = function(x)
-        if np.iscomplexobj(values):
-            raise ValueError(f"Complex data not supported: {name} returns {np.asarray(values).dtype}")
-        return values
-
-    return product
-
-
 def _as_map(value, n, name, flat):
     """A function of vectors, or rows that the compiled module reads."""
     if value is None:
         return None
     operation = "matvec" if flat else "matmat"
     if hasattr(value, operation) and not _validate.is_sparse(value) and not isinstance(value, np.ndarray):
-        return _real(getattr(value, operation), name)
+        return getattr(value, operation)
     if callable(value):
-        return _real(value, name)
+        return value
     rows = _validate.check_rows(value, _WHO, name=name)
     if rows.shape != (n, n):
         raise ValueError(f"{name} has the shape {rows.shape}, expected {(n, n)} for b of length {n}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import _core, _validate
 from .base import draw_seed, thread_count, warn_not_converged
-from .iterate import _as_map, _real
+from .iterate import _as_map
 from .regression import _is_operator, _products
 
 _METHODS = ("krylov", "subspace")
@@ -260,7 +260,7 @@ def _symmetric(K, n, flat, who):
     if hasattr(K, "matvec") and not _validate.is_sparse(K) and not isinstance(K, np.ndarray):
         if tuple(K.shape) != (n, n):
             raise ValueError(f"K has the shape {tuple(K.shape)}, expected {(n, n)}")
-        return _real(K.matvec, "K") if flat else _products(K, "matvec", "matmat", n)
+        return K.matvec if flat else _products(K, "matvec", "matmat", n)
     found = _as_map(K, n, "K", flat)
     if not callable(found):
         _validate.check_finite(found, "K")

@@ -281,5 +281,5 @@ def test_complex_products_are_refused():
     for rows in (scipy.sparse.linalg.aslinearoperator(K + 1j * K), lambda x: (K + 1j * K) @ x):
         for solve in (gm.nystrom_pcg, gm.flexible_cg):
             for b in (np.ones(30), np.ones((30, 2))):
-                with pytest.raises(ValueError, match="Complex"):
+                with pytest.raises((TypeError, ValueError), match="[Cc]omplex"):
                     solve(rows, b, 0.1) if solve is gm.nystrom_pcg else solve(rows, b)
