@@ -63,9 +63,10 @@ class Symmetric(Literal):
     def step(self, X, Y):
         if len(X) == 1:
             k = blas.dsymv(1.0, self.R, X[0], lower=1)
-            share = 1 + X[0] @ k
+            # SciPy's BLAS alone: threads of NumPy's would wait for its threads, and they for those.
+            share = 1 + blas.ddot(X[0], k)
             self.R = blas.dsyr(-1.0 / share, k, a=self.R, lower=1, overwrite_a=1)
-            self.W += np.outer(k / share, Y[0] - X[0] @ self.W)
+            self.W += np.outer(k / share, Y[0] - blas.dgemv(1.0, self.W.T, X[0]))
             return
         K = blas.dsymm(1.0, self.R, X.T, lower=1)
         L = cholesky(np.eye(len(X)) + X @ K, lower=True)

@@ -8,7 +8,6 @@ widths are in deviations of the target. Also compares jackknife+ with as many fi
 """
 
 import argparse
-import os
 import pathlib
 import sys
 
@@ -57,13 +56,11 @@ def main():
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--features", type=int, default=300)
     args = parser.parse_args()
-    folder = os.environ.get("GRAMIAN_DATA")
-    if not folder:
-        sys.exit("GRAMIAN_DATA is not set: no regression sets to check")
+    folder = common.data_folder("no regression sets to check")
     maps = {"none": None, f"{args.features} cos": gm.RandomFeatures(args.features, activation="cos", scale=0.3)}
     print("| data | map | method | coverage | width |\n|---|---|---|---|---|")
     for name in SETS:
-        data = np.load(os.path.join(folder, f"{name}.npz"))
+        data = np.load(folder / f"{name}.npz")
         X, y = data["x"].astype(np.float64), data["y"].astype(np.float64)
         for map_name, feature_map in maps.items():
             hits, widths = ({method: [] for method in METHODS} for _ in range(2))

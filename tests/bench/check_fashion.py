@@ -7,8 +7,6 @@ bound (there should be none), and how many predictions the ablation without the 
 """
 
 import argparse
-import os
-import sys
 
 import common
 
@@ -34,10 +32,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=int, default=8192)
     args = parser.parse_args()
-    folder = os.environ.get("GRAMIAN_DATA")
-    if not folder:
-        sys.exit("GRAMIAN_DATA is not set: no Fashion-MNIST to check")
-    data = np.load(os.path.join(folder, "fashion_mnist.npz"))
+    folder = common.data_folder("no Fashion-MNIST to check")
+    data = np.load(folder / "fashion_mnist.npz")
     X, y = data["x_train"].reshape(-1, 784).astype(np.float32) / 255, data["y_train"].astype(np.int64)
     X_test, y_test = data["x_test"].reshape(-1, 784).astype(np.float32) / 255, data["y_test"].astype(np.int64)
     d = args.features

@@ -7,13 +7,14 @@ intent and 1,000 that have none. AUROC is the share of pairs in which the query 
 Queries without an intent are used for the last line alone, where the validation queries weigh three scores together.
 """
 
-import os
 import pathlib
 import sys
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import common  # noqa: E402
 
 import gramian as gm  # noqa: E402
 from reference.heads import auroc  # noqa: E402
@@ -23,7 +24,7 @@ LAYERS = ((400, 1), (1500, 2))  # widths and seeds of random features that stand
 
 def load():
     """(rows, labels, split), label -1 for queries without an intent."""
-    with np.load(pathlib.Path(os.environ["GRAMIAN_DATA"]) / "text_clinc150_minilm.npz") as data:
+    with np.load(common.data_folder("no sentence embeddings to check") / "text_clinc150_minilm.npz") as data:
         return data["x"].astype(np.float64), data["y"].astype(int), data["split"]
 
 

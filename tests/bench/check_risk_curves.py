@@ -10,8 +10,6 @@ GRAMIAN_DATA names the folder with reg_*.npz.
 """
 
 import argparse
-import os
-import pathlib
 import time
 
 import common
@@ -28,7 +26,7 @@ TEST_ROWS = 5000
 
 
 def load(name, seed):
-    data = np.load(pathlib.Path(os.environ["GRAMIAN_DATA"]) / f"reg_{name}.npz")
+    data = np.load(common.data_folder("no regression sets to check") / f"reg_{name}.npz")
     order = np.random.default_rng(seed).permutation(len(data["x"]))
     X, y = data["x"][order].astype(np.float64), data["y"][order].astype(np.float64).ravel()
     # Scaled on all rows: the scaling is no part of what is predicted.

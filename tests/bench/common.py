@@ -1,9 +1,12 @@
 """What every measurement shares: a clean environment, alternating runs, medians, and a line about the machine."""
 
 import os
+import pathlib
 import statistics
 import sys
 import time
+
+SPIN_SECONDS = 0.2
 
 
 def clean_environment():
@@ -16,6 +19,14 @@ def clean_environment():
     if forced:
         environment = {key: value for key, value in os.environ.items() if key not in forced}
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+
+
+def data_folder(missing):
+    """The folder of the real data, a pathlib.Path. Ends the script where GRAMIAN_DATA is unset; `missing` says why."""
+    folder = os.environ.get("GRAMIAN_DATA")
+    if not folder:
+        sys.exit(f"GRAMIAN_DATA is not set: {missing}")
+    return pathlib.Path(folder)
 
 
 def describe_machine():
@@ -50,6 +61,9 @@ def describe_machine():
 def alternate(jobs, repeats=5, warmup=1, threads=None):
     """Runs the jobs in turn, A B C A B C ..., and returns the median seconds of each.
 
+    Before each there is a pause: idle workers of a BLAS spin before they sleep, and would take a core from whoever is
+    timed next.
+
     Parameters
     ----------
     jobs : dict of str to callable
@@ -62,6 +76,7 @@ def alternate(jobs, repeats=5, warmup=1, threads=None):
     with peer_threads(threads or gramian.build_info()["threads"]):
         for run in range(warmup + repeats):
             for name, job in jobs.items():
+                time.sleep(SPIN_SECONDS)
                 start = time.perf_counter()
                 job()
                 elapsed = time.perf_counter() - start

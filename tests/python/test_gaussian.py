@@ -55,10 +55,9 @@ def test_same_as_linear_discriminant_analysis(rng, shrinkage, classes, solver):
     model = gm.GaussianClassifier(shrinkage=shrinkage).fit(X, y)
     theirs = lda(solver=solver, shrinkage=shrinkage).fit(X, y)
     scores = theirs.decision_function(X)
-    if solver == "lsqr" or classes == 2:
-        np.testing.assert_allclose(model.decision_function(X), scores, rtol=0, atol=1e-8 * np.abs(scores).max())
-        np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-8)
-        np.testing.assert_allclose(model.intercept_, theirs.intercept_, atol=1e-8)
+    np.testing.assert_allclose(model.decision_function(X), scores, rtol=0, atol=1e-8 * np.abs(scores).max())
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-8)
+    np.testing.assert_allclose(model.intercept_, theirs.intercept_, atol=1e-8)
     np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), rtol=0, atol=1e-8)
 
 
