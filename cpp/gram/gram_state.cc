@@ -66,7 +66,7 @@ void GramState::Sums::reset() {
   float_shift = false;
   options.products = products_when_empty;
   const Exec steady = exec.uninterrupted();
-  waiting_rows_.store(0);
+  wipe_waiting();
   g_.set_zero(steady);
   axpby<double, double>(steady, 0.0, {}, 0.0, q.view());
 }
@@ -89,7 +89,7 @@ void GramState::Sums::note_trace() {
 }
 
 bool GramState::Sums::may_wait(std::int64_t rows) const {
-  return rows <= kMostWaiting && diagonal_known_ && exec.device() == Device::cpu;
+  return rows_wait && rows <= kMostWaiting && diagonal_known_ && exec.device() == Device::cpu;
 }
 
 void GramState::Sums::make_room(std::int64_t rows) {
@@ -111,6 +111,11 @@ void GramState::Sums::settle() const {
   if (rows == 0) return;
   gram_update<double>(exec.uninterrupted(), 1.0, waiting_.view().block(0, 0, rows, d), g_);
   read_diagonal();
+  wipe_waiting();
+}
+
+void GramState::Sums::wipe_waiting() const {
+  std::fill_n(waiting_.data(), waiting_rows_.load() * d, 0.0);
   waiting_rows_.store(0, std::memory_order_release);
 }
 
@@ -356,6 +361,9 @@ const Exec& GramState::exec() const {
 }
 double GramState::largest_trace() const {
   return sums_->largest_trace();
+}
+void GramState::let_few_rows_wait(bool may) {
+  sums_->rows_wait = may;
 }
 void GramState::clear() {
   sums_->reset();

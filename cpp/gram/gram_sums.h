@@ -85,12 +85,14 @@ struct GramState::Sums {
   void note_trace();
   void reset();
 
-  // --- A few rows that come by themselves wait beside G, which is then read and written once for kMostWaiting of them;
-  // all other sums have them at once. Each entry of G receives the products of its rows in their order, by the same
+  // --- Where it is allowed (GramState::let_few_rows_wait), a few rows that come by themselves wait beside G, which is
+  // then read and written once for kMostWaiting of them; all other sums have them at once. Nothing is left of them
+  // afterwards. Each entry of G receives the products of its rows in their order, by the same
   // operations whether they come alone or together (op table: gram of few terms), and the largest diagonal and trace of
   // sums that only grow are the last ones: no bit says when the rows came in. Rows do not wait on a device, nor where
   // the diagonal of G is not at hand, which follow_mean needs.
   static constexpr std::int64_t kMostWaiting = 8;
+  bool rows_wait = false;
   bool may_wait(std::int64_t rows) const;
   // Before let_wait, which cannot fail: memory, and room for so many.
   void make_room(std::int64_t rows);
@@ -108,13 +110,14 @@ struct GramState::Sums {
 
  private:
   void read_diagonal() const;
+  void wipe_waiting() const;
 
   mutable SymmetricMatrix<double> g_;
   mutable std::vector<double> diagonal_;  // of G as read_diagonal saw it last; a member since that must not fail
   bool diagonal_known_ = false;           // it is that of G still
   mutable double largest_trace_ = 0;
   mutable std::vector<double> largest_diagonal_;
-  Array<double> waiting_;
+  Array<double> waiting_;  // in host memory
   mutable std::atomic<std::int64_t> waiting_rows_{0};
   mutable std::mutex settling_;
 };

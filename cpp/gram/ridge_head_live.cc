@@ -25,6 +25,7 @@ void RidgeHead::Impl::learn(const RowsView& x, const Targets& y, const double* w
     if (aged.factor < 1) {
       add_aged(x, y, aged, atomic);
     } else if (sign > 0) {
+      state->let_few_rows_wait(follows);
       state->add(x, y, weight, map.get(), atomic);
     } else {
       state->remove(x, y, weight, map.get(), atomic);

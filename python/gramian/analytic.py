@@ -540,10 +540,13 @@ class AnalyticClassifier(AnalyticEstimator):
         weight = _weighed(form.class_weight, labels, weight)
         if whole and weight is not None and not weight.any():
             raise ValueError("class_weight makes the weights of all rows zero")
-        if kind == "none":  # no class yet, or none any more
-            form.dtype = labels.dtype
         declared = {} if counts is None else {"totals": counts}
-        call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
+        try:
+            call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
+        finally:
+            # No class before, or none any more; an error may have let rows in (atomic=False), or none.
+            if kind == "none" and model.classes()[0] != "none":
+                form.dtype = labels.dtype
         if whole and learnt.chooses_once:
             learnt.check_choice()
             model.choose(rows, labels.kind, labels.listed(), labels.codes, weight)

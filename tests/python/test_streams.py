@@ -399,3 +399,15 @@ def test_in_place_a_bad_row_leaves_the_rows_before_its_block(rng):
     assert 0 < taken <= 29_000
     same = gm.AnalyticClassifier(ridge=RIDGE).fit(X[:500], y[:500]).partial_fit(X[:taken], y[:taken], atomic=False)
     assert model.state_.to_bytes() == same.state_.to_bytes()
+
+
+def test_refused_rows_leave_an_emptied_model_as_it_was(rng):
+    X = rng.normal(size=(20, 3))
+    model = gm.AnalyticClassifier().fit(X, np.arange(20) % 2)
+    model.forget(X, np.arange(20) % 2)
+    before = model.to_bytes()
+    with pytest.raises(ValueError, match="NaN"):
+        model.partial_fit(np.full((2, 3), np.nan), ["a", "b"])
+    assert model.to_bytes() == before
+    model.partial_fit(X, np.where(np.arange(20) % 2 == 0, "a", "longer"))
+    assert list(model.classes_) == ["a", "longer"]

@@ -123,6 +123,9 @@ class GRAMIAN_EXPORT GramState {
   void delete_features(const std::vector<std::int64_t>& features);
   // Multiplies all sums by factor > 0: rows that age. Rows and counts stay what they are. Cannot fail half way.
   void scale(double factor);
+  // From now on up to 8 rows of float64 calls that add few may wait beside the Gram matrix, on a CPU, until anything
+  // reads it; a new state keeps no row. No result changes by a bit, and nothing is left of a row that has joined.
+  void let_few_rows_wait(bool may);
   // Back to the empty state with the same sizes.
   void clear();
 

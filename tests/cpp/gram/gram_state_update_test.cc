@@ -77,6 +77,8 @@ TEST(GramState, NoBitSaysWhenAFewRowsCameIn) {
       for (std::int64_t k = 0; k < 150 * d; ++k) data.x[static_cast<std::size_t>(k)] += 0.3 * static_cast<double>(k / d);
       GramState late(cpu(), d, 2, with(intercept)), seen(cpu(1), d, 2, with(intercept));
       GramState direct(cpu(), d, 2, with(intercept));
+      late.let_few_rows_wait(true);
+      seen.let_few_rows_wait(true);
       std::int64_t begin = 0, count = 0;
       const auto all = {&late, &seen, &direct};
       const auto change = [&](const auto& body) {
@@ -108,6 +110,7 @@ TEST(GramState, ReadersMayBringInTheRowsThatWait) {
   const std::int64_t d = 200;
   const Data data(40, d, 2, 4, 1.0);
   GramState state(cpu(), d, 2, with(true)), expected(cpu(), d, 2, with(true));
+  state.let_few_rows_wait(true);
   for (GramState* one : {&state, &expected}) {
     add(*one, data, 0, 20, false);
     for (std::int64_t r = 20; r < 27; ++r) add(*one, data, r, 1, false);
