@@ -14,26 +14,24 @@
 #include "gramian/linalg/qr.hpp"
 #include "gramian/regression/lstsq.hpp"
 #include "gramian/sketch/operator.hpp"
-#include "regression/binary_scale.h"
+#include "linalg/binary_scale.h"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
-#include "sketch/scaled_columns.h"
+#include "sketch/distortion.h"
 
 namespace gramian {
 namespace {
 
-using regression::column_maxima;
+using linalg::column_maxima;
+using linalg::exponents_of;
+using linalg::is_safe;
+using linalg::largest_of;
+using linalg::ScaledRows;
 using regression::column_norms;
-using regression::largest_of;
 using regression::Preconditioner;
 using regression::ScaledFactor;
 using regression::TallOperand;
 using sketching::distortion_of;
-using sketching::exponents_of;
-using sketching::is_safe;
-using sketching::peak_exponents;
-using sketching::scaled_if_needed;
-using sketching::ScaledRows;
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -136,7 +134,7 @@ class Solver {
         d_(a.cols),
         k_(b.cols),
         a_(a),
-        b_(exec, b, peak_exponents(exec, b, "b"), "b") {}
+        b_(exec, b, exponents_of(column_maxima(exec, b, "b")), "b") {}
 
   LinfResult solve() {
     std::int64_t rows = wanted_rows();
@@ -207,7 +205,7 @@ class Solver {
   void sketch_columns(const SketchOp& op, MatrixView<double> out) {
     if (sketch_fits(op, out)) return;
     measured_ = true;
-    std::vector<int> exponents = peak_exponents(exec_, given_, "A");
+    std::vector<int> exponents = exponents_of(column_maxima(exec_, given_, "A"));
     if (is_safe(exponents)) return;
     operand_.reset();
     a_ = ScaledRows(exec_, given_, std::move(exponents), "A");
@@ -363,7 +361,7 @@ class Solver {
 
   LinfResult solve_exactly() {
     // By one power of two for all columns: the rank is that of A.
-    const std::vector<int> peaks = peak_exponents(exec_, given_, "A");
+    const std::vector<int> peaks = exponents_of(column_maxima(exec_, given_, "A"));
     const std::vector<int> common(at(d_), *std::max_element(peaks.begin(), peaks.end()));
     operand_.reset();
     a_ = ScaledRows(exec_, given_, common, "A");

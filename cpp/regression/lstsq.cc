@@ -14,7 +14,7 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/symmetric.hpp"
-#include "regression/binary_scale.h"
+#include "linalg/binary_scale.h"
 #include "regression/contraction.h"
 #include "regression/preconditioner.h"
 #include "regression/tall_operand.h"
@@ -23,6 +23,12 @@
 namespace gramian {
 
 using namespace regression;
+using linalg::column_maxima;
+using linalg::exponent_of;
+using linalg::exponents_of;
+using linalg::largest_of;
+using linalg::shift_columns;
+using linalg::ShiftedRows;
 
 namespace {
 

@@ -16,15 +16,20 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/regression/lstsq.hpp"
-#include "regression/binary_scale.h"
+#include "linalg/binary_scale.h"
 #include "regression/centred_rows.h"
 #include "regression/ridge_sketch.h"
 #include "regression/tall_operand.h"
-#include "sketch/scaled_columns.h"
 
 namespace gramian {
 namespace {
 
+using linalg::column_maxima;
+using linalg::exponents_of;
+using linalg::is_safe;
+using linalg::largest_of;
+using linalg::ScaledRows;
+using linalg::ShiftedRows;
 using regression::CentredRows;
 using regression::RidgeInverse;
 using regression::RidgeSketch;
@@ -652,9 +657,9 @@ SketchedRidgeOptions with_ridges(const Exec& exec, const RowsView& a, const doub
 SketchedRidgeResult solve_scaled(const Exec& exec, const RowsView& a, const RowsView& b, const double* weight,
                                  const SketchedRidgeOptions& options, Units units) {
   units.chosen = true;
-  const double largest = regression::largest_of(regression::column_maxima(exec, a, options.name));
+  const double largest = largest_of(column_maxima(exec, a, options.name));
   if (largest > 0) std::frexp(largest, &units.a);
-  const regression::ShiftedRows rows(exec, a, std::vector<int>(at(a.cols), -units.a), options.name);
+  const ShiftedRows rows(exec, a, std::vector<int>(at(a.cols), -units.a), options.name);
   std::vector<double> weights;
   if (weight != nullptr) {
     weights.assign(weight, weight + a.rows);
@@ -708,11 +713,11 @@ SketchedRidgeResult sketched_ridge(const Exec& exec, const RowsView& a, const Ro
                                    const SketchedRidgeOptions& options) {
   require(a, b, weight, options);
   Units units;
-  units.b = sketching::peak_exponents(exec, b, "b");
-  if (sketching::is_safe(units.b)) units.b.clear();
+  units.b = exponents_of(column_maxima(exec, b, "b"));
+  if (is_safe(units.b)) units.b.clear();
   try {
-    const sketching::ScaledRows right =
-        units.b.empty() ? sketching::ScaledRows(b) : sketching::ScaledRows(exec, b, units.b, "b");
+    const ScaledRows right =
+        units.b.empty() ? ScaledRows(b) : ScaledRows(exec, b, units.b, "b");
     try {
       const SketchedRidgeOptions complete = with_ridges(exec, a, weight, options, units);
       return PathSolver(exec, a, right.view(), weight, complete, units).solve();

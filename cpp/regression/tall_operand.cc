@@ -12,32 +12,16 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/sweep.hpp"
-#include "regression/binary_scale.h"
+#include "linalg/binary_scale.h"
 #include "regression/preconditioner.h"
 
 namespace gramian::regression {
+
+using linalg::column_maxima;
+using linalg::larger;
+using linalg::largest_of;
+
 namespace {
-
-constexpr std::int64_t kScanElements = std::int64_t{1} << 20;
-
-// body(begin, rows begin.. of A on the host) for some rows at a time; NaN and infinity are found on the way.
-template <class Body>
-void each_block(const Exec& exec, const RowsView& a, const char* name, const Body& body) {
-  const std::int64_t edge = std::max<std::int64_t>(1, kScanElements / std::max<std::int64_t>(1, a.cols));
-  Array<double> block(exec, std::min(edge, a.rows), a.cols);
-  std::vector<double> host(exec.device() == Device::cpu ? 0 : static_cast<std::size_t>(block.size()));
-  for (std::int64_t begin = 0; begin < a.rows; begin += edge) {
-    exec.poll();
-    MatrixView<double> rows = block.view().block(0, 0, std::min(edge, a.rows - begin), a.cols);
-    load_rows<double>(exec, a.slice(begin, rows.rows), nullptr, nullptr, rows, name);
-    if (!host.empty()) {
-      const MatrixView<double> copy(host.data(), rows.rows, rows.cols);
-      download<double>(exec, rows, copy);
-      rows = copy;
-    }
-    body(begin, MatrixView<const double>(rows));
-  }
-}
 
 class RowsOperand : public TallOperand {
  public:
@@ -185,13 +169,7 @@ std::unique_ptr<TallOperand> rows_operand(const Exec& exec, const RowsView& a, c
 }
 
 void require_finite(const Exec& exec, const RowsView& a, const char* name) {
-  each_block(exec, a, name, [](std::int64_t, MatrixView<const double>) {});
-}
-
-std::vector<double> column_maxima(const Exec& exec, const RowsView& a, const char* name) {
-  std::vector<double> largest(static_cast<std::size_t>(a.cols), 0.0);
-  each_block(exec, a, name, [&](std::int64_t, MatrixView<const double> block) { raise_maxima(block, largest); });
-  return largest;
+  column_maxima(exec, a, name);  // for which every block is loaded, and that looks
 }
 
 double largest_entry(const Exec& exec, const LinearMap& map) {
@@ -200,28 +178,6 @@ double largest_entry(const Exec& exec, const LinearMap& map) {
     largest = larger(largest, largest_of(column_maxima(exec, image)));
   });
   return largest;
-}
-
-ShiftedRows::ShiftedRows(const Exec& exec, const RowsView& a, const std::vector<int>& powers, const char* name)
-    : view_(a) {
-  if (a.sparse) {
-    std::int64_t end = 0;  // one past the last stored entry that a row refers to
-    each_entry(a, [&](std::int64_t, std::size_t, std::int64_t t, double) { end = std::max(end, t + 1); });
-    values_.resize(static_cast<std::size_t>(end));
-    each_entry(a, [&](std::int64_t, std::size_t column, std::int64_t t, double value) {
-      values_[static_cast<std::size_t>(t)] = std::ldexp(value, powers[column]);
-    });
-    view_.dtype = DType::f64;
-    view_.values = values_.data();
-    return;
-  }
-  values_.resize(static_cast<std::size_t>(a.rows * a.cols));
-  each_block(exec, a, name, [&](std::int64_t begin, MatrixView<const double> block) {
-    double* out = values_.data() + begin * a.cols;
-    for (std::int64_t r = 0; r < block.rows; ++r)
-      for (std::int64_t c = 0; c < a.cols; ++c) *out++ = std::ldexp(block(r, c), powers[static_cast<std::size_t>(c)]);
-  });
-  view_ = RowsView::dense<double>({values_.data(), a.rows, a.cols});
 }
 
 LinearMap shifted(const LinearMap& map, int power) {

@@ -40,23 +40,10 @@ std::unique_ptr<TallOperand> map_operand(const Exec& exec, const LinearMap& map)
 
 // Throws the Error{non_finite} of the first bad row, if there is one.
 void require_finite(const Exec& exec, const RowsView& a, const char* name);
-// The largest |entry| of each column of A, and of a linear operator.
-std::vector<double> column_maxima(const Exec& exec, const RowsView& a, const char* name);
+// The largest |entry| of a linear operator.
 double largest_entry(const Exec& exec, const LinearMap& map);
 
-// A copy of A in double, column c times 2^powers[c]: for scales at which squares leave the range of double.
-class ShiftedRows {
- public:
-  ShiftedRows(const Exec& exec, const RowsView& a, const std::vector<int>& powers, const char* name);
-  ShiftedRows(ShiftedRows&&) = default;
-  ShiftedRows& operator=(ShiftedRows&&) = default;
-  const RowsView& view() const { return view_; }
-
- private:
-  std::vector<double> values_;
-  RowsView view_;
-};
-// The same for a linear operator, which it borrows, with one power for all columns.
+// A linear operator, which it borrows, times 2^power.
 LinearMap shifted(const LinearMap& map, int power);
 
 // Throws Error{invalid_argument} unless y'(A x) = (A'y)'x for some x and y, to single precision. One product each.

@@ -14,11 +14,18 @@
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/symmetric.hpp"
 #include "gramian/sketch/operator.hpp"
-#include "regression/binary_scale.h"
+#include "linalg/binary_scale.h"
 #include "regression/contraction.h"
 #include "regression/preconditioner.h"
 
 namespace gramian::regression {
+
+using linalg::column_maxima;
+using linalg::exponent_of;
+using linalg::exponents_of;
+using linalg::largest_of;
+using linalg::shift_columns;
+
 namespace {
 
 constexpr double kUnit = std::numeric_limits<double>::epsilon() / 2;

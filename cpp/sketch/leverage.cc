@@ -10,22 +10,22 @@
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/sketch/operator.hpp"
-#include "sketch/scaled_columns.h"
+#include "linalg/binary_scale.h"
+#include "sketch/distortion.h"
 
 namespace gramian {
 namespace {
 
+using linalg::column_maxima;
+using linalg::exponents_of;
+using linalg::is_safe;
+using linalg::ScaledRows;
 constexpr std::uint32_t kProjection = 11;
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 21;
 // Beyond as many rows the sketch is larger than any matrix.
 constexpr double kMostRows = 1e15;
 
 using sketching::distortion_of;
-using sketching::exponents_of;
-using sketching::is_safe;
-using sketching::peak_exponents;
-using sketching::scaled_if_needed;
-using sketching::ScaledRows;
 
 std::size_t at(std::int64_t k) {
   return static_cast<std::size_t>(k);
@@ -65,7 +65,7 @@ LeverageScores exact(const Exec& exec, const RowsView& a, const LeverageOptions&
   LeverageScores out;
   Array<double> q(exec, n, d), r(exec, k, d), u(exec, k, k), vt(exec, k, d);
   // Scores do not depend on the units of the columns.
-  const ScaledRows scaled = scaled_if_needed(exec, a, peak_exponents(exec, a, "A"), "A");
+  const ScaledRows scaled = ScaledRows(exec, a, exponents_of(column_maxima(exec, a, "A")), "A");
   load_rows<double>(exec, scaled.view(), nullptr, nullptr, q.view(), "A");
   exec.poll();
   qr_thin<double>(exec, q.view(), r.view());
@@ -162,7 +162,7 @@ LeverageScores sketched(const Exec& exec, const RowsView& given, const LeverageO
   const SketchOp op(dist);
   ScaledRows rows_in(given);
   if (!sketch_fits(exec, op, given, sa.view())) {
-    rows_in = scaled_if_needed(exec, given, peak_exponents(exec, given, "A"), "A");
+    rows_in = ScaledRows(exec, given, exponents_of(column_maxima(exec, given, "A")), "A");
     op.apply<double>(exec, rows_in.view(), sa.view());
   }
   const RowsView a = rows_in.view();

@@ -389,3 +389,28 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / A.n
             [sys.executable, "-c", code.replace("FAMILY", repr(family))], capture_output=True, text=True, check=True
         )
         assert float(out.stdout) < allowed
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**300])
+def test_exact_solutions_keep_sparse_rows_sparse(scale):
+    if not os.path.exists("/proc/self/clear_refs"):
+        pytest.skip("the peak of memory cannot be reset here")
+    code = f"""
+import numpy as np, scipy.sparse, gramian
+rng = np.random.default_rng(0)
+n, d, per = 200_000, 400, 4
+A = scipy.sparse.csr_matrix((rng.normal(size=n * per) * {scale}, rng.integers(0, d, n * per).astype(np.int32),
+                             np.arange(0, n * per + 1, per, dtype=np.int32)), shape=(n, d))
+b = rng.normal(size=n)
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+open("/proc/self/clear_refs", "w").write("5")
+before = peak()
+assert gramian.linf_lstsq(A, b, rows="theorem", n_jobs=2).exact
+print((peak() - before) / 1024)
+"""
+    grown = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert grown < 400  # the entries are 10 MB, blocks of rows and sums some 200; a dense copy alone would be 640
