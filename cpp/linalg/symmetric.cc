@@ -37,7 +37,7 @@ constexpr std::int64_t kSolveRows = 256;
 std::int64_t edge_for(const Exec& exec, std::int64_t n) {
   const std::int64_t preferred = exec.table().tile;
   if (preferred == 0 || n <= preferred / 2) return n;
-  const std::int64_t wanted = n < 6 * preferred ? preferred / 2 : n < 12 * preferred ? preferred : 2 * preferred;
+  const std::int64_t wanted = n < 6 * preferred ? preferred / 2 : n < 11 * preferred ? preferred : 2 * preferred;
   const std::int64_t parts = ceil_div(n, wanted);
   return ceil_div(ceil_div(n, parts), 16) * 16;
 }
