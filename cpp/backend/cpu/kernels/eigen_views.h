@@ -29,6 +29,51 @@ ConstView<T> const_view(const void* data, int64_t rows, int64_t cols, int64_t ld
   return ConstView<T>(static_cast<const T*>(data), rows, cols, Eigen::OuterStride<>(ld));
 }
 
+template <class T>
+using Column = Eigen::Matrix<T, Eigen::Dynamic, 1>;
+
+/* A matrix as doubles: the view itself, or a copy of floats. Decompositions are for double alone and serve both, for
+ * their templates are half of what a build spends on Eigen, and nobody factors floats that way for speed. */
+template <class T>
+class InDouble {
+ public:
+  explicit InDouble(View<double> matrix) : view_(matrix) {}
+  View<double> view() const { return view_; }
+  void write_back() const {}
+
+ private:
+  View<double> view_;
+};
+template <>
+class InDouble<const double> {
+ public:
+  explicit InDouble(ConstView<double> matrix) : view_(matrix) {}
+  ConstView<double> view() const { return view_; }
+
+ private:
+  ConstView<double> view_;
+};
+template <>
+class InDouble<float> {
+ public:
+  explicit InDouble(View<float> matrix) : matrix_(matrix), copy_(matrix.cast<double>()) {}
+  View<double> view() { return ::view<double>(copy_.data(), copy_.rows(), copy_.cols(), copy_.cols()); }
+  void write_back() { matrix_ = copy_.cast<float>(); }
+
+ private:
+  View<float> matrix_;
+  RowMajor<double> copy_;
+};
+template <>
+class InDouble<const float> {
+ public:
+  explicit InDouble(ConstView<float> matrix) : copy_(matrix.cast<double>()) {}
+  ConstView<double> view() const { return const_view<double>(copy_.data(), copy_.rows(), copy_.cols(), copy_.cols()); }
+
+ private:
+  RowMajor<double> copy_;
+};
+
 /* Runs body(T()) for the type that dtype names. */
 template <class Body>
 int guarded(int dtype, const Body& body) {

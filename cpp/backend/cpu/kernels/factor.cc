@@ -26,8 +26,7 @@ int potrf(gramian_context*, int dtype, int64_t n, void* a, int64_t lda) {
   });
 }
 
-template <class T>
-int eigen_decompose(View<T> a, T* w) {
+int eigen_decompose(View<double> a, View<double> w) {
   const int64_t n = a.rows();
   for (int64_t r = 0; r < n; ++r) {
     for (int64_t c = 0; c <= r; ++c) {
@@ -35,19 +34,26 @@ int eigen_decompose(View<T> a, T* w) {
       if (!std::isfinite(a(r, c))) return GRAMIAN_STATUS_NO_CONVERGENCE;
     }
   }
-  using Square = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+  using Square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic>;
   Eigen::SelfAdjointEigenSolver<Square> solver(n);
   solver.compute(a, Eigen::ComputeEigenvectors);
   if (solver.info() != Eigen::Success) return GRAMIAN_STATUS_NO_CONVERGENCE;
-  Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, 1>>(w, n) = solver.eigenvalues();
+  w = solver.eigenvalues().transpose();
   a = solver.eigenvectors().transpose();
   return GRAMIAN_STATUS_OK;
 }
 
 int syevd(gramian_context*, int dtype, int64_t n, void* a, int64_t lda, void* w) {
+  if (n == 0) return GRAMIAN_STATUS_OK;
   return guarded(dtype, [&](auto zero) {
     using T = decltype(zero);
-    return n == 0 ? 0 : eigen_decompose<T>(view<T>(a, n, n, lda), static_cast<T*>(w));
+    InDouble<T> matrix(view<T>(a, n, n, lda)), values(view<T>(w, 1, n, n));
+    const int status = eigen_decompose(matrix.view(), values.view());
+    if (status == GRAMIAN_STATUS_OK) {
+      matrix.write_back();
+      values.write_back();
+    }
+    return status;
   });
 }
 
