@@ -105,7 +105,8 @@ def read_table(
     elif suffix == ".npy":
         X, y = _load(path, name, mmap_mode="r"), None
     elif suffix == ".npz":
-        X, y = _read_npz(path, name, x_key, y_key)
+        # Labels that nobody asked for are not even read: they may be missing, damaged or of any kind.
+        X, y = _read_npz(path, name, x_key, y_key, wanted and labels is None)
     else:
         raise InputError(f"{name}: .npy, .npz or .csv is needed, the suffix is {suffix!r}")
     if not wanted:
@@ -129,7 +130,7 @@ def _load(path, name, mmap_mode=None):
         raise InputError(f"{name}: damaged ({error})") from error
 
 
-def _read_npz(path, name, x_key, y_key):
+def _read_npz(path, name, x_key, y_key, with_labels):
     with _load(path, name) as archive:
 
         def pick(key, usual, needed):
@@ -144,7 +145,8 @@ def _read_npz(path, name, x_key, y_key):
             wanted = " or ".join(usual) if key is None else key
             raise InputError(f"{name}: no array {wanted}; it has {', '.join(archive.files) or 'none'}")
 
-        X, y = pick(x_key, ("X", "x"), True), pick(y_key, ("y", "Y"), False)
+        X = pick(x_key, ("X", "x"), True)
+        y = pick(y_key, ("y", "Y"), False) if with_labels else None
     # Images and the like: everything behind the first axis is one row.
     return (X.reshape(len(X), -1) if X.ndim > 2 else X), y
 

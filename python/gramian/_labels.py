@@ -108,15 +108,33 @@ def is_indicator(y):
     """Is ``y`` a multi-label indicator: two columns or more? Anything but 0 and 1 in it is an error."""
     if y.ndim != 2 or y.shape[1] < 2:
         return False
+    if y.dtype.kind != "O":
+        _validate.check_finite_targets(y)
     try:
-        binary = np.isin(y, (0, 1)).all()
-    except TypeError:
-        binary = False
-    if not binary:
+        binary = np.isin(y, (0, 1)).all(axis=1)
+    except TypeError:  # objects that have no order
+        binary = np.array([all(value == 0 or value == 1 for value in row) for row in y.tolist()], dtype=bool)
+    if not binary.all():
+        row = int(np.argmin(binary))
         raise ValueError(
-            "Unknown label type: multiclass-multioutput. A y of two dimensions must be an indicator of zeros and ones."
+            "Unknown label type: multiclass-multioutput. A y of two dimensions must be an indicator of zeros and ones; "
+            f"row {row} is {y[row].tolist()!r}."
         )
     return True
+
+
+def column_labels(classes, n_columns):
+    """``classes`` of an indicator: a distinct label for each of its columns, in their order, as an array."""
+    given = np.asarray(classes)
+    if given.ndim != 1:
+        raise ValueError(f"classes must have one dimension, got an array of shape {given.shape}")
+    if len(given) != n_columns:
+        raise ValueError(f"classes has {len(given)} labels, but y has {n_columns} columns: one label each is needed")
+    labels = encode(given)
+    if len(labels.values) != n_columns:
+        twice = labels.values[np.argmax(np.bincount(labels.codes))]
+        raise ValueError(f"classes names two columns of y {twice.item()!r}")
+    return labels.values[labels.codes]
 
 
 def encode(y):
