@@ -21,7 +21,8 @@ OK, FAILED, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    failed while running: no memory, disk full, no solution, a device that is not there
+  1    failed while running: no memory, disk full, no solution, a device that is not there; for demo, that its
+       answers are not those of joint training
   2    wrong usage
   3    bad input: a data or model file that is missing, damaged or does not fit
   130  interrupted (Ctrl-C); model files are as they were
@@ -287,7 +288,10 @@ def _demo(arguments):
     folder = arguments.data if arguments.data is not None else os.environ.get("GRAMIAN_DATA")
     if folder and not os.path.isdir(folder):
         raise _Failure(BAD_INPUT, f"no folder {folder}")
-    demo.run(folder or None, full=arguments.full, out=arguments.out, plot=not arguments.no_plot)
+    outcomes = demo.run(folder or None, full=arguments.full, out=arguments.out, plot=not arguments.no_plot)
+    failures = [failure for outcome in outcomes for failure in outcome.failures()]
+    if failures:
+        raise _Failure(FAILED, "; ".join(failures))
 
 
 def _fit(arguments):
@@ -555,7 +559,7 @@ def _table(arguments, model=None, regress=False, wanted=True):
             header=arguments.header,
             width=None if model is None else model.n_features_in_,
             regress=regress or isinstance(model, AnalyticRegressor),
-            text=classifier and model.classes_.dtype.kind == "U",
+            text=classifier and not model._learnt.form.multi and model.classes_.dtype.kind == "U",
             wanted=wanted,
         )
     except OSError as error:

@@ -201,6 +201,34 @@ def test_predict_csv_with_and_without_labels(data, tmp_path, capsys):
     assert np.load("out.npy").tolist() == expected
 
 
+def test_labels_that_nobody_asks_for_are_not_read(data, capsys):
+    X, y, _ = data
+    expected = reference(X, y).predict(X).tolist()
+    run("fit", "m", "all.npz")
+    np.savez("objects.npz", X=X, y=np.array([{}] * 300, dtype=object))
+    np.savez("short.npz", X=X, y=y[:7])
+    (content,) = [pathlib.Path("all.npz").read_bytes()]
+    place = content.index(b"y.npy") + 200  # into the labels: their checksum no longer fits
+    pathlib.Path("damaged.npz").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    for name in ("objects.npz", "short.npz", "damaged.npz"):
+        capsys.readouterr()
+        assert run("predict", "m", name) == 0
+        assert list(map(int, capsys.readouterr().out.split())) == expected
+        assert run("evaluate", "m", name, "--labels", "labels.npy") == 0  # nor where they are named elsewhere
+        assert run("evaluate", "m", name) == 3
+        assert run("update", "m", name) == 3
+
+
+def test_columns_of_an_indicator_may_be_named(data, capsys):
+    X, y, _ = data
+    Y = np.eye(3, dtype=int)[y]
+    gramian.AnalyticClassifier().partial_fit(X, Y, classes=["ant", "cat", "bee"]).save("m")
+    np.savetxt("multi.csv", np.column_stack([X, Y]), delimiter=",")
+    assert run("update", "m", "multi.csv", "--target", "5,6,7") == 0
+    assert run("predict", "m", "rows.npy", "--proba", "-o", "p.csv") == 0
+    assert pathlib.Path("p.csv").read_text().splitlines()[0] == "ant,cat,bee"
+
+
 def test_evaluate(data, capsys):
     X, y, _ = data
     run("fit", "m", "first.npz")
