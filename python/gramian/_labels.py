@@ -94,6 +94,7 @@ def as_array(y, who):
     """``y`` as an array of one or two dimensions; text of NumPy's own variable-width type becomes objects."""
     if y is None:
         raise ValueError(f"{who} requires y to be passed, but the target y is None")
+    _validate.refuse_masked(y, "y")
     y = y.toarray() if _validate.is_sparse(y) else np.asarray(y)
     if y.dtype.kind == "T":
         y = y.astype(object)
@@ -104,21 +105,27 @@ def as_array(y, who):
     return y
 
 
+_NO_INDICATOR = "A y of two dimensions must be an indicator of zeros and ones"
+
+
 def is_indicator(y):
     """Is ``y`` a multi-label indicator: two columns or more? Anything but 0 and 1 in it is an error."""
     if y.ndim != 2 or y.shape[1] < 2:
         return False
-    if y.dtype.kind != "O":
+    if y.dtype.kind not in "biufO":
+        raise ValueError(f"Unknown label type: multiclass-multioutput, of dtype {y.dtype}. {_NO_INDICATOR}.")
+    if y.dtype.kind == "f":
         _validate.check_finite_targets(y)
     try:
-        binary = np.isin(y, (0, 1)).all(axis=1)
+        binary = np.isin(y, (0, 1))
     except TypeError:  # objects that have no order
-        binary = np.array([all(value == 0 or value == 1 for value in row) for row in y.tolist()], dtype=bool)
+        binary = np.array([[value in (0, 1) for value in row] for row in y.tolist()], dtype=bool)
     if not binary.all():
-        row = int(np.argmin(binary))
+        row, column = np.unravel_index(int(np.argmin(binary)), y.shape)
+        value = y[row].item(column)
         raise ValueError(
-            "Unknown label type: multiclass-multioutput. A y of two dimensions must be an indicator of zeros and ones; "
-            f"row {row} is {y[row].tolist()!r}."
+            f"Unknown label type: multiclass-multioutput. {_NO_INDICATOR}, "
+            f"but row {row} has {value!r} in column {column}."
         )
     return True
 

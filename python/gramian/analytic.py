@@ -1076,7 +1076,7 @@ def load(path, *, width=None, device="cpu", n_jobs=None):
     ValueError
         ``width`` is not in 1 .. n_features, or the file is not one of ``what="nested"``.
     """
-    with open(path, "rb"):  # the system's own error for a file that is not there
+    with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
         pass
     device = _validate.device_name(device)
     wanted = 0 if width is None else _validate.check_count(width, "width")
@@ -1110,11 +1110,11 @@ def load_bytes(data, *, device="cpu", n_jobs=None):
     AnalyticClassifier or AnalyticRegressor
     """
     device = _validate.device_name(device)
-    loaded = _core.load_model_bytes(bytes(data), device, thread_count(n_jobs))
+    loaded = _core.load_model_bytes(bytes(memoryview(data)), device, thread_count(n_jobs))
     if loaded[0] == DUAL_STREAM:
         from .dual_stream import DualStreamClassifier
 
-        read = _core.load_dual_stream_bytes(bytes(data), device, thread_count(n_jobs))
+        read = _core.load_dual_stream_bytes(bytes(memoryview(data)), device, thread_count(n_jobs))
         return DualStreamClassifier._from_model(*read, device, n_jobs)
     return _estimator_of(loaded, "data", device, n_jobs)
 

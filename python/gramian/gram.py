@@ -541,7 +541,7 @@ class GramState:
     def load(cls, path, *, device="cpu", n_jobs=None):
         """Reads what `save` wrote. Raises FormatError for anything else."""
         device = _validate.device_name(device)
-        with open(path, "rb"):  # the system's own error for a file that is not there
+        with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
             pass
         return cls._wrap(_core.GramState.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
@@ -553,7 +553,8 @@ class GramState:
     def from_bytes(cls, data, *, device="cpu", n_jobs=None):
         """The state from `to_bytes`."""
         device = _validate.device_name(device)
-        return cls._wrap(_core.GramState.load_bytes(bytes(data), device, thread_count(n_jobs)), device, n_jobs)
+        data = bytes(memoryview(data))
+        return cls._wrap(_core.GramState.load_bytes(data, device, thread_count(n_jobs)), device, n_jobs)
 
     def __reduce__(self):
         return _unpickle, (self.to_bytes(), self._device, self._n_jobs)

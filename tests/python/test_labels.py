@@ -179,11 +179,11 @@ def test_multi_label(X, rng, as_dtype):
 BAD_INDICATORS = {
     "NaN": (np.nan, np.float64, r"Input y contains NaN, first in row 37\."),
     "infinity": (-np.inf, np.float32, r"Input y contains infinity .*, first in row 37\."),
-    "a two": (2, np.int64, r"multiclass-multioutput.* row 37 is \[1, 2, 0\]\."),
-    "a half": (0.5, np.float64, r"multiclass-multioutput.* row 37 is \[1.0, 0.5, 0.0\]\."),
-    "None": (None, object, r"multiclass-multioutput.* row 37 is \[1, None, 0\]\."),
-    "NaN among objects": (np.nan, object, r"multiclass-multioutput.* row 37 is \[1, nan, 0\]\."),
-    "text among objects": ("x", object, r"multiclass-multioutput.* row 37 is \[1, 'x', 0\]\."),
+    "a two": (2, np.int64, r"multiclass-multioutput.* row 37 has 2 in column 1\."),
+    "a half": (0.5, np.float64, r"multiclass-multioutput.* row 37 has 0\.5 in column 1\."),
+    "None": (None, object, r"multiclass-multioutput.* row 37 has None in column 1\."),
+    "NaN among objects": (np.nan, object, r"multiclass-multioutput.* row 37 has nan in column 1\."),
+    "text among objects": ("x", object, r"multiclass-multioutput.* row 37 has 'x' in column 1\."),
 }
 
 
@@ -224,6 +224,12 @@ def test_columns_of_an_indicator_have_the_names_given(X, names, tmp_path):
         with pytest.raises(ValueError, match="labels of the other model are"):
             getattr(model, verb)(other)
     assert model.n_samples_seen_ == 60
+
+
+@pytest.mark.parametrize("dtype", ["m8[s]", "M8[s]", "U1", "S1", "V4"])
+def test_indicators_of_a_dtype_that_is_no_number(X, dtype):
+    with pytest.raises(ValueError, match="multiclass-multioutput, of dtype"):
+        AnalyticClassifier().fit(X, np.zeros((60, 2), dtype=int).astype(dtype))
 
 
 def test_names_that_do_not_fit_the_columns(X):
