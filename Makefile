@@ -79,7 +79,7 @@ bench: build/dev.stamp
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(CLEAN_BLAS) $(PY) $$script || exit 1; done
 
 # All of them run, whatever fails; 77 is what a check ends with that cannot run here, after it has said why.
-CHECKS ?= $(wildcard tests/bench/check_*.py)
+CHECKS := $(wildcard tests/bench/check_*.py)
 check-full: build/dev.stamp
 	@failed=; skipped=; for script in $(CHECKS); do \
 	  echo "== $$script"; code=0; $(CLEAN_BLAS) $(PY) $$script || code=$$?; \

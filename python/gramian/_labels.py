@@ -66,15 +66,31 @@ def _kind_of_object(value):
     raise TypeError(f"labels must be bool, int, float, str or bytes, got {value!r} of type {type(value).__name__}")
 
 
+def _first_row(values, kind):
+    """Place of the first label of a kind, or of the first that is of none (None)."""
+    for row, value in enumerate(values):
+        try:
+            if _kind_of_object(value) == kind:
+                return row
+        except TypeError:
+            return row
+    raise ValueError(f"there is no label of kind {kind}")
+
+
 def kind_of(values):
     """Kind of an array of labels; objects must be of one kind."""
     code = values.dtype.kind
     if code == "O":
-        kinds = {_kind_of_object(value) for value in values}
+        try:
+            kinds = {_kind_of_object(value) for value in values}
+        except TypeError as error:
+            raise TypeError(f"{error}, in row {_first_row(values, None)}") from None
         if kinds == {"integer", "real"}:
             return "real"
         if len(kinds) > 1:
-            raise TypeError(f"labels of different kinds in one y: {', '.join(sorted(kinds))}")
+            # NaN in the place of a missing text is the usual case, so where each kind begins is worth a look.
+            found = ", ".join(f"{kind} (first in row {_first_row(values, kind)})" for kind in sorted(kinds))
+            raise TypeError(f"labels of different kinds in one y: {found}")
         return kinds.pop() if kinds else "text"
     if code not in _KIND_OF_CODE:
         raise ValueError(f"Unknown label type: labels of dtype {values.dtype} are not read")

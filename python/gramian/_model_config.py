@@ -132,10 +132,11 @@ class LabelForm:
     def from_json(cls, learnt, model, class_weight, kind=None):
         """The opposite of to_json; what is missing comes from the model. kind: of its labels, where it has none."""
         multi = bool(learnt.get("multi_label", False))
+        columns = model.n_outputs if multi and kind is None else None
         if kind is None:
             kind = "none" if multi else model.classes()[0]
         dtype = label_dtype(learnt.get("label_dtype"), kind)
-        declared = _declared_from_json(learnt.get("declared"), kind, model.n_outputs if multi else None)
+        declared = _declared_from_json(learnt.get("declared"), kind, columns)
         counts = learnt.get("class_counts")
         counts = {} if counts is None else _numbers_of_labels(counts, "class_counts")
         return cls(multi, dtype, declared, class_weight, counts)

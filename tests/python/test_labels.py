@@ -128,6 +128,24 @@ def test_labels_that_are_refused(X):
     assert list(model.class_count_) == [20, 20, 20]
 
 
+@pytest.mark.parametrize(
+    "label, message",
+    [
+        (np.nan, r"real \(first in row 33\), text \(first in row 0\)"),
+        (b"a", r"bytes \(first in row 33\), text \(first in row 0\)"),
+        (None, "got None of type NoneType, in row 33"),
+        ((1, 2), r"got \(1, 2\) of type tuple, in row 33"),
+    ],
+)
+def test_labels_that_are_none_name_the_row(X, label, message):
+    y = np.array(["a", "b", "c"], dtype=object)[CODES]
+    model = AnalyticClassifier().fit(X, y)
+    y[33] = label
+    with pytest.raises(TypeError, match=message):
+        model.partial_fit(X, y)
+    assert model.n_samples_seen_ == 60
+
+
 def test_declared_classes(X):
     model = AnalyticClassifier().partial_fit(X[:5], [0, 1, 0, 1, 0], classes=[0, 1, 2])
     assert list(model.classes_) == [0, 1]
