@@ -14,11 +14,12 @@ CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 export CMAKE_BUILD_PARALLEL_LEVEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-avx512 test-gpu lint wheel clean dev
+.PHONY: help demo test bench check-full test-arm test-avx512 test-gpu lint wheel clean dev
 help:
 	@echo "make demo         stream data through an exact incremental learner (FULL=1: the long run)"
 	@echo "make test         build once, then all C++ and Python tests"
 	@echo "make bench        measure operations and learners on this machine"
+	@echo "make check-full   the long checks of accuracy, on real data where GRAMIAN_DATA names it"
 	@echo "make test-arm     the conformance list on arm64 under qemu"
 	@echo "make test-avx512  the conformance list on AVX-512 under Bochs"
 	@echo "make test-gpu     the CUDA tests, with the tools of this machine only"
@@ -76,6 +77,14 @@ bench: build/dev.stamp
 	$(CLEAN_BLAS) $(DEV)/tests/cpp/conformance/gramian_conformance bench
 	$(CLEAN_BLAS) $(DEV)/tests/bench/gramian_bench_tiles
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(CLEAN_BLAS) $(PY) $$script || exit 1; done
+
+# All of them run, whatever fails; 77 is what a check ends with that cannot run here, after it has said why.
+CHECKS := $(wildcard tests/bench/check_*.py)
+check-full: build/dev.stamp
+	@failed=; skipped=; for script in $(CHECKS); do \
+	  echo "== $$script"; code=0; $(CLEAN_BLAS) $(PY) $$script || code=$$?; \
+	  case $$code in 0) ;; 77) skipped="$$skipped $$script" ;; *) failed="$$failed $$script" ;; esac; done; \
+	  echo "skipped:$${skipped:- none}"; echo "failed:$${failed:- none}"; test -z "$$failed"
 
 # --- arm64 ----------------------------------------------------------------------------------------------------------
 ARM_ROOT ?= /usr/aarch64-linux-gnu

@@ -75,7 +75,8 @@ struct GramState::Sums {
   void move_shift(const std::vector<double>& by, const std::vector<double>& targets_by);
   // Moves the shift of the features, and of numeric targets where asked for, to the mean of the rows that are in.
   void move_to_mean(bool targets);
-  // The same where the mean has come to lie far from the shift, as it does when the first rows were unlike the rest.
+  // The same where the mean has come to lie far from the shift (kShiftShare), as it does when the first rows were
+  // unlike the rest; else the shift stays where it is.
   // Cannot fail: without memory for it the shift stays where it is.
   void follow_mean();
   // this += sign * other, other's shifts moved to this state's.

@@ -3,10 +3,13 @@
 import contextlib
 import csv
 import decimal
+import math
 import os
 import tempfile
 
 import numpy as np
+
+from . import _labels
 
 # Rows handed over at a time: a mapped file is never in memory as a whole.
 BLOCK_ROWS = 4096
@@ -35,6 +38,8 @@ class Table:
             raise InputError(f"{name}: rows of shape (n, d) are needed, the array has shape {X.shape}")
         if X.dtype.kind not in "fiub":
             raise InputError(f"{name}: the rows have dtype {X.dtype}, numbers are needed")
+        if y is not None and y.ndim == 0:
+            raise InputError(f"{name}: a label per row is needed, there is a single value")
         if y is not None and len(y) != len(X):
             raise InputError(f"{name}: {len(X)} rows, but {len(y)} labels")
         if not len(X):
@@ -100,20 +105,23 @@ def read_table(
         It cannot be read.
     """
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
+    # Labels that nobody asked for are not even read: they may be missing, damaged or of any kind.
+    inside = wanted and labels is None
     if suffix == ".csv":
-        X, y = _read_csv(path, name, target, header, width)
+        X, y = _read_csv(path, name, target, header, width, inside)
     elif suffix == ".npy":
-        X, y = _load(path, name, mmap_mode="r"), None
+        X, y = _load_array(path, name, mmap_mode="r"), None
     elif suffix == ".npz":
-        X, y = _read_npz(path, name, x_key, y_key)
+        X, y = _read_npz(path, name, x_key, y_key, inside)
     else:
         raise InputError(f"{name}: .npy, .npz or .csv is needed, the suffix is {suffix!r}")
     if not wanted:
         return Table(X, None, name)
     if labels is not None:
         y = _read_labels(labels)
-    if y is not None:
-        y = _targets(y, name) if regress else _as_labels(y, text)
+    if y is not None and y.ndim > 0:
+        source = name if labels is None else os.path.basename(labels)
+        y = _targets(y, source) if regress else _checked_labels(_as_labels(y, text), source)
     return Table(X, y, name)
 
 
@@ -124,13 +132,27 @@ def _load(path, name, mmap_mode=None):
     try:
         return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{name}: not a NumPy file of plain arrays ({error})") from error
+        # NumPy takes whatever it does not know for a pickle, and explains how to run it.
+        reason = "no NumPy file, or objects that are pickled" if "allow_pickle" in str(error) else error
+        raise InputError(f"{name}: not a NumPy file of plain arrays ({reason})") from error
     except Exception as error:  # zipfile.BadZipFile and what else a damaged archive raises
         raise InputError(f"{name}: damaged ({error})") from error
 
 
-def _read_npz(path, name, x_key, y_key):
-    with _load(path, name) as archive:
+def _load_array(path, name, mmap_mode=None):
+    # NumPy looks at the content, not at the suffix.
+    array = _load(path, name, mmap_mode)
+    if isinstance(array, np.ndarray):
+        return array
+    array.close()
+    raise InputError(f"{name}: an archive of arrays, whose suffix should be .npz")
+
+
+def _read_npz(path, name, x_key, y_key, with_labels):
+    archive = _load(path, name)
+    if isinstance(archive, np.ndarray):
+        raise InputError(f"{name}: a single array, whose suffix should be .npy")
+    with archive:
 
         def pick(key, usual, needed):
             for candidate in usual if key is None else (key,):
@@ -144,15 +166,16 @@ def _read_npz(path, name, x_key, y_key):
             wanted = " or ".join(usual) if key is None else key
             raise InputError(f"{name}: no array {wanted}; it has {', '.join(archive.files) or 'none'}")
 
-        X, y = pick(x_key, ("X", "x"), True), pick(y_key, ("y", "Y"), False)
+        X = pick(x_key, ("X", "x"), True)
+        y = pick(y_key, ("y", "Y"), False) if with_labels else None
     # Images and the like: everything behind the first axis is one row.
-    return (X.reshape(len(X), -1) if X.ndim > 2 else X), y
+    return (X.reshape(len(X), math.prod(X.shape[1:])) if X.ndim > 2 else X), y
 
 
 def _read_labels(path):
     name = os.path.basename(path)
     if path.lower().endswith(".npy"):
-        return _load(path, name)
+        return _load_array(path, name)
     cells = [row for _, row in _csv_lines(path)]
     if any(len(row) != 1 for row in cells):
         raise InputError(f"{name}: one label per line is needed")
@@ -167,7 +190,7 @@ def _csv_lines(path):
             first = file.readline()
             delimiter = max(",;\t", key=first.count)
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # a quote that never ends is an error
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name}: not a table of text ({error})") from error
@@ -182,7 +205,7 @@ def _is_number(cell):
     return True
 
 
-def _read_csv(path, name, target, header, width):
+def _read_csv(path, name, target, header, width, with_labels):
     lines = _csv_lines(path)
     if not lines:
         raise InputError(f"{name}: empty")
@@ -206,16 +229,23 @@ def _read_csv(path, name, target, header, width):
             bad = next(column for column in features if not _is_number(row[column]))
             where = names[bad] if names else bad
             raise InputError(f"{name}, line {number}, column {where}: {row[bad]!r} is no number") from None
-    if not targets:
+    if not (targets and with_labels):
         return X, None
-    y = np.array([[row[column] for column in targets] for _, row in lines], dtype=np.str_).reshape(len(lines), -1)
+    for number, row in lines:
+        if not all(row[column] for column in targets):
+            raise InputError(f"{name}, line {number}: the label is missing")
+    y = np.array([[row[column] for column in targets] for _, row in lines], dtype=np.str_)
+    y = y.reshape(len(lines), len(targets))
     return X, y[:, 0] if len(targets) == 1 else y
 
 
 def _target_columns(target, names, n_columns, name, width):
     """Columns of the labels: those asked for, else one with a usual name, else the last."""
     if target is not None:
-        return [_column(part.strip(), names, n_columns, name) for part in target.split(",")]
+        columns = [_column(part.strip(), names, n_columns, name) for part in target.split(",")]
+        if len(set(columns)) < len(columns):
+            raise InputError(f"{name}: {target!r} names a column twice")
+        return columns
     if n_columns == width:
         return []
     for column, text in enumerate(names or ()):
@@ -251,6 +281,18 @@ def _as_labels(y, text):
     return y
 
 
+def _checked_labels(y, name):
+    """The labels, once it is known that they are some: learning takes them block by block, and an error there would
+    count rows from the first of its block."""
+    try:
+        y = _labels.as_array(y, name)
+        if not _labels.is_indicator(y):
+            _labels.encode(y)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: {error}") from error
+    return y
+
+
 def _whole_number(text):
     """The integer that 1.0, 1e0 and the like stand for; None where it is none, or none of 64 bits."""
     # Not by way of a float, which would join labels above 2^53.
@@ -280,15 +322,17 @@ def _targets(y, name):
 @contextlib.contextmanager
 def replacing(path):
     """A temporary name beside ``path`` that takes its place when the block ends well, and is removed otherwise."""
+    path = os.path.realpath(path)  # a link goes on leading to the file
     folder = os.path.dirname(path) or "."
     handle, temporary = tempfile.mkstemp(prefix=".gramian-", suffix=".tmp", dir=folder)
     os.close(handle)
     try:
         yield temporary
-        # mkstemp gives 0600; a result file has the permissions of any new file.
+        # mkstemp gives 0600; a result has the permissions of the file it replaces, or of any new one.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o666 & ~mask
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

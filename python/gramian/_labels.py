@@ -66,15 +66,31 @@ def _kind_of_object(value):
     raise TypeError(f"labels must be bool, int, float, str or bytes, got {value!r} of type {type(value).__name__}")
 
 
+def _first_row(values, kind):
+    """Place of the first label of a kind, or of the first that is of none (None)."""
+    for row, value in enumerate(values):
+        try:
+            if _kind_of_object(value) == kind:
+                return row
+        except TypeError:
+            return row
+    raise ValueError(f"there is no label of kind {kind}")
+
+
 def kind_of(values):
     """Kind of an array of labels; objects must be of one kind."""
     code = values.dtype.kind
     if code == "O":
-        kinds = {_kind_of_object(value) for value in values}
+        try:
+            kinds = {_kind_of_object(value) for value in values}
+        except TypeError as error:
+            raise TypeError(f"{error}, in row {_first_row(values, None)}") from None
         if kinds == {"integer", "real"}:
             return "real"
         if len(kinds) > 1:
-            raise TypeError(f"labels of different kinds in one y: {', '.join(sorted(kinds))}")
+            # NaN in the place of a missing text is the usual case, so where each kind begins is worth a look.
+            found = ", ".join(f"{kind} (first in row {_first_row(values, kind)})" for kind in sorted(kinds))
+            raise TypeError(f"labels of different kinds in one y: {found}")
         return kinds.pop() if kinds else "text"
     if code not in _KIND_OF_CODE:
         raise ValueError(f"Unknown label type: labels of dtype {values.dtype} are not read")
@@ -94,6 +110,7 @@ def as_array(y, who):
     """``y`` as an array of one or two dimensions; text of NumPy's own variable-width type becomes objects."""
     if y is None:
         raise ValueError(f"{who} requires y to be passed, but the target y is None")
+    _validate.refuse_masked(y, "y")
     y = y.toarray() if _validate.is_sparse(y) else np.asarray(y)
     if y.dtype.kind == "T":
         y = y.astype(object)
@@ -104,19 +121,43 @@ def as_array(y, who):
     return y
 
 
+_NO_INDICATOR = "A y of two dimensions must be an indicator of zeros and ones"
+
+
 def is_indicator(y):
     """Is ``y`` a multi-label indicator: two columns or more? Anything but 0 and 1 in it is an error."""
     if y.ndim != 2 or y.shape[1] < 2:
         return False
+    if y.dtype.kind not in "biufO":
+        raise ValueError(f"Unknown label type: multiclass-multioutput, of dtype {y.dtype}. {_NO_INDICATOR}.")
+    if y.dtype.kind == "f":
+        _validate.check_finite_targets(y)
     try:
-        binary = np.isin(y, (0, 1)).all()
-    except TypeError:
-        binary = False
-    if not binary:
+        binary = np.isin(y, (0, 1))
+    except TypeError:  # objects that have no order
+        binary = np.array([[value in (0, 1) for value in row] for row in y.tolist()], dtype=bool)
+    if not binary.all():
+        row, column = np.unravel_index(int(np.argmin(binary)), y.shape)
+        value = y[row].item(column)
         raise ValueError(
-            "Unknown label type: multiclass-multioutput. A y of two dimensions must be an indicator of zeros and ones."
+            f"Unknown label type: multiclass-multioutput. {_NO_INDICATOR}, "
+            f"but row {row} has {value!r} in column {column}."
         )
     return True
+
+
+def column_labels(classes, n_columns):
+    """``classes`` of an indicator: a distinct label for each of its columns, in their order, as an array."""
+    given = np.asarray(classes)
+    if given.ndim != 1:
+        raise ValueError(f"classes must have one dimension, got an array of shape {given.shape}")
+    if len(given) != n_columns:
+        raise ValueError(f"classes has {len(given)} labels, but y has {n_columns} columns: one label each is needed")
+    labels = encode(given)
+    if len(labels.values) != n_columns:
+        twice = labels.values[np.argmax(np.bincount(labels.codes))]
+        raise ValueError(f"classes names two columns of y {twice.item()!r}")
+    return labels.values[labels.codes]
 
 
 def encode(y):

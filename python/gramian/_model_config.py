@@ -29,13 +29,19 @@ def _label_from_json(pair):
     return bytes.fromhex(value) if kind == "bytes" else value
 
 
-def _declared_from_json(pairs, known):
-    """A sorted array of labels of one kind, which goes with the kind that is known already ("none": any), or None."""
+def _declared_from_json(pairs, known, n_columns=None):
+    """A sorted array of labels of one kind, which goes with the kind that is known already ("none": any), or None.
+
+    n_columns: of an indicator, whose columns the labels stand for in this order.
+    """
     if pairs is None:
         return None
     if not isinstance(pairs, list) or not pairs or len({kind for kind, _ in pairs}) != 1:
         raise ValueError(f"declared labels that are not labels of one kind: {pairs!r}")
-    labels = _labels.encode(np.array([_label_from_json(pair) for pair in pairs]))
+    labels = np.array([_label_from_json(pair) for pair in pairs])
+    if n_columns is not None:
+        return _labels.column_labels(labels, n_columns)
+    labels = _labels.encode(labels)
     if known not in ("none", labels.kind) and not {known, labels.kind} <= {"integer", "real"}:
         raise ValueError(f"declared labels of kind {labels.kind} for classes of kind {known}")
     return labels.values
@@ -110,7 +116,7 @@ class LabelForm:
     def __init__(self, multi, dtype, declared, class_weight, class_counts=None):
         self.multi = multi  # several labels per row?
         self.dtype = dtype  # of the first y
-        self.declared = declared  # sorted array of the labels that may come, or None
+        self.declared = declared  # sorted array of the labels that may come, or those of the columns; or None
         self.class_weight = class_weight  # as it was when the model was begun
         self.class_counts = {} if class_counts is None else class_counts  # declared ones of balanced classes
 
@@ -126,10 +132,11 @@ class LabelForm:
     def from_json(cls, learnt, model, class_weight, kind=None):
         """The opposite of to_json; what is missing comes from the model. kind: of its labels, where it has none."""
         multi = bool(learnt.get("multi_label", False))
+        columns = model.n_outputs if multi and kind is None else None
         if kind is None:
             kind = "none" if multi else model.classes()[0]
         dtype = label_dtype(learnt.get("label_dtype"), kind)
-        declared = _declared_from_json(learnt.get("declared"), kind)
+        declared = _declared_from_json(learnt.get("declared"), kind, columns)
         counts = learnt.get("class_counts")
         counts = {} if counts is None else _numbers_of_labels(counts, "class_counts")
         return cls(multi, dtype, declared, class_weight, counts)

@@ -115,7 +115,18 @@ def readable(array, name):
         raise TypeError(f"{name} has dtype {dtype}, which cannot be converted to float64")
     if dtype.kind == "O":
         _refuse_objects(array, name)
-    return array.astype(np.float64)
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"Input {name} contains an integer that is too large for float64.") from None
+
+
+def refuse_masked(array, name):
+    """ValueError where a masked array has masked entries: what stands behind the mask is no value."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        mask = np.ma.getmaskarray(array)
+        row = np.unravel_index(int(np.argmax(mask)), mask.shape)[0] if mask.ndim else 0
+        raise ValueError(f"Input {name} contains masked entries, first in row {row}.")
 
 
 def _refuse_objects(array, name):
@@ -176,6 +187,7 @@ def check_rows(X, who, *, min_rows=1, name="X"):
     if is_sparse(X):
         rows = _csr(X, name)
     else:
+        refuse_masked(X, name)
         rows = np.asarray(X)
         if rows.ndim != 2:
             _refuse_complex(rows.dtype)
@@ -246,6 +258,7 @@ def check_weight(sample_weight, n_rows):
     """None or one finite weight >= 0 per row, as float64."""
     if sample_weight is None:
         return None
+    refuse_masked(sample_weight, "sample_weight")
     weight = readable(np.asarray(sample_weight), "sample_weight").astype(np.float64, copy=False)
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
@@ -271,6 +284,7 @@ def check_targets(y, who):
     """Numeric targets of a regressor, (n,) or (n, k), finite."""
     if y is None:
         raise ValueError(f"{who} requires y to be passed, but the target y is None")
+    refuse_masked(y, "y")
     y = y.toarray() if is_sparse(y) else np.asarray(y)
     _refuse_complex(y.dtype)
     if y.dtype.kind in "US":

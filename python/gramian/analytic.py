@@ -86,7 +86,8 @@ class AnalyticClassifier(AnalyticEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels seen, sorted; a class whose last row is forgotten leaves. For multi-label targets the column numbers.
+        Labels seen, sorted; a class whose last row is forgotten leaves. For multi-label targets the column numbers, or
+        what ``partial_fit(classes=...)`` called the columns.
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         One row for two classes, as in scikit-learn: positive scores mean ``classes_[1]``.
     intercept_ : ndarray of shape (1,) or (n_classes,)
@@ -236,7 +237,8 @@ class AnalyticClassifier(AnalyticEstimator):
             As in `fit`.
         classes : array-like of shape (n_classes,), default=None
             All labels that may ever come, those of the model among them. Not needed; where given, any other label is a
-            ValueError from then on.
+            ValueError from then on. For an indicator a name for each of its columns, in their order, which `classes_`
+            then has.
         atomic : bool, default=True
             On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
             model is then that of its first `n_samples_seen_` rows.
@@ -262,7 +264,12 @@ class AnalyticClassifier(AnalyticEstimator):
             _validate.check_length(rows, y)
             weight = _validate.check_weight(sample_weight, rows.shape[0])
             labels = None if _labels.is_indicator(y) else _labels.encode(y)
-            declared = None if labels is None else self._declare(classes, learnt, labels)
+            if learnt is not None:
+                self._check_form(learnt, labels is None, y)
+            if labels is None:
+                declared = self._column_labels(classes, learnt, y.shape[1])
+            else:
+                declared = self._declare(classes, learnt, labels)
             known = {} if learnt is None else learnt.form.class_counts
             known = {**known, **_checked_counts(class_counts)}
             counts = None if labels is None or not known else _counts_of(known, labels)
@@ -274,7 +281,6 @@ class AnalyticClassifier(AnalyticEstimator):
                 learnt.form.class_counts = known
                 self._learnt = learnt
             else:
-                self._check_form(learnt, labels is None, y)
                 self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic), counts=counts)
                 learnt.form.declared = declared
                 learnt.form.class_counts = known
@@ -446,10 +452,11 @@ class AnalyticClassifier(AnalyticEstimator):
 
     @property
     def classes_(self):
-        """Labels seen, sorted."""
+        """Labels seen, sorted; for multi-label targets those of the columns, by default their numbers."""
         learnt = self._ready()
         if learnt.form.multi:
-            return np.arange(learnt.model.n_outputs)
+            named = learnt.form.declared
+            return np.arange(learnt.model.n_outputs) if named is None else named.copy()
         kind, values, _ = learnt.model.classes()
         return _labels.from_core(kind, values, learnt.form.dtype)
 
@@ -579,6 +586,17 @@ class AnalyticClassifier(AnalyticEstimator):
         return declared
 
     @staticmethod
+    def _column_labels(classes, learnt, n_columns):
+        """What the columns of an indicator are called, after this call; None for their numbers."""
+        named = None if learnt is None else learnt.form.declared
+        if classes is None:
+            return named
+        given = _labels.column_labels(classes, n_columns)
+        if named is not None and not np.array_equal(given, named):
+            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {named!r}")
+        return given
+
+    @staticmethod
     def _check_form(learnt, multi, y):
         """The targets must be of the form that the model was begun with."""
         if multi != learnt.form.multi:
@@ -596,7 +614,10 @@ class AnalyticClassifier(AnalyticEstimator):
         if mine.form.multi != source.form.multi:
             raise ValueError("a multi-label model and one with a label per row cannot be merged")
         if mine.form.multi:
+            _check_columns(mine.form.declared, source.form.declared)
             mine.model.merge(source.model)
+            if mine.form.declared is None:
+                mine.form.declared = source.form.declared
             return
         kind = _kind_of(mine)
         its_kind, values, _ = source.model.classes()
@@ -614,6 +635,7 @@ class AnalyticClassifier(AnalyticEstimator):
         if mine.form.multi != source.form.multi:
             raise ValueError("a multi-label model and one with a label per row cannot be unmerged")
         if mine.form.multi:
+            _check_columns(mine.form.declared, source.form.declared)
             mine.model.unmerge(source.model)
             return
         its_kind, values, _ = source.model.classes()
@@ -658,6 +680,12 @@ def _weighed(class_weight, labels, weight):
     factors = np.array([class_weight.get(label, 1.0) for label in labels.values.tolist()], dtype=np.float64)
     per_row = factors[labels.codes]
     return per_row if weight is None else per_row * weight
+
+
+def _check_columns(mine, its):
+    """ValueError where the labels of two models are called differently (None: not called anything)."""
+    if mine is not None and its is not None and not np.array_equal(mine, its):
+        raise ValueError(f"the labels of the other model are {its.tolist()!r}, those of this one {mine.tolist()!r}")
 
 
 def _checked_counts(class_counts):
@@ -1048,7 +1076,7 @@ def load(path, *, width=None, device="cpu", n_jobs=None):
     ValueError
         ``width`` is not in 1 .. n_features, or the file is not one of ``what="nested"``.
     """
-    with open(path, "rb"):  # the system's own error for a file that is not there
+    with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
         pass
     device = _validate.device_name(device)
     wanted = 0 if width is None else _validate.check_count(width, "width")
@@ -1082,11 +1110,11 @@ def load_bytes(data, *, device="cpu", n_jobs=None):
     AnalyticClassifier or AnalyticRegressor
     """
     device = _validate.device_name(device)
-    loaded = _core.load_model_bytes(bytes(data), device, thread_count(n_jobs))
+    loaded = _core.load_model_bytes(bytes(memoryview(data)), device, thread_count(n_jobs))
     if loaded[0] == DUAL_STREAM:
         from .dual_stream import DualStreamClassifier
 
-        read = _core.load_dual_stream_bytes(bytes(data), device, thread_count(n_jobs))
+        read = _core.load_dual_stream_bytes(bytes(memoryview(data)), device, thread_count(n_jobs))
         return DualStreamClassifier._from_model(*read, device, n_jobs)
     return _estimator_of(loaded, "data", device, n_jobs)
 

@@ -21,7 +21,8 @@ OK, FAILED, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXIT_CODES = """exit codes:
   0    done
-  1    failed while running: no memory, disk full, no solution, a device that is not there
+  1    failed while running: no memory, disk full, no solution, a device that is not there; for demo, that its
+       answers are not those of joint training
   2    wrong usage
   3    bad input: a data or model file that is missing, damaged or does not fit
   130  interrupted (Ctrl-C); model files are as they were
@@ -287,7 +288,10 @@ def _demo(arguments):
     folder = arguments.data if arguments.data is not None else os.environ.get("GRAMIAN_DATA")
     if folder and not os.path.isdir(folder):
         raise _Failure(BAD_INPUT, f"no folder {folder}")
-    demo.run(folder or None, full=arguments.full, out=arguments.out, plot=not arguments.no_plot)
+    outcomes = demo.run(folder or None, full=arguments.full, out=arguments.out, plot=not arguments.no_plot)
+    failures = [failure for outcome in outcomes for failure in outcome.failures()]
+    if failures:
+        raise _Failure(FAILED, "; ".join(failures))
 
 
 def _fit(arguments):
@@ -332,10 +336,25 @@ def _feed(learn, table, label, arguments):
     """Calls partial_fit or forget block by block. The model is this process's own, so no call needs a second state."""
     if table.y is None:
         raise _io.InputError(f"{table.name}: no labels; name their file by --labels")
+    begin = 0
     with Progress(label, len(table), arguments.progress) as progress:
         for rows, y in table.blocks():
-            learn(rows, y, atomic=False)
+            with _naming(table, begin):
+                learn(rows, y, atomic=False)
+            begin += len(rows)
             progress.add(len(rows))
+
+
+@contextlib.contextmanager
+def _naming(table, begin):
+    """Errors about rows say which file, and where the rows begin that they count."""
+    try:
+        yield
+    except np.linalg.LinAlgError:  # about the sums, not the rows
+        raise
+    except (ValueError, TypeError) as error:
+        where = f", in the rows from {begin} on" if begin else ""
+        raise _io.InputError(f"{table.name}{where}: {error}") from error
 
 
 def _predict(arguments):
@@ -353,10 +372,10 @@ def _predict(arguments):
         found = np.concatenate(list(_answers(answer, table, arguments)))
         if found.dtype.kind == "O":  # labels that were objects in Python: all are of one kind
             found = np.array(found.tolist())
-        with _io.replacing(arguments.output) as temporary, open(temporary, "wb") as file:
+        with _written(arguments.output) as temporary, open(temporary, "wb") as file:
             np.save(file, found, allow_pickle=False)
     elif suffix == ".csv":
-        with _io.replacing(arguments.output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with _written(arguments.output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             _write_rows(file, header, _answers(answer, table, arguments))
     else:
         if arguments.progress is None and sys.stdout.isatty():
@@ -364,10 +383,22 @@ def _predict(arguments):
         _write_rows(sys.stdout, header, _answers(answer, table, arguments))
 
 
+@contextlib.contextmanager
+def _written(path):
+    """A temporary name that becomes `path`; what the system says about it names `path`."""
+    try:
+        with _io.replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise _Failure(FAILED, f"{path}: {error.strerror or error}") from error
+
+
 def _answers(answer, table, arguments):
     with Progress("predict", len(table), arguments.progress) as progress:
         for rows, _ in table.blocks():
-            yield answer(rows)
+            with _naming(table, 0):
+                found = answer(rows)
+            yield found
             progress.add(len(rows))
 
 
@@ -499,7 +530,9 @@ def _estimator_info(model):
     if full:
         report["n_samples_seen"] = model.n_samples_seen_
         report["sums_bytes"] = model.nbytes
-    if isinstance(model, AnalyticClassifier) and not model._learnt.form.multi:
+    if isinstance(model, AnalyticClassifier) and model._learnt.form.multi:
+        report["classes"] = [{"class": _plain(label)} for label in model.classes_]  # nobody counts the rows of a column
+    elif isinstance(model, AnalyticClassifier):
         report["classes"] = [
             {"class": _plain(label), "rows": int(count)}
             for label, count in zip(model.classes_, model.class_count_, strict=True)
@@ -545,6 +578,10 @@ def _solve_and_save(model, path):
 def _table(arguments, model=None, regress=False, wanted=True):
     """The rows of a command, with their labels if they are wanted, in the form that its model expects."""
     classifier = isinstance(model, AnalyticClassifier)
+    suffix = os.path.splitext(arguments.data)[1].lower()
+    for option, kind in (("target", ".csv"), ("x_key", ".npz"), ("y_key", ".npz")):
+        if getattr(arguments, option, None) is not None and suffix in (".csv", ".npy", ".npz") and suffix != kind:
+            raise _Failure(USAGE, f"--{option.replace('_', '-')} is for {kind} files, {arguments.data} is none")
     try:
         return _io.read_table(
             arguments.data,
@@ -555,7 +592,7 @@ def _table(arguments, model=None, regress=False, wanted=True):
             header=arguments.header,
             width=None if model is None else model.n_features_in_,
             regress=regress or isinstance(model, AnalyticRegressor),
-            text=classifier and model.classes_.dtype.kind == "U",
+            text=classifier and not model._learnt.form.multi and model.classes_.dtype.kind == "U",
             wanted=wanted,
         )
     except OSError as error:

@@ -365,7 +365,9 @@ class FrechetPredictor(Estimator):
         FrechetClassifier
             With ``predict(X)``.
         """
-        return FrechetClassifier(self, estimator, method, temperature)
+        wrapped = FrechetClassifier(self, estimator, method, temperature)
+        wrapped._check_classes()
+        return wrapped
 
     @property
     def n_labels_(self):
@@ -476,27 +478,41 @@ class FrechetPredictor(Estimator):
         return places
 
 
-class FrechetClassifier:
-    """A fitted classifier whose predictions come from a `FrechetPredictor`. Made by `FrechetPredictor.wrap`."""
+class FrechetClassifier(Estimator):
+    """A fitted classifier whose predictions come from a `FrechetPredictor`. Made by `FrechetPredictor.wrap`.
 
-    def __init__(self, predictor, estimator, method, temperature):
-        classes = np.asarray(estimator.classes_)
-        observed = predictor.observed
-        expected = np.arange(len(classes)) if observed is None else np.asarray(observed)
-        if observed is None and predictor.labels is not None:
-            expected = np.asarray(predictor.labels)[: len(classes)]
-        if classes.shape != expected.shape or not (classes == expected).all():
-            raise ValueError(f"the classes of the estimator are not the observed labels: {classes!r} and {expected!r}")
+    It learns nothing itself: a copy that is made of the parameters alone, such as scikit-learn's ``clone`` makes, has
+    an estimator that is not fitted.
+
+    Parameters
+    ----------
+    predictor : FrechetPredictor
+    estimator : classifier
+        Fitted, its ``classes_`` the observed labels in the same order.
+    method : {"softmax", "simplex_projection", "clip"}, default="softmax"
+    temperature : float, default=None
+        Of `as_probabilities`; None for ``temperature_`` of the classifier, else 1.
+    """
+
+    def __init__(self, predictor, estimator, method="softmax", temperature=None):
         self.predictor = predictor
         self.estimator = estimator
         self.method = method
         self.temperature = temperature
 
-    def __repr__(self):
-        return f"FrechetClassifier({self.predictor!r}, {self.estimator!r})"
+    def _check_classes(self):
+        """ValueError where the estimator knows other labels than the predictor observes, or in another order."""
+        classes = np.asarray(self.estimator.classes_)
+        observed, labels = self.predictor.observed, self.predictor.labels
+        expected = np.arange(len(classes)) if observed is None else np.asarray(observed)
+        if observed is None and labels is not None:
+            expected = np.asarray(labels)[: len(classes)]
+        if classes.shape != expected.shape or not (classes == expected).all():
+            raise ValueError(f"the classes of the estimator are not the observed labels: {classes!r} and {expected!r}")
 
     def predict_proba(self, X):
         """Probabilities of the observed labels, ndarray of shape (n, K)."""
+        self._check_classes()
         if hasattr(self.estimator, "predict_proba") and self.method == "softmax" and self.temperature is None:
             return self.estimator.predict_proba(X)
         temperature = self.temperature

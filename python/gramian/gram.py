@@ -153,7 +153,7 @@ def _solution_of(parts):
 class GramState:
     """Sums over rows from which ridge weights can be solved at any time.
 
-    Holds ``n``, ``sum x``, ``sum y``, ``X'X``, ``X'Y`` and ``sum y^2`` around a fixed point near the data, never a
+    Holds ``n``, ``sum x``, ``sum y``, ``X'X``, ``X'Y`` and ``sum y^2`` around a recorded point near the data, never a
     row. Rows can be added and removed again and states of different data merged, in any order; the weights are always
     those of one ridge regression on the rows that are in. Sums are float64.
 
@@ -176,6 +176,9 @@ class GramState:
     Notes
     -----
     Memory is 4 d^2 bytes and 8 bytes per feature and output. Adding n rows costs n d^2 flops, solving d^3 / 3.
+    The point that the sums are taken around, where there is an intercept, is the mean of the first block of rows. It
+    moves to the mean of all rows that are in, and the sums with it, when it has come to lie far from that (2 d^2
+    flops, at most about 3.5 log(n) times) and when rows are removed; no answer depends on it but for rounding.
     The same sequence of calls gives the same bits for any number of threads. That removed rows were once added cannot
     be checked beyond their number. Sources: "ACIL: Analytic Class-Incremental Learning with Absolute Memorization and
     Privacy Protection" and "G-ACIL: Analytic Learning for Exemplar-Free Generalized Class Incremental Learning", in
@@ -274,8 +277,7 @@ class GramState:
     # Rows in and out.
 
     def _rows(self, X):
-        # No rows at all are as good as any number of them.
-        rows = _validate.check_rows(X, "GramState", min_rows=0)
+        rows = _validate.check_rows(X, "GramState")
         _validate.check_width(rows, self.n_features, "GramState")
         return _validate.for_products(rows, self.dtype)
 
@@ -325,7 +327,7 @@ class GramState:
         Raises
         ------
         ValueError
-            Shapes that do not fit; NaN or infinity (names the row).
+            No rows; shapes that do not fit; NaN or infinity (names the row).
         """
         rows = self._rows(X)
         weight = _validate.check_weight(sample_weight, rows.shape[0])
@@ -539,7 +541,7 @@ class GramState:
     def load(cls, path, *, device="cpu", n_jobs=None):
         """Reads what `save` wrote. Raises FormatError for anything else."""
         device = _validate.device_name(device)
-        with open(path, "rb"):  # the system's own error for a file that is not there
+        with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
             pass
         return cls._wrap(_core.GramState.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
@@ -551,7 +553,8 @@ class GramState:
     def from_bytes(cls, data, *, device="cpu", n_jobs=None):
         """The state from `to_bytes`."""
         device = _validate.device_name(device)
-        return cls._wrap(_core.GramState.load_bytes(bytes(data), device, thread_count(n_jobs)), device, n_jobs)
+        data = bytes(memoryview(data))
+        return cls._wrap(_core.GramState.load_bytes(data, device, thread_count(n_jobs)), device, n_jobs)
 
     def __reduce__(self):
         return _unpickle, (self.to_bytes(), self._device, self._n_jobs)

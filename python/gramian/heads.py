@@ -8,7 +8,7 @@ from ._composite import Composite, Parts, names_from_json, names_to_json
 from ._model_config import LabelForm, params_of
 from ._one_label import OneLabelClassifier, weights_of_two
 from .analytic import AnalyticClassifier
-from .base import thread_count
+from .base import Estimator, thread_count
 from .features import from_handle, seed_to_json
 from .gram import GramState, report_of
 
@@ -319,8 +319,13 @@ class GaussianClassifier(_ClassModel):
         return learnt, box[0]
 
 
-class LayerCombination:
+class LayerCombination(Estimator):
     """A calibrated sum of out-of-distribution scores, made by `combine_layers`.
+
+    Parameters
+    ----------
+    coef : array-like of shape (n_scores,)
+    intercept : float
 
     Attributes
     ----------
@@ -333,11 +338,18 @@ class LayerCombination:
     """
 
     def __init__(self, coef, intercept):
-        self.coef_ = coef
-        self.intercept_ = intercept
+        self.coef = coef
+        self.intercept = intercept
 
-    def __repr__(self):
-        return f"LayerCombination(coef={self.coef_!r}, intercept={self.intercept_!r})"
+    @property
+    def coef_(self):
+        """Weights of the scores."""
+        return _validate.check_vector(self.coef, "coef")
+
+    @property
+    def intercept_(self):
+        """What is added to the weighted scores."""
+        return _validate.check_number(self.intercept, "intercept", low=-np.inf)
 
     def score(self, scores):
         """Log odds that rows are in distribution.
@@ -351,9 +363,10 @@ class LayerCombination:
         ndarray of shape (n,)
         """
         scores = _score_table(scores, "scores")
-        if scores.shape[1] != len(self.coef_):
-            raise ValueError(f"scores has {scores.shape[1]} columns, but {len(self.coef_)} scores were combined")
-        return scores @ self.coef_ + self.intercept_
+        coef = self.coef_
+        if scores.shape[1] != len(coef):
+            raise ValueError(f"scores has {scores.shape[1]} columns, but {len(coef)} scores were combined")
+        return scores @ coef + self.intercept_
 
 
 def _score_table(scores, name):

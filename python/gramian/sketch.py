@@ -379,7 +379,7 @@ class Sketch:
 
 def from_bytes(data, device="cpu", n_jobs=None):
     """The sketch, and its sum, from `Sketch.to_bytes`. Raises FormatError for anything else."""
-    data = bytes(data)
+    data = bytes(memoryview(data))
     text, _, _ = _core.sketch_sum_header(data)
     dist = json.loads(text)
     dist["seed"] = int(dist["seed"])
@@ -392,7 +392,7 @@ def from_bytes(data, device="cpu", n_jobs=None):
 
 def load(path, *, device="cpu", n_jobs=None):
     """Reads what `Sketch.save` wrote. Raises FormatError for anything else."""
-    with open(path, "rb") as file:
+    with open(os.fspath(path), "rb") as file:
         return from_bytes(file.read(), device, n_jobs)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import _core, _validate
-from ._composite import Composite, Parts
+from ._composite import Composite, Parts, names_from_json, names_to_json
 from .base import Estimator, thread_count, warn_not_converged
 
 _REPORT = {
@@ -43,6 +43,9 @@ class SoftmaxRegression(Composite, Estimator):
     x_ : ndarray of shape (d,)
     loss_ : float
     n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only where ``A`` has column names that are all strings.
     report_ : dict
         "start_loss", "gradient" (its norm, as `tol` counts it), "iterations", "gauss_newton_steps" (steps for which
         the Hessian was indefinite), "rows_left_out" (of the start), "converged".
@@ -65,7 +68,7 @@ class SoftmaxRegression(Composite, Estimator):
     array([ 0.3, -0.7])
     """
 
-    _held = ("x_", "loss_", "n_iter_", "report_")
+    _held = ("x_", "loss_", "n_iter_", "report_", "n_features_in_", "feature_names_in_")
 
     def __init__(self, ridge=0.0, start="closed_form", max_iter=100, tol=1e-10, device="cpu", n_jobs=None):
         self.ridge = ridge
@@ -81,7 +84,10 @@ class SoftmaxRegression(Composite, Estimator):
         )
 
     def _problem(self, A, b):
-        rows = _validate.check_rows(A, type(self).__name__, name="A")
+        who = type(self).__name__
+        rows = _validate.check_rows(A, who, name="A")
+        if b is None:
+            raise ValueError(f"{who} requires y to be passed, but the target y is None (here it is called b)")
         target = np.ascontiguousarray(_validate.readable(np.asarray(b), "b"), dtype=np.float64)
         if target.shape != (rows.shape[0],):
             raise ValueError(f"b has the shape {target.shape}, expected {(rows.shape[0],)}: one entry per row of A")
@@ -116,6 +122,7 @@ class SoftmaxRegression(Composite, Estimator):
             raise ValueError(f"start must be 'closed_form' or 'zeros', got {self.start!r}")
         max_iter = _validate.check_count(self.max_iter, "max_iter")
         tol = _validate.check_number(self.tol, "tol")
+        names = _validate.column_names(A)
         problem, width, target = self._problem(A, b)
         left_out = 0
         if x0 is not None:
@@ -129,6 +136,8 @@ class SoftmaxRegression(Composite, Estimator):
         self.loss_ = report["loss"]
         self.n_iter_ = report["iterations"]
         self.report_ = {**report, "rows_left_out": left_out}
+        self.n_features_in_ = width
+        self._set_feature_names(names)
         if not report["converged"]:
             warn_not_converged(
                 f"SoftmaxRegression stopped after {report['iterations']} steps with a gradient of "
@@ -140,8 +149,10 @@ class SoftmaxRegression(Composite, Estimator):
         """``softmax(A x_)`` over the rows of A, (n,)."""
         if not hasattr(self, "x_"):
             self._raise_not_fitted()
-        rows = _validate.check_rows(A, type(self).__name__, name="A")
-        _validate.check_width(rows, len(self.x_), type(self).__name__)
+        who = type(self).__name__
+        _validate.check_column_names(A, getattr(self, "feature_names_in_", None), who)
+        rows = _validate.check_rows(A, who, name="A")
+        _validate.check_width(rows, self.n_features_in_, who)
         problem = self._objective(rows, np.zeros(rows.shape[0]), 0.0)
         return problem.evaluate(self.x_, False)[2]
 
@@ -183,9 +194,17 @@ class SoftmaxRegression(Composite, Estimator):
     def _parts(self):
         if not hasattr(self, "x_"):
             self._raise_not_fitted()
-        return Parts({"report": self.report_}, {"x": self.x_})
+        names = names_to_json(getattr(self, "feature_names_in_", None))
+        return Parts({"report": self.report_, "names": names}, {"x": self.x_})
 
     def _take_parts(self, parts, device, n_jobs):
         x = parts.array("x", np.float64, (-1,))
         report = {name: kind(parts.learnt["report"][name]) for name, kind in _REPORT.items()}
+        # Files of older versions hold no names.
+        names = names_from_json(parts.learnt.get("names"), len(x))
         self.x_, self.loss_, self.n_iter_, self.report_ = x, report["loss"], report["iterations"], report
+        self.n_features_in_ = len(x)
+        self._set_feature_names(names)
+
+    def __sklearn_tags__(self):
+        return self._tags(None, target_required=True)

@@ -3,6 +3,8 @@
 For each set, without a map and with random cosine features: jackknife+, CV+, full conformal, and, as the control, the
 90 % quantile of the training residuals. Features and targets are standardised by the training rows of each split;
 widths are in deviations of the target. Also compares jackknife+ with as many fits as rows on 300 of them.
+Fails where jackknife+ misses 90 % by more than 1.5 points, or 300 fits by more than 1e-9, or where the control, which
+must miss somewhere, covers as well.
 
     GRAMIAN_DATA=... python tests/bench/check_conformal.py [--splits 50] [--rows 400] [--features 300]
 """
@@ -25,6 +27,7 @@ from reference import conformal  # noqa: E402
 
 SETS = ("reg_concrete", "reg_energy", "reg_bike")
 ALPHA = 0.1
+MARGIN = 0.015  # of the coverage
 TEST_ROWS = 300
 
 
@@ -56,11 +59,12 @@ def main():
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--features", type=int, default=300)
     args = parser.parse_args()
-    folder = common.data_folder("no regression sets to check")
+    paths = {name: common.data_file(f"{name}.npz") for name in SETS}
+    failures, control_misses = [], False
     maps = {"none": None, f"{args.features} cos": gm.RandomFeatures(args.features, activation="cos", scale=0.3)}
     print("| data | map | method | coverage | width |\n|---|---|---|---|---|")
     for name in SETS:
-        data = np.load(folder / f"{name}.npz")
+        data = np.load(paths[name])
         X, y = data["x"].astype(np.float64), data["y"].astype(np.float64)
         for map_name, feature_map in maps.items():
             hits, widths = ({method: [] for method in METHODS} for _ in range(2))
@@ -79,11 +83,20 @@ def main():
                     f"| {np.mean(widths[method]):.2f} |",
                     flush=True,
                 )
+            if not abs(np.mean(hits["jackknife+"]) - (1 - ALPHA)) <= MARGIN:
+                failures.append(f"coverage of jackknife+, {name[4:]}, {map_name}")
+            control_misses |= abs(np.mean(hits["training residuals"]) - (1 - ALPHA)) > MARGIN
         rows = np.random.default_rng(1).permutation(len(X))
         X_train, y_train, X_test, _ = standardised(X, y, rows[:300], rows[300:330])
         found = METHODS["jackknife+"](None, X_train, y_train, X_test)
         expected = conformal.jackknife_plus(X_train, y_train, 1.0, X_test, ALPHA)
-        print(f"{name[4:]}: largest difference to 300 fits {np.abs(found - expected).max():.1e}", file=sys.stderr)
+        error = np.abs(found - expected).max()
+        print(f"{name[4:]}: largest difference to 300 fits {error:.1e}", file=sys.stderr)
+        if not error <= 1e-9:
+            failures.append(f"jackknife+ is not that of 300 fits, {name[4:]}")
+    if not control_misses:
+        failures.append("the training residuals cover as well, so the coverage shows nothing")
+    common.verdict(failures)
 
 
 if __name__ == "__main__":

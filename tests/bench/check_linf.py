@@ -66,8 +66,7 @@ def main():
           f"{np.median(ratios):.2f} in the median, {np.max(ratios):.2f} at most")
     if np.mean(covered) <= 0.99 or np.median(ratios) > 4:
         failed.append("the certificate")
-    print("failed: " + ", ".join(failed) if failed else "all held")
-    sys.exit(bool(failed))
+    common.verdict(failed)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,24 @@ def clean_environment():
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
-def data_folder(missing):
-    """The folder of the real data, a pathlib.Path. Ends the script where GRAMIAN_DATA is unset; `missing` says why."""
+# Exit status of a check that cannot run here, as automake and Meson know it.
+SKIPPED = 77
+
+
+def data_file(name):
+    """The path of a file of the real data. Ends the script as skipped, with the reason, where it is not there."""
     folder = os.environ.get("GRAMIAN_DATA")
-    if not folder:
-        sys.exit(f"GRAMIAN_DATA is not set: {missing}")
-    return pathlib.Path(folder)
+    path = pathlib.Path(folder or ".") / name
+    if not folder or not path.exists():
+        print(f"skipped: {f'no {name} in the folder {folder}' if folder else f'GRAMIAN_DATA is not set, no {name}'}")
+        sys.exit(SKIPPED)
+    return path
+
+
+def verdict(failures):
+    """Ends a check: prints what did not hold, and exits with 1 if there is anything."""
+    print("failed: " + "; ".join(failures) if failures else "all held")
+    sys.exit(bool(failures))
 
 
 def describe_machine():

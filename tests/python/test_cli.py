@@ -201,6 +201,44 @@ def test_predict_csv_with_and_without_labels(data, tmp_path, capsys):
     assert np.load("out.npy").tolist() == expected
 
 
+def test_labels_that_nobody_asks_for_are_not_read(data, capsys):
+    X, y, _ = data
+    expected = reference(X, y).predict(X).tolist()
+    run("fit", "m", "all.npz")
+    np.savez("objects.npz", X=X, y=np.array([{}] * 300, dtype=object))
+    np.savez("short.npz", X=X, y=y[:7])
+    (content,) = [pathlib.Path("all.npz").read_bytes()]
+    place = content.index(b"y.npy") + 200  # into the labels: their checksum no longer fits
+    pathlib.Path("damaged.npz").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    for name in ("objects.npz", "short.npz", "damaged.npz"):
+        capsys.readouterr()
+        assert run("predict", "m", name) == 0
+        assert list(map(int, capsys.readouterr().out.split())) == expected
+        assert run("evaluate", "m", name, "--labels", "labels.npy") == 0  # nor where they are named elsewhere
+        assert run("evaluate", "m", name) == 3
+        assert run("update", "m", name) == 3
+    pathlib.Path("hidden.csv").write_text("".join(",".join(map(repr, row)) + ",\n" for row in X.tolist()))
+    capsys.readouterr()
+    assert run("predict", "m", "hidden.csv") == 0
+    assert list(map(int, capsys.readouterr().out.split())) == expected
+    assert run("evaluate", "m", "hidden.csv") == 3
+    assert "hidden.csv, line 1: the label is missing" in capsys.readouterr().err
+    assert run("evaluate", "m", "hidden.csv", "--labels", "labels.npy") == 0
+
+
+def test_columns_of_an_indicator_may_be_named(data, capsys):
+    X, y, _ = data
+    Y = np.eye(3, dtype=int)[y]
+    gramian.AnalyticClassifier().partial_fit(X, Y, classes=["ant", "cat", "bee"]).save("m")
+    np.savetxt("multi.csv", np.column_stack([X, Y]), delimiter=",")
+    assert run("update", "m", "multi.csv", "--target", "5,6,7") == 0
+    assert run("predict", "m", "rows.npy", "--proba", "-o", "p.csv") == 0
+    assert pathlib.Path("p.csv").read_text().splitlines()[0] == "ant,cat,bee"
+    capsys.readouterr()
+    assert run("info", "m", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == [{"class": name} for name in ("ant", "cat", "bee")]
+
+
 def test_evaluate(data, capsys):
     X, y, _ = data
     run("fit", "m", "first.npz")
@@ -288,6 +326,88 @@ def test_bad_data_is_exit_3_and_leaves_the_model(data, tmp_path, capsys, name):
         error = capsys.readouterr().err
         assert error.startswith("gramian: ") and "Traceback" not in error
     assert pathlib.Path("m").read_bytes() == before
+
+
+BAD_FILES = {
+    "header.csv": (b"a,b,label\n", "header.csv: no rows"),
+    "quote.csv": (b'1,2,"x\n3,4,y\n', "quote.csv: not a table of text"),
+    "unlabelled.csv": (b"1,2,x\n3,4,\n", "unlabelled.csv, line 2: the label is missing"),
+}
+BAD_ARRAYS = {
+    "one label": ({"y": 1}, "a label per row is needed, there is a single value"),
+    "no images": ({"X": np.zeros((0, 2, 2)), "y": []}, "no rows"),
+    "three axes": ({"y": np.zeros((9000, 2, 2))}, "y should be a 1d array"),
+    "dates": ({"y": np.zeros(9000, dtype="M8[s]")}, "labels of dtype datetime64"),
+    "complex": ({"y": np.zeros(9000, dtype=complex)}, "Complex data"),
+    "fractions": ({"y": np.full(9000, 0.5)}, "continuous"),
+    "a label that is NaN": (
+        {"y": np.where(np.arange(9000) == 8500, np.nan, 1)},
+        "Input y contains NaN, first in row 8500",
+    ),
+    "no indicator": ({"y": np.eye(9000, 2, k=-8500, dtype=int) * 3}, "row 8500 has 3 in column 0"),
+    "squares": (
+        {"X": np.where(np.arange(9000) == 8500, 1e200, 1)[:, np.newaxis]},
+        "in the rows from 8192 on: the squares of the features or targets in rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_csv_names_its_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content, message = BAD_FILES[name]
+    pathlib.Path(name).write_bytes(content)
+    assert run("fit", "m", name) == 3
+    assert message in capsys.readouterr().err
+    assert not os.path.exists("m")
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_arrays_name_their_file_and_row(case, tmp_path, monkeypatch, capsys):
+    """Also in files of several blocks, where learning counts the rows of a block."""
+    monkeypatch.chdir(tmp_path)
+    wrong, message = BAD_ARRAYS[case]
+    np.savez("data.npz", **{"X": np.ones((9000, 1)), "y": np.arange(9000) % 2, **wrong})
+    assert run("fit", "m", "data.npz") == 3
+    error = capsys.readouterr().err
+    assert error.startswith("gramian: data.npz") and message in error
+    assert not os.path.exists("m")
+
+
+def test_suffixes_that_lie(data, capsys):
+    os.rename("rows.npy", "rows.npz")
+    os.rename("all.npz", "all.npy")
+    pathlib.Path("words.npy").write_text("hello")
+    for name, message in (
+        ("rows.npz", "a single array, whose suffix should be .npy"),
+        ("all.npy", "an archive of arrays, whose suffix should be .npz"),
+        ("words.npy", "no NumPy file, or objects that are pickled"),
+    ):
+        assert run("fit", "m", name, "--labels", "labels.npy") == 3
+        assert f"gramian: {name}: " in (error := capsys.readouterr().err) and message in error
+    assert run("fit", "m", "first.npz", "--labels", "all.npy") == 3
+
+
+def test_options_of_another_kind_of_file_are_usage(data, capsys):
+    for arguments in (("all.npz", "--target", "2"), ("all.csv", "--x-key", "X"), ("rows.npy", "--y-key", "y")):
+        assert run("fit", "m", *arguments) == 2
+        assert f"{arguments[1]} is for " in capsys.readouterr().err
+    assert run("fit", "m", "all.csv", "--target", "a,a") == 3
+    assert "names a column twice" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions and links")
+def test_an_output_keeps_its_permissions_and_its_link(data, tmp_path):
+    run("fit", "m", "all.npz")
+    (tmp_path / "private.csv").write_text("old")
+    os.chmod("private.csv", 0o600)
+    os.symlink("private.csv", "link.csv")
+    assert run("predict", "m", "rows.npy", "-o", "link.csv") == 0
+    assert os.path.islink("link.csv")
+    assert os.stat("private.csv").st_mode & 0o777 == 0o600
+    assert len(pathlib.Path("private.csv").read_text().splitlines()) == 300
+    os.mkdir("folder.csv")
+    assert run("predict", "m", "rows.npy", "-o", "folder.csv") == 1
 
 
 def test_messages_name_the_place(data, tmp_path, capsys, monkeypatch):

@@ -1,12 +1,14 @@
 """The demo: what it prints is true, and it would notice if it were not."""
 
+import dataclasses
+import math
 import sys
 
 import numpy as np
 import pytest
 
 import gramian
-from gramian import demo
+from gramian import cli, demo
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,54 @@ def test_a_wrong_joint_answer_is_noticed(monkeypatch, tmp_path):
     (outcome,) = demo.run(None, out=tmp_path, plot=False)
     assert min(outcome.weight_difference) > 1e-6
     assert outcome.forget_difference > 1e-6
+    assert len(outcome.failures()) == 2
+
+
+def test_the_command_succeeds_where_all_holds(monkeypatch, capsys, digits):
+    outcome, _ = digits
+    assert outcome.failures() == []
+    monkeypatch.setattr(demo, "run", lambda *args, **kwargs: [outcome])
+    assert cli.main(["demo"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"reload_equal": False}, "the model read back from its file answers otherwise"),
+        ({"weight_difference": [None, 1e-12, 1e-7]}, "are not those of joint training"),
+        ({"weight_difference": [1e-12, math.nan]}, "are not those of joint training"),
+        ({"weight_difference": []}, "are not those of joint training"),
+        ({"forget_difference": 1e-7}, "not those of never having seen"),
+        ({"forget_difference": math.nan}, "not those of never having seen"),
+    ],
+)
+def test_the_command_fails_where_something_does_not_hold(monkeypatch, capsys, digits, wrong, message):
+    right = digits[0]
+    outcomes = [right, dataclasses.replace(right, title="Second", **wrong)]
+    monkeypatch.setattr(demo, "run", lambda *args, **kwargs: outcomes)
+    assert cli.main(["demo"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("gramian: Second: ") and message in error
+
+
+def test_a_reloaded_model_that_differs_is_noticed(monkeypatch, tmp_path, capsys):
+    """Whatever is read back is a model of other rows: the demo says so, and the command fails."""
+    pytest.importorskip("sklearn")
+    monkeypatch.setitem(demo.FEATURES, "digits", 100)
+    real = demo.load
+
+    def other(path):
+        model = real(path)
+        rows = np.random.default_rng(0).integers(0, 17, (9, model.n_features_in_))
+        return model.partial_fit(rows, [0] * 9) if model._learnt.model.has_state else model
+
+    monkeypatch.setattr(demo, "load", other)
+    assert cli.main(["demo", "--no-plot", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    found = capsys.readouterr()
+    assert "scores and predictions are NOT EQUAL" in found.out
+    assert "NOT AS PROMISED: Digits" in found.out
+    assert "answers otherwise" in found.err
 
 
 def test_generated_rows_without_scikit_learn(monkeypatch, tmp_path, capsys):

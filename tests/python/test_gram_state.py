@@ -27,7 +27,7 @@ def assert_solves(state, X, Y, weight=None, ridge=0.4, bound=1e-10, fit_intercep
 def test_batches_of_any_size(data, fit_intercept):
     X, Y = data
     state = GramState(7, 3, fit_intercept=fit_intercept)
-    for begin, end in ((0, 1), (1, 2), (2, 100), (100, 100), (100, 300)):
+    for begin, end in ((0, 1), (1, 2), (2, 100), (100, 300)):
         state.add(X[begin:end], Y[begin:end])
     assert state.n_rows == 300
     assert_solves(state, X, Y, fit_intercept=fit_intercept)
@@ -177,6 +177,29 @@ def test_a_failed_call_changes_nothing(data):
         with pytest.raises(ValueError):
             call(bad, np.vstack([Y] * 20))
         assert state.to_bytes() == before
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_no_rows_at_all_are_refused(data, sparse):
+    X, Y = data
+    state = GramState(X.shape[1], Y.shape[1]).add(X, Y)
+    labelled = GramState(X.shape[1], 2).add_labels(X, np.arange(len(X)) % 2)
+    rows = X[:0]
+    if sparse:
+        rows = pytest.importorskip("scipy.sparse", reason="SciPy is not installed").csr_matrix(rows)
+    before = state.to_bytes(), labelled.to_bytes()
+    message = r"Found array with 0 sample\(s\) \(shape=\(0, 7\)\) while a minimum of 1 is required by GramState"
+    for call in (
+        lambda: state.add(rows, Y[:0]),
+        lambda: state.remove(rows, Y[:0]),
+        lambda: state.add(rows, Y),
+        lambda: labelled.add_labels(rows, np.empty(0, dtype=int)),
+        lambda: labelled.remove_labels(rows, np.empty(0, dtype=int)),
+        lambda: GramState(X.shape[1]).add(rows),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert (state.to_bytes(), labelled.to_bytes()) == before
 
 
 def test_threads_do_not_change_a_bit(rng):

@@ -166,6 +166,82 @@ def test_the_other_learners():
     assert values["same"]
 
 
+def test_sparse_rows_too():
+    """CSR rows, through a map and without one: taken back, the old model kept, and in place."""
+    values = run("""
+        import scipy.sparse
+
+        def sparse(n, d, per_row):
+            indices = np.sort(rng.integers(0, d // per_row, (n, per_row)) + np.arange(per_row) * (d // per_row), axis=1)
+            data = rng.normal(size=n * per_row)
+            return scipy.sparse.csr_matrix((data, indices.ravel(), np.arange(0, n * per_row + 1, per_row)), (n, d))
+
+        S, first = sparse(40_000, 2000, 20), slice(0, 300)
+        model = new_model().fit(S[first], y[first])
+        before = model.state_.to_bytes()
+        interrupted(lambda: model.partial_fit(S, y[:40_000]), after=0.25)
+        interrupted(lambda: model.fit(S, y[:40_000]), after=0.25)
+        same = model.state_.to_bytes() == before
+
+        def prepare():
+            global model
+            model = new_model().fit(S[first], y[first])
+
+        interrupted(lambda: model.partial_fit(S[300:], y[300:40_000], atomic=False), after=0.25, prepare=prepare)
+        seen = model.n_samples_seen_
+        begun = new_model().fit(S[first], y[first]).partial_fit(S[300:seen], y[300:seen], atomic=False)
+        in_place = model.state_.to_bytes() == begun.state_.to_bytes()
+
+        wide = sparse(50_000, 1500, 100)  # no map: the sums of sparse rows themselves
+        state = gm.GramState(1500, 2).add(wide[:100], X[:100, :2])
+        old = state.to_bytes()
+        targets = X[:50_000, :2]
+        interrupted(lambda: state.add(wide, targets), after=0.2)
+        report(same=same and state.to_bytes() == old, in_place=in_place, seen=seen)
+    """)
+    assert values["same"] and values["in_place"]
+    assert 300 < values["seen"] < 40_000
+
+
+def test_the_regressor_in_place():
+    values = run("""
+        Y, first = rng.normal(size=(N, 3)), slice(0, 300)
+
+        def new_regressor():
+            return gm.AnalyticRegressor(gm.RandomFeatures(D), ridge=0.1)
+
+        def prepare():
+            global model
+            model = new_regressor().fit(X[first], Y[first])
+
+        interrupted(lambda: model.partial_fit(X[300:], Y[300:], atomic=False), after=0.25, prepare=prepare)
+        seen = model.n_samples_seen_
+        begun = new_regressor().fit(X[first], Y[first]).partial_fit(X[300:seen], Y[300:seen], atomic=False)
+        same = model.state_.to_bytes() == begun.state_.to_bytes()
+
+        # 32 times 1000 rows, by merging: forgetting most of them is 1e11 flops, learning them one thirty-second.
+        rows, targets = np.tile(X[:1000], (32, 1)), np.tile(Y[:1000], (32, 1))
+
+        def many():
+            global model
+            model = new_regressor().fit(X[:1000], Y[:1000])
+            for _ in range(5):
+                model.merge(model)
+
+        interrupted(lambda: model.forget(rows[:31_000], targets[:31_000], atomic=False), after=0.25, prepare=many)
+        left = model.n_samples_seen_
+        gone = np.bincount(np.arange(32_000 - left) % 1000, minlength=1000)
+        rest = new_regressor().fit(X[:1000], Y[:1000], sample_weight=32.0 - gone)
+        error = float(np.abs(model.predict(X[few]) - rest.predict(X[few])).max())
+        report(seen=seen, same=same, left=left, error=error, bound=model.report_.removal_bound)
+    """)
+    assert 300 < values["seen"] < 120_000
+    assert values["same"]
+    assert 1000 < values["left"] < 32_000
+    # The predictions are of order one, so relative and absolute are the same here.
+    assert 0 < values["bound"] and values["error"] <= max(1e-9, values["bound"])
+
+
 def test_predicting_can_be_stopped():
     values = run("""
         model = new_model(dtype="float32").fit(X[few], y[few])
@@ -224,6 +300,21 @@ def test_wide_states_too():
     """)
     assert values["same"]
     assert len(values["waits"]) == 5
+
+
+def test_forgetting_from_wide_states_too():
+    """8,192 features: taking 3,000 rows out is 2e11 flops, and the sums are 268 MB."""
+    values = run("""
+        model = gm.AnalyticClassifier(gm.RandomFeatures(8192), ridge=0.1, dtype="float32")
+        model.partial_fit(X[:200], y[:200])
+        for _ in range(4):
+            model.merge(model)
+        rows, labels = np.tile(X[:200], (15, 1)), np.tile(y[:200], 15)
+        before = model.state_.to_bytes()
+        interrupted(lambda: model.forget(rows, labels), after=0.25)
+        report(same=model.state_.to_bytes() == before, seen=model.n_samples_seen_)
+    """)
+    assert values["same"] and values["seen"] == 3200
 
 
 def test_the_bar_can_be_missed():

@@ -1,5 +1,7 @@
 """Labels of every kind, in any order of arrival; classes that come and go; several labels a row."""
 
+import pickle
+
 import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
@@ -126,6 +128,24 @@ def test_labels_that_are_refused(X):
     assert list(model.class_count_) == [20, 20, 20]
 
 
+@pytest.mark.parametrize(
+    "label, message",
+    [
+        (np.nan, r"real \(first in row 33\), text \(first in row 0\)"),
+        (b"a", r"bytes \(first in row 33\), text \(first in row 0\)"),
+        (None, "got None of type NoneType, in row 33"),
+        ((1, 2), r"got \(1, 2\) of type tuple, in row 33"),
+    ],
+)
+def test_labels_that_are_none_name_the_row(X, label, message):
+    y = np.array(["a", "b", "c"], dtype=object)[CODES]
+    model = AnalyticClassifier().fit(X, y)
+    y[33] = label
+    with pytest.raises(TypeError, match=message):
+        model.partial_fit(X, y)
+    assert model.n_samples_seen_ == 60
+
+
 def test_declared_classes(X):
     model = AnalyticClassifier().partial_fit(X[:5], [0, 1, 0, 1, 0], classes=[0, 1, 2])
     assert list(model.classes_) == [0, 1]
@@ -172,6 +192,80 @@ def test_multi_label(X, rng, as_dtype):
     with pytest.raises(ValueError, match="class_weight"):
         AnalyticClassifier(class_weight={0: 2.0}).fit(X, Y)
     assert not hasattr(model, "class_count_")
+
+
+BAD_INDICATORS = {
+    "NaN": (np.nan, np.float64, r"Input y contains NaN, first in row 37\."),
+    "infinity": (-np.inf, np.float32, r"Input y contains infinity .*, first in row 37\."),
+    "a two": (2, np.int64, r"multiclass-multioutput.* row 37 has 2 in column 1\."),
+    "a half": (0.5, np.float64, r"multiclass-multioutput.* row 37 has 0\.5 in column 1\."),
+    "None": (None, object, r"multiclass-multioutput.* row 37 has None in column 1\."),
+    "NaN among objects": (np.nan, object, r"multiclass-multioutput.* row 37 has nan in column 1\."),
+    "text among objects": ("x", object, r"multiclass-multioutput.* row 37 has 'x' in column 1\."),
+}
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit", "forget"])
+@pytest.mark.parametrize("value", BAD_INDICATORS)
+def test_bad_indicators_name_the_row(X, value, verb):
+    wrong, dtype, message = BAD_INDICATORS[value]
+    Y = np.zeros((60, 3), dtype=np.int64)
+    Y[:, 0] = 1
+    model = AnalyticClassifier().fit(X, Y)
+    before = model.coef_.tobytes()
+    Y = Y.astype(dtype)
+    Y[37, 1] = wrong
+    with pytest.raises(ValueError, match=message):
+        getattr(model, verb)(X, Y)
+    assert model.coef_.tobytes() == before and model.n_samples_seen_ == 60
+
+
+@pytest.mark.parametrize("names", [["sun", "ant", "moon"], [5, -1, 3], [b"b", b"a", b"c"], [2.0, 1.0, 7.0]])
+def test_columns_of_an_indicator_have_the_names_given(X, names, tmp_path):
+    Y = np.eye(3, dtype=int)[CODES]
+    model = AnalyticClassifier().partial_fit(X[:20], Y[:20], classes=names).partial_fit(X[20:], Y[20:])
+    plain = AnalyticClassifier().partial_fit(X[:20], Y[:20]).partial_fit(X[20:], Y[20:])
+    assert np.array_equal(plain.classes_, [0, 1, 2])
+    model.save(tmp_path / "m")
+    same = AnalyticClassifier().merge(model)
+    named_late = AnalyticClassifier().fit(X, Y).partial_fit(X, Y, classes=names)
+    for found in (model, gramian.load(tmp_path / "m"), pickle.loads(pickle.dumps(model)), same, named_late):
+        assert found.classes_.tolist() == names  # in the order of the columns, not sorted
+        with pytest.raises(ValueError, match="not the same as on last call"):
+            found.partial_fit(X, Y, classes=names[::-1])
+    assert np.array_equal(model.predict(X), plain.predict(X))
+    assert model.coef_.tobytes() == plain.coef_.tobytes()
+    plain.merge(model)
+    assert plain.classes_.tolist() == names
+    other = AnalyticClassifier().partial_fit(X, Y, classes=names[::-1])
+    for verb in ("merge", "unmerge"):
+        with pytest.raises(ValueError, match="labels of the other model are"):
+            getattr(model, verb)(other)
+    assert model.n_samples_seen_ == 60
+
+
+@pytest.mark.parametrize("dtype", ["m8[s]", "M8[s]", "U1", "S1", "V4"])
+def test_indicators_of_a_dtype_that_is_no_number(X, dtype):
+    with pytest.raises(ValueError, match="multiclass-multioutput, of dtype"):
+        AnalyticClassifier().fit(X, np.zeros((60, 2), dtype=int).astype(dtype))
+
+
+def test_names_that_do_not_fit_the_columns(X):
+    Y = np.eye(3, dtype=int)[CODES]
+    model = AnalyticClassifier()
+    for names, message in (
+        (["a", "b"], "classes has 2 labels, but y has 3 columns"),
+        (["a", "b", "a"], "names two columns of y 'a'"),
+        ([["a", "b", "c"]], "one dimension"),
+        ([0.5, 1, 2], "continuous"),
+        (3, "one dimension"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(X, Y, classes=names)
+    assert not hasattr(model, "classes_")
+    model.partial_fit(X, Y, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match="the model holds multi-label targets, y has one label per row"):
+        model.partial_fit(X, CODES)
 
 
 def test_class_weight(X, rng):

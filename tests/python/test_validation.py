@@ -126,6 +126,49 @@ def test_missing_values_of_nullable_frames(fitted, data):
         AnalyticRegressor().fit(X, frame[1].astype(object))
 
 
+def test_masked_entries(fitted, data):
+    """What stands behind a mask is no value. A mask that hides nothing is no matter."""
+    X, y = data
+    mask = np.zeros(X.shape, dtype=bool)
+    everything = np.ma.masked_array(X, mask.copy())
+    assert np.array_equal(fitted.predict(everything), fitted.predict(X))
+    mask[41, 2] = True
+    holes = np.ma.masked_array(X, mask)
+    message = "X contains masked entries, first in row 41"
+    unchanged_after(fitted, lambda: fitted.partial_fit(holes, y), ValueError, message)
+    unchanged_after(fitted, lambda: fitted.forget(holes, y), ValueError, message)
+    with pytest.raises(ValueError, match=message):
+        fitted.predict(holes)
+    targets = np.ma.masked_array(y, mask[:, 2])
+    unchanged_after(fitted, lambda: fitted.partial_fit(X, targets), ValueError, "y contains masked .* row 41")
+    weight = np.ma.masked_array(np.ones(60), mask[:, 2])
+    unchanged_after(
+        fitted, lambda: fitted.partial_fit(X, y, sample_weight=weight), ValueError, "sample_weight .* masked .* row 41"
+    )
+
+
+def test_integers_beyond_float64(fitted, data):
+    X, y = data
+    large = X.astype(object)
+    large[3, 1] = 10**400
+    unchanged_after(fitted, lambda: fitted.partial_fit(large, y), ValueError, "X contains an integer that is too large")
+    with pytest.raises(ValueError, match="y contains an integer that is too large"):
+        AnalyticRegressor().fit(X, large[:, 1])
+
+
+def test_numbers_are_no_paths_and_no_bytes(tmp_path):
+    """open() would take a number for an open file of the process, and close it."""
+    with open(tmp_path / "file", "wb") as file:
+        for load in (gramian.load, GramState.load, gramian.RFactor.load, gramian.sketch.load):
+            with pytest.raises(TypeError):
+                load(file.fileno())
+        file.write(b"still open")
+        file.flush()
+    for wrong in (5, "text", None):
+        with pytest.raises(TypeError):
+            GramState.from_bytes(wrong)
+
+
 @pytest.mark.parametrize("device", [None, 0])
 def test_device_that_is_no_text(fitted, data, device, tmp_path):
     state = GramState(4)

@@ -1,13 +1,17 @@
 // The state of record of every closed-form learner: sums over rows that can be added, removed, merged and saved.
 //
-// With weights w, features x (shifted by a fixed vector) and targets y (shifted likewise) the state holds
+// With weights w, features x and targets y, each less a recorded shift, the state holds
 //   n, sum w, s = sum w x, t = sum w y, G = sum w x x', Q = sum w y x' (one row per output), sum w y^2, rows per class.
 // It never holds rows, an inverse or a factor. Its size does not depend on the rows seen.
 //
-// The shift begins as the mean of the first block of the first rows added; it is recorded, and any constant would give
-// the same answers but for rounding: sums around a point near the data lose no digits to a large mean. Where the first
-// rows turn out to be unlike the rest (one row, one class), the shift moves to the mean of all; so it does when rows are
-// removed, of which nothing stays behind in it. A state without intercept has no shift.
+// The shift is one vector for all rows that are in, and is saved with the sums. Any vector would give the same answers
+// but for rounding: sums around a point near the data lose no digits to a large mean. It begins as the mean of the
+// first block of the first rows added, and stays fixed but for two cases, in which it moves to the mean of all rows
+// that are in, and every sum with it. One: rows were added or merged, and for some feature or numeric target more than
+// a quarter of the sum of squares is the distance to that mean, as after a first block unlike the rest; this happens
+// at most about 3.5 log(n) times. Two: rows were removed, of which nothing then stays behind in it. merge and unmerge
+// first move the sums of the other state to the shift of this one (an empty state takes the other's). A state without
+// intercept has no shift.
 #pragma once
 
 #include <cstdint>
