@@ -15,8 +15,10 @@
  *     `tile == 0` wants whole operations instead of tiles (a GPU).
  *   - Returns 0 on success, a negative gramian_status on failure. Where the comment says so, a positive value is an
  *     answer of the operation (the failing pivot of potrf). Entries never throw and never print.
- *   - Outputs do not overlap inputs unless the comment says "in place". NaN and infinity follow IEEE rules.
- *   - beta == 0 means the old content of the output is not read (NaN in it does not survive).
+ *   - Outputs do not overlap inputs unless the comment says "in place". NaN and infinity follow IEEE rules: 0 * NaN is
+ *     NaN, also where the zero is a weight or a stored element, and a NaN reaches what depends on it and nothing else.
+ *   - beta == 0 means the old content of the output is not read (NaN in it does not survive). In gemm, gram and
+ *     csr_gemm alpha == 0 means the same for A and B.
  */
 #ifndef GRAMIAN_BACKEND_OP_TABLE_H
 #define GRAMIAN_BACKEND_OP_TABLE_H
@@ -175,15 +177,19 @@ typedef struct gramian_op_table {
    * Returns 0, or the 1-based index of the first pivot that is not positive (or NaN). n^3 / 3 flops. */
   int (*potrf)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda);
   /* B (m x n) = op(L)^-1 B (side LEFT, L m x m) or B op(L)^-1 (side RIGHT, L n x n), L lower triangular, not unit;
-   * its strict upper triangle is not read. In place. */
+   * its strict upper triangle is not read. In place. A NaN in a column (LEFT) or row (RIGHT) of B stays in it, but may
+   * reach all of it; one in L may reach all of B. */
   int (*trsm)(gramian_context*, int dtype, int side, int trans, int64_t m, int64_t n, const void* l, int64_t ldl,
               void* b, int64_t ldb);
   /* Eigen-decomposition of the symmetric matrix in the lower triangle of A: w ascending (n values of dtype), row i of
-   * A becomes the unit eigenvector of w[i]. In place. About 9 n^3 flops, half of them bound by memory. */
+   * A becomes the unit eigenvector of w[i]. In place. NaN and infinity end in NO_CONVERGENCE. About 9 n^3 flops, half
+   * of them bound by memory. */
   int (*syevd)(gramian_context*, int dtype, int64_t n, void* a, int64_t lda, void* w);
   /* QR factorisation of A (m x n) in place, k = min(m, n): on and above the diagonal stands R (k x n), below it the
    * Householder vectors, v_i in column i with v_i[i] = 1 not stored. Q = H_0 H_1 .. H_(k-1), H_i = I - tau[i] v_i v_i',
-   * tau: k values of dtype. The diagonal of R has either sign. 2 n^2 (m - n / 3) flops for m >= n. */
+   * tau: k values of dtype. The diagonal of R has either sign. A NaN in column j leaves the columns before it as they
+   * are without it, and may reach all of those behind it: blocked methods multiply it with zeros. 2 n^2 (m - n / 3)
+   * flops for m >= n. */
   int (*geqrf)(gramian_context*, int dtype, int64_t m, int64_t n, void* a, int64_t lda, void* tau);
   /* C (m x n) = op(Q) C for the Q (m x m) of the k reflectors in a (m x k, k <= m) and tau, as geqrf leaves them.
    * In place; 4 m n k - 2 n k^2 flops. */

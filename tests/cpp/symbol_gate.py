@@ -2,7 +2,9 @@
 """Fails when code of one instruction set could run where it must not.
 
 Given the kernel objects of each instruction set (--isa NAME=a.o|b.o, repeated), no two sets may define the same weak
-symbol, no object may have a static initialiser, and the objects of the floor may use no ymm or zmm register. Given the
+symbol, and the objects of the floor may use no ymm or zmm register. Each object defines nothing for others but its
+hidden functions gramian_fill_<stem>_<isa> and what it instantiates of Eigen_<isa>, calls nothing but C and, with Eigen,
+what carries an exception to its handler; it has no static initialiser and nothing for a link-time optimiser. Given the
 library too (--library, not stripped), it may have no more functions with such registers, name by name, than the objects
 of the other sets have: local names repeat between the sets, so a name alone would excuse its namesakes.
 """
@@ -18,6 +20,20 @@ import tempfile
 # Data that only names the handler of C++ exceptions: the same for every instruction set.
 SHARED_BY_DESIGN = {"DW.ref.__gxx_personality_v0"}
 FLOORS = {"base", "neon"}
+# What a kernel may call: C that every processor's library has.
+C_FUNCTIONS = {
+    "_GLOBAL_OFFSET_TABLE_", "abort", "calloc", "free", "malloc", "memcmp", "memcpy", "memmove", "memset", "realloc",
+    "acos", "asin", "atan", "atan2", "ceil", "cos", "cosf", "erf", "erfc", "exp", "expf", "floor", "fma", "fmaf",
+    "frexp", "hypot", "ldexp", "log", "log1p", "logf", "nearbyint", "pow", "rint", "round", "sin", "sincos", "sincosf",
+    "sinf", "sqrt", "sqrtf", "tan", "tanh", "trunc",
+}  # fmt: skip
+# What Eigen needs to fail for want of memory, `guarded` to stop that, and Eigen to ask once for the sizes of caches.
+EXCEPTIONS = {
+    "_Unwind_Resume", "__gxx_personality_v0", "__cxa_allocate_exception", "__cxa_begin_catch", "__cxa_end_catch",
+    "__cxa_free_exception", "__cxa_throw", "__cxa_guard_acquire", "__cxa_guard_release", "__cxa_guard_abort",
+    "_ZNSt9bad_allocD1Ev", "_ZTISt9bad_alloc", "_ZTVSt9bad_alloc", "_ZSt9terminatev",
+}  # fmt: skip
+LINK_TIME = (".gnu.lto_", ".llvm.lto", ".llvmbc")
 INITIALISERS = (".init_array", ".ctors", ".preinit_array")
 WIDE_REGISTER = re.compile(r"%[yz]mm\d")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
@@ -33,6 +49,15 @@ class Tools:
         text = run([self.nm, "--defined-only", "--format=posix", path])
         fields = (line.split() for line in text.splitlines())
         return [(field[1], field[0]) for field in fields if len(field) >= 2 and len(field[1]) == 1]
+
+    def undefined(self, path):
+        text = run([self.nm, "--undefined-only", "--format=posix", path])
+        return {line.split()[0].partition("@")[0] for line in text.splitlines() if line.strip()}
+
+    def hidden(self, path):
+        """Names of the symbols that only this library sees."""
+        text = run([self.objdump, "--syms", path])
+        return {line.split()[-1] for line in text.splitlines() if " .hidden " in line}
 
     def sections(self, path):
         text = run([self.objdump, "--section-headers", path])
@@ -69,12 +94,40 @@ def weak_symbol_faults(tools, sets):
                 yield f"{first} and {second} both define the weak symbol {symbol}"
 
 
-def initialiser_faults(tools, sets):
+def section_faults(tools, sets):
     for isa, paths in sets.items():
         for path in paths:
             for section in tools.sections(path):
                 if section.startswith(INITIALISERS):
                     yield f"{isa}: {os.path.basename(path)} has a static initialiser ({section})"
+                if section.startswith(LINK_TIME):
+                    yield f"{isa}: {os.path.basename(path)} is open to link-time optimisation ({section})"
+
+
+def definition_faults(tools, sets):
+    for isa, paths in sets.items():
+        renamed = f"{len('Eigen_' + isa)}Eigen_{isa}"
+        entry = re.compile(rf"gramian_fill_[a-z]+_{isa}")
+        for path in paths:
+            name, hidden = os.path.basename(path), tools.hidden(path)
+            for letter, symbol in tools.symbols(path):
+                if letter in "WVuwv":
+                    if renamed not in symbol and symbol not in SHARED_BY_DESIGN:
+                        yield f"{isa}: {name} defines {symbol} outside Eigen_{isa}"
+                elif letter.isupper():
+                    if not entry.fullmatch(symbol):
+                        yield f"{isa}: {name} defines {symbol} for others"
+                    elif symbol not in hidden:
+                        yield f"{isa}: {name} shows {symbol} outside the library"
+
+
+def call_faults(tools, sets):
+    for isa, paths in sets.items():
+        for path in paths:
+            with_eigen = any(f"Eigen_{isa}" in symbol for _, symbol in tools.symbols(path))
+            allowed = C_FUNCTIONS | EXCEPTIONS if with_eigen else C_FUNCTIONS
+            for symbol in sorted(tools.undefined(path) - allowed):
+                yield f"{isa}: {os.path.basename(path)} calls {symbol}"
 
 
 def wide_register_faults(tools, sets, library):
@@ -97,22 +150,44 @@ def wide_register_faults(tools, sets, library):
 
 
 def check(tools, sets, library):
-    faults = list(weak_symbol_faults(tools, sets)) + list(initialiser_faults(tools, sets))
+    faults = []
+    for kind in (weak_symbol_faults, definition_faults, call_faults, section_faults):
+        faults += kind(tools, sets)
     return faults + list(wide_register_faults(tools, sets, library))
 
 
-CLEAN = """
-namespace { template <class T> __attribute__((noinline)) void work(T* x) { for (int i = 0; i < 1024; ++i) x[i] *= 2; } }
-extern "C" void fill_ISA(double* x) { work(x); }
+ENTRY = 'extern "C" __attribute__((visibility("hidden"))) int gramian_fill_work_ISA(double* x)'
+CLEAN = f"""
+namespace {{ template <class T> __attribute__((noinline)) int work(T* x) {{
+  for (int i = 0; i < 1024; ++i) x[i] *= 2;
+  return 0;
+}} }}
+{ENTRY} {{ return work(x); }}
 """
-SHARED_WEAK = """
-template <class T> __attribute__((noinline)) void shared(T* x) { for (int i = 0; i < 1024; ++i) x[i] *= 2; }
-extern "C" void fill_ISA(double* x) { shared(x); }
+SHARED_WEAK = f"""
+template <class T> __attribute__((noinline)) void shared(T* x) {{ for (int i = 0; i < 1024; ++i) x[i] *= 2; }}
+{ENTRY} {{ shared(x); return 0; }}
 """
-INITIALISER = """
-extern "C" int ask_processor();
-namespace { int level = ask_processor(); }
-extern "C" int fill_ISA(double*) { return level; }
+OWN_WEAK = SHARED_WEAK.replace("shared", "own_ISA")
+OWN_STRONG = 'extern "C" int helper_ISA(int level) { return level + 1; }' + CLEAN
+VISIBLE = CLEAN.replace("hidden", "default")
+OF_EIGEN = f"""
+#include <new>
+namespace Eigen_ISA {{
+template <class T> __attribute__((noinline)) void check(T* x) {{ if (x == nullptr) throw std::bad_alloc(); }}
+}}
+{ENTRY} {{ try {{ Eigen_ISA::check(x); }} catch (...) {{ return 1; }} return 0; }}
+"""
+THROWS = f"""
+{ENTRY} {{ if (x == nullptr) throw 1; return 0; }}
+"""
+CALLS = f"""
+extern "C" int puts(const char*);
+{ENTRY} {{ return x == nullptr ? puts("none") : 0; }}
+"""
+INITIALISER = f"""
+namespace {{ int ask() __attribute__((noinline, noipa)); int ask() {{ return 1; }} int level = ask(); }}
+{ENTRY} {{ return x == nullptr ? level : 0; }}
 """
 OUTSIDE = 'extern "C" void outside(double* x) { for (int i = 0; i < 1024; ++i) x[i] += 1; }\n'
 
@@ -129,8 +204,8 @@ def self_test(tools, compiler):
             run([compiler, "-O3", "-fPIC", *options, "-c", path + ".cc", "-o", path + ".o"])
             return path + ".o"
 
-        def sets_of(name, source):
-            return {isa: [compiled(f"{name}_{isa}", source.replace("ISA", isa), flags[isa])] for isa in flags}
+        def sets_of(name, source, *more):
+            return {isa: [compiled(f"{name}_{isa}", source.replace("ISA", isa), [*flags[isa], *more])] for isa in flags}
 
         def linked(name, sets, others):
             path = os.path.join(folder, name + ".so")
@@ -145,10 +220,18 @@ def self_test(tools, compiler):
         cases = [
             ("clean objects", clean, linked("clean", clean, [narrow]), None),
             ("a shared weak symbol", sets_of("weak", SHARED_WEAK), None, "weak symbol"),
+            ("a weak symbol of its own", sets_of("own_weak", OWN_WEAK), None, "outside Eigen_avx2"),
+            ("a function of its own", sets_of("own", OWN_STRONG), None, "defines helper_avx2 for others"),
+            ("an entry in sight", sets_of("seen", VISIBLE), None, "outside the library"),
+            ("an exception of Eigen", sets_of("eigen", OF_EIGEN), None, None),
+            ("another one", sets_of("other", OF_EIGEN.replace("std::bad_alloc()", "1")), None, "calls _ZTIi"),
+            ("an exception", sets_of("throws", THROWS), None, "calls __cxa_throw"),
+            ("a stream", sets_of("calls", CALLS), None, "calls puts"),
+            ("link-time optimisation", sets_of("lto", CLEAN, "-flto", "-ffat-lto-objects"), None, "link-time"),
             ("a static initialiser", sets_of("init", INITIALISER), None, "static initialiser"),
             ("a wide register outside", clean, linked("wide", clean, [wide]), "outside the kernels"),
             ("a namesake outside", clean, linked("namesake", clean, [namesake]), "outside the kernels"),
-            ("a wide floor", wide_floor, None, "base: "),
+            ("a wide floor", wide_floor, None, "o uses a wide register"),
         ]
         failures = 0
         for title, sets, library, expected in cases:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import device_checks
 import latency
 import numpy as np
 import pytest
@@ -28,64 +29,34 @@ def test_missing_device_is_an_error(rng):
             call()
 
 
-@pytest.mark.gpu
-def test_device_gives_the_same_weights(rng):
-    X = rng.normal(size=(3000, 200))
-    y = np.arange(3000) % 5
-    host = AnalyticClassifier(RandomFeatures(300), ridge=0.5).fit(X, y)
-    device = AnalyticClassifier(RandomFeatures(300), ridge=0.5, device="cuda")
-    device.partial_fit(X[:1000], y[:1000]).partial_fit(X[1000:], y[1000:])
-    np.testing.assert_allclose(device.coef_, host.coef_, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(device.decision_function(X), host.decision_function(X), rtol=1e-7, atol=1e-9)
-    device.forget(X[:500], y[:500])
-    host.forget(X[:500], y[:500])
-    np.testing.assert_allclose(device.coef_, host.coef_, rtol=1e-7, atol=1e-9)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("check", device_checks.CHECKS, ids=lambda check: check.__name__)
+def test_on_a_device(check, device, rng, tmp_path):
+    if device == "cpu" and check is device_checks.interrupt_ends_a_call:
+        pytest.skip("TestInterrupt asks the CPU")
+    check(device, rng, tmp_path)
 
 
-@pytest.mark.gpu
-def test_file_from_a_device_works_on_the_host(rng, tmp_path):
-    X = rng.normal(size=(100, 5))
-    model = AnalyticRegressor(device="cuda").fit(X, X[:, 0])
-    model.save(tmp_path / "model.gramian")
-    found = gramian.load(tmp_path / "model.gramian")
-    assert found.device == "cpu"
-    np.testing.assert_allclose(found.predict(X), model.predict(X), rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.gpu
-def test_second_order_engines_on_a_device(rng):
-    G, v = rng.normal(size=(90, 700)), rng.normal(size=(3, 700))
-    for dtype in ("float64", "float32"):
-        windows = [gramian.MFAC(40, ridge=1e-2, dtype=dtype, device=device) for device in ("cpu", "cuda")]
-        for window in windows:
-            window.push(G[:50])
-            for g in G[50:]:
-                window.push(g)
-            window.replace(7, G[0])
-        host, device = windows
-        np.testing.assert_allclose(device.ivp(v), host.ivp(v), rtol=0, atol=1e-8)
-        np.testing.assert_allclose(device.diag(), host.diag(), rtol=0, atol=1e-8)
-        np.testing.assert_allclose(device.inverse_block([3, 600]), host.inverse_block([3, 600]), rtol=0, atol=1e-8)
-    inverses = [gramian.second_order.RunningInverse(300, keep_matrix=True, device=device) for device in ("cpu", "cuda")]
-    for inverse in inverses:
-        inverse.update(G[:, :300]).update(G[0, :300], weight=-0.5)
-    np.testing.assert_allclose(inverses[1].matrix(), inverses[0].matrix(), rtol=0, atol=1e-10)
-    assert inverses[1].refine().residual() <= 1e-10
-
-
-@pytest.mark.gpu
-def test_iterations_on_a_device(rng):
-    X, y = rng.normal(size=(600, 8)), np.arange(600) % 3
-    A = X.T @ X + np.eye(8)
-    host, device = (
-        gramian.flexible_cg(A, X[0], precondition=lambda r: r / np.diag(A), device=device) for device in ("cpu", "cuda")
+def test_device_checks_need_numpy_alone():
+    """`make test-gpu` runs them on machines that have nothing else."""
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('pytest', 'scipy', 'sklearn'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import device_checks\n"
+        "status = device_checks.main()\n"
+        "assert not {'pytest', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(status)"
     )
-    np.testing.assert_allclose(device.x, host.x, rtol=0, atol=1e-7)
-    host, device = (gramian.LogisticHead(device=device).fit(X, y) for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(device.coef_, host.coef_, rtol=0, atol=1e-7)
-    b = np.exp(X @ rng.normal(size=8))
-    host, device = (gramian.SoftmaxRegression(device=device).fit(X, b / b.sum()) for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(device.x_, host.x_, rtol=0, atol=1e-8)
+    folder = os.path.dirname(device_checks.__file__)
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) == len(device_checks.CHECKS)
+    if not gramian.cuda_available():
+        assert all(line.endswith(": skipped: no device") for line in lines)
 
 
 def test_negative_n_jobs_count_the_processors_of_this_process(monkeypatch):

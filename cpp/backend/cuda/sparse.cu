@@ -73,7 +73,7 @@ __global__ void csr_gemm_kernel(int width, int64_t m, int64_t n, T alpha, const 
   const int group = lane / width, groups = kWarp / width;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kGemmWarps + threadIdx.y; row < m;
        row += static_cast<int64_t>(gridDim.x) * kGemmWarps) {
-    const int64_t begin = indptr[row], end = indptr[row + 1];
+    const int64_t begin = indptr[row], end = alpha == T(0) ? begin : static_cast<int64_t>(indptr[row + 1]);
     for (int64_t c0 = static_cast<int64_t>(blockIdx.y) * width; c0 < n; c0 += static_cast<int64_t>(gridDim.y) * width) {
       const int64_t column = c0 + lane % width;
       T sum = 0;

@@ -34,6 +34,13 @@ const char* dtype_name(int dtype) {
   return names[dtype];
 }
 
+bool holds_nan(const std::vector<double>& values) {
+  for (double value : values) {
+    if (std::isnan(value)) return true;
+  }
+  return false;
+}
+
 std::vector<int64_t> edge_sizes(int64_t largest) {
   std::vector<int64_t> sizes;
   for (int64_t n : {0, 1, 2, 3, 7, 8, 9, 15, 17, 31, 33, 63, 65, 127, 129, 200, 257}) {
@@ -143,6 +150,8 @@ Buffer& Case::place(const Matrix& matrix, bool is_input) {
   buffer.dtype = matrix.dtype;
   buffer.ld = ld;
   buffer.cols = matrix.cols;
+  record_.used |= mask_of(matrix.dtype);
+  if (is_input) record_.read |= mask_of(matrix.dtype);
   return buffer;
 }
 
@@ -154,11 +163,27 @@ Buffer& Case::raw(bool is_input, const void* bytes, size_t count, size_t offset)
 Matrix Case::fetch(Buffer& buffer) {
   Matrix matrix(buffer.dtype, buffer.rows(), buffer.cols);
   const size_t size = size_of(buffer.dtype);
+  matrix.was_nan = !matrix.v.empty();
   for (int64_t r = 0; r < matrix.rows; ++r) {
-    const unsigned char* row = buffer.now(r);
-    for (int64_t c = 0; c < matrix.cols; ++c) matrix(r, c) = widen(buffer.dtype, row + static_cast<size_t>(c) * size);
+    const unsigned char *row = buffer.now(r), *before = buffer.was(r);
+    for (int64_t c = 0; c < matrix.cols; ++c) {
+      const size_t at = static_cast<size_t>(c) * size;
+      matrix(r, c) = widen(buffer.dtype, row + at);
+      matrix.was_nan = matrix.was_nan && std::isnan(widen(buffer.dtype, before + at));
+    }
   }
   return matrix;
+}
+
+void Case::poison(Matrix& matrix, int64_t row, int64_t col, double value) {
+  matrix(row, col) = value;
+  if (std::isnan(value)) poisoned(matrix.dtype);
+}
+
+void Case::note_expected(const Matrix& got, bool nan, bool number) {
+  expects_nan_ |= nan;
+  expects_number_ |= number;
+  record_.overwrote |= got.was_nan && number && !nan;
 }
 
 void Case::fail(const char* format, ...) {
@@ -178,6 +203,7 @@ void Case::expect(bool holds, const char* format, ...) {
 }
 
 void Case::expect_status(int got, int want) {
+  expects_refusal_ |= want != GRAMIAN_STATUS_OK;
   if (got == want) return;
   const char* reason = table().error_text();
   fail("returned %d instead of %d (%s)", got, want, reason != nullptr ? reason : "no error text");
@@ -185,6 +211,9 @@ void Case::expect_status(int got, int want) {
 
 void Case::close(const Matrix& got, const Estimate& want) {
   if (got.rows != want.rows || got.cols != want.cols) return fail("reference of another shape");
+  bool nan = false, number = false;
+  for (long double value : want.value) (std::isnan(value) ? nan : number) = true;
+  note_expected(got, nan, number);
   for (int64_t r = 0; r < got.rows; ++r) {
     for (int64_t c = 0; c < got.cols; ++c) {
       const long double value = want.value[want.at(r, c)];
@@ -203,6 +232,9 @@ void Case::close(const Matrix& got, const Estimate& want) {
 
 void Case::same(const Matrix& got, const Matrix& want) {
   if (got.rows != want.rows || got.cols != want.cols) return fail("reference of another shape");
+  bool nan = false, number = false;
+  for (double value : want.v) (std::isnan(value) ? nan : number) = true;
+  note_expected(got, nan, number);
   for (int64_t r = 0; r < got.rows; ++r) {
     for (int64_t c = 0; c < got.cols; ++c) {
       const double x = got(r, c), y = want(r, c);
@@ -212,6 +244,18 @@ void Case::same(const Matrix& got, const Matrix& want) {
                     static_cast<long long>(c), x, x, y, y);
       }
     }
+  }
+}
+
+void Case::pattern(const Matrix& got, const std::vector<bool>& nan) {
+  if (got.v.size() != nan.size()) return fail("a pattern of another shape");
+  bool any_nan = false, number = false;
+  for (bool is_nan : nan) (is_nan ? any_nan : number) = true;
+  note_expected(got, any_nan, number);
+  for (size_t t = 0; t < nan.size(); ++t) {
+    const auto at = static_cast<int64_t>(t);
+    expect(std::isnan(got.v[t]) == nan[t], "[%lld, %lld] is %g, should be %s", ll(at / got.cols), ll(at % got.cols),
+           got.v[t], nan[t] ? "NaN" : "a number");
   }
 }
 
@@ -230,6 +274,13 @@ void Case::check_guards() {
     const std::string damage = buffer->damage();
     if (!damage.empty()) return fail("%s", damage.c_str());
   }
+}
+
+void Case::check_trace() {
+  if (record_.poisoned == 0) return;
+  expect(expects_nan_ || expects_refusal_, "a NaN went in, and nothing is expected of it");
+  // All NaN, as of one row or one column, says nothing of what must stay a number.
+  if (!(expects_nan_ && expects_number_) && !expects_refusal_) record_.poisoned = 0;
 }
 
 /* --- the list ------------------------------------------------------------------------------------------------ */
@@ -260,16 +311,16 @@ struct Counted<Entry> {
 };
 
 template <auto Entry>
-Op make_op(const char* name, size_t offset, void (*cases)(Harness&)) {
+Op make_op(const char* name, const char* without_nan, Old old, size_t offset, void (*cases)(Harness&)) {
   using Thunk = Counted<Entry>;
-  return {name, offset, &Thunk::present, &Thunk::clear, &Thunk::wrap, &Thunk::calls, cases};
+  return {name, without_nan, old, offset, &Thunk::present, &Thunk::clear, &Thunk::wrap, &Thunk::calls, cases};
 }
 
 }  // namespace
 
 const std::vector<Op>& all_ops() {
-#define GRAMIAN_LIST_OP(entry) \
-  make_op<&gramian_op_table::entry>(#entry, offsetof(gramian_op_table, entry), &cases_##entry),
+#define GRAMIAN_LIST_OP(entry, why, old) \
+  make_op<&gramian_op_table::entry>(#entry, why, old, offsetof(gramian_op_table, entry), &cases_##entry),
   static const std::vector<Op> ops = {GRAMIAN_CONFORMANCE_OPS(GRAMIAN_LIST_OP)};
 #undef GRAMIAN_LIST_OP
   return ops;
@@ -292,6 +343,22 @@ std::string list_defect(const std::vector<Op>& ops) {
   for (size_t k = 0; k < slots; ++k) {
     if (ops[k].offset != first + k * slot) return text("entry %zu of gramian_op_table is not `%s`", k, ops[k].name);
   }
+  return {};
+}
+
+std::string nan_defect(const Op& op, const Record& record) {
+  const bool excused = *op.without_nan != 0;
+  if (excused && record.read != 0) return text("the op reads numbers and has no NaN case (%s)", op.without_nan);
+  if (excused && record.poisoned != 0) return text("the op has a NaN case and a reason to have none");
+  for (int dtype : {GRAMIAN_F32, GRAMIAN_F64}) {
+    const unsigned mask = mask_of(dtype);
+    if (!excused && (record.used & mask) != 0 && (record.poisoned & mask) == 0) {
+      return text("the op has no NaN case in %s", dtype_name(dtype));
+    }
+  }
+  if (!excused && record.poisoned == 0) return "the op has no NaN case";
+  if (op.old == kOverwrites && !record.overwrote) return "no case begins with NaN in the output";
+  if (op.old == kUpdates && record.overwrote) return "the op overwrites its output, and the list says that it does not";
   return {};
 }
 
@@ -320,6 +387,7 @@ Tally Harness::check_header() {
 Tally Harness::run_op(const Op& op) {
   op_ = &op;
   tally_ = Tally{};
+  record_ = Record{};
   number_ = 0;
   random_ = Random(0x9E3779B97F4A7C15u + op.offset);  // an op's data do not depend on which ops ran before
   for (const Op& needed : all_ops()) {
@@ -335,6 +403,8 @@ Tally Harness::run_op(const Op& op) {
   }
   op.cases(*this);
   if (tally_.passed + tally_.failed == 0) note("list", "the op has no case");
+  const std::string defect = nan_defect(op, record_);
+  if (!defect.empty()) note("list", defect);
   return tally_;
 }
 
@@ -358,11 +428,16 @@ void Harness::run(const std::string& what, const std::function<void(Case&)>& bod
     try {
       body(running);
       running.check_guards();
+      running.check_trace();
       if (op_->calls() == calls) running.fail("the case did not call this table's entry");
     } catch (const CaseFailed&) {
       running.fail("alloc, upload, sync or download failed");
     }
     why = running.failure();
+    record_.used |= running.record().used;
+    record_.read |= running.record().read;
+    record_.poisoned |= running.record().poisoned;
+    record_.overwrote |= running.record().overwrote;
   }
   if (why.empty()) {
     ++tally_.passed;

@@ -1,8 +1,8 @@
 /* The harness of the op conformance list: one list of cases, run over every table.
  *
  * How to add an op
- *   1. Write its cases: `void cases_<entry>(Harness&)` in the cases_*.cc file it belongs to.
- *   2. Add one line, `X(<entry>)`, to GRAMIAN_CONFORMANCE_OPS below, in the order of the struct.
+ *   1. Write its cases: `void cases_<entry>(Harness&)` in the cases_*.cc file it belongs to, NaN cases among them.
+ *   2. Add one line to GRAMIAN_CONFORMANCE_OPS below, in the order of the struct: X(<entry>, why, old).
  *   The run then fails until faults.cc holds at least one wrong variant of the entry that the new cases catch, and
  *   (for an op that computes) until bench.cc holds a size.
  *
@@ -25,6 +25,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,54 +33,60 @@
 #include "backend/op_table.h"
 #include "reference.h"
 
-/* Every function pointer of gramian_op_table, in order. A slot of the struct that is missing here fails the run. */
-#define GRAMIAN_CONFORMANCE_OPS(X) \
-  X(open)                          \
-  X(close)                         \
-  X(error_text)                    \
-  X(alloc)                         \
-  X(free)                          \
-  X(upload)                        \
-  X(download)                      \
-  X(sync)                          \
-  X(load_rows)                     \
-  X(load_csr)                      \
-  X(axpby)                         \
-  X(add_diagonal)                  \
-  X(symmetrize)                    \
-  X(scale_columns)                 \
-  X(scale_rows)                    \
-  X(gemm)                          \
-  X(gram)                          \
-  X(csr_gemm)                      \
-  X(normal_sweep)                  \
-  X(rotate_rows)                   \
-  X(potrf)                         \
-  X(trsm)                          \
-  X(syevd)                         \
-  X(geqrf)                         \
-  X(ormqr)                         \
-  X(gesvd)                         \
-  X(map)                           \
-  X(rbf)                           \
-  X(row_sumsq)                     \
-  X(column_sums)                   \
-  X(class_sums)                    \
-  X(fill_random)                   \
-  X(fill_signs)                    \
-  X(fill_uniform)                  \
-  X(fwht)                          \
-  X(fwht_columns)                  \
-  X(hadamard_rows)                 \
-  X(softmax)                       \
-  X(softmax_columns)               \
-  X(exp_sums)                      \
-  X(exp_write)                     \
-  X(fill_row_hash)                 \
-  X(sparse_sketch)                 \
-  X(sparse_sketch_csr)             \
-  X(gather_columns)                \
-  X(circular_convolve)
+/* Every function pointer of gramian_op_table, in order. A slot of the struct that is missing here fails the run.
+ *   why: empty for an entry that reads numbers. Its list then has, in each of float32 and float64 that its cases use, a
+ *     case with a NaN in an operand (Case::poison) that expects NaN in what depends on it and numbers elsewhere, or a
+ *     status that is not success. Otherwise the reason why there is no such case.
+ *   old: kOverwrites for an entry with an output that it does not read, where beta is 0 if there is a beta. A case then
+ *     begins with nothing but NaN there, and expects numbers. kUpdates otherwise.
+ * A NaN that is lost hides bad data; one that spreads destroys good data. */
+#define GRAMIAN_CONFORMANCE_OPS(X)                 \
+  X(open, "no numbers", kUpdates)                  \
+  X(close, "no numbers", kUpdates)                 \
+  X(error_text, "no numbers", kUpdates)            \
+  X(alloc, "no numbers", kUpdates)                 \
+  X(free, "no numbers", kUpdates)                  \
+  X(upload, "moves bytes", kUpdates)               \
+  X(download, "moves bytes", kUpdates)             \
+  X(sync, "no numbers", kUpdates)                  \
+  X(load_rows, "", kOverwrites)                    \
+  X(load_csr, "", kOverwrites)                     \
+  X(axpby, "", kOverwrites)                        \
+  X(add_diagonal, "", kUpdates)                    \
+  X(symmetrize, "", kUpdates)                      \
+  X(scale_columns, "", kUpdates)                   \
+  X(scale_rows, "", kUpdates)                      \
+  X(gemm, "", kOverwrites)                         \
+  X(gram, "", kOverwrites)                         \
+  X(csr_gemm, "", kOverwrites)                     \
+  X(normal_sweep, "", kOverwrites)                 \
+  X(rotate_rows, "", kUpdates)                     \
+  X(potrf, "", kUpdates)                           \
+  X(trsm, "", kUpdates)                            \
+  X(syevd, "", kOverwrites)                        \
+  X(geqrf, "", kOverwrites)                        \
+  X(ormqr, "", kUpdates)                           \
+  X(gesvd, "", kOverwrites)                        \
+  X(map, "", kUpdates)                             \
+  X(rbf, "", kUpdates)                             \
+  X(row_sumsq, "", kOverwrites)                    \
+  X(column_sums, "", kUpdates)                     \
+  X(class_sums, "", kUpdates)                      \
+  X(fill_random, "reads no operand", kOverwrites)  \
+  X(fill_signs, "reads no operand", kOverwrites)   \
+  X(fill_uniform, "reads no operand", kOverwrites) \
+  X(fwht, "", kOverwrites)                         \
+  X(fwht_columns, "", kUpdates)                    \
+  X(hadamard_rows, "", kOverwrites)                \
+  X(softmax, "", kOverwrites)                      \
+  X(softmax_columns, "", kOverwrites)              \
+  X(exp_sums, "", kOverwrites)                     \
+  X(exp_write, "", kOverwrites)                    \
+  X(fill_row_hash, "whole numbers only", kUpdates) \
+  X(sparse_sketch, "", kUpdates)                   \
+  X(sparse_sketch_csr, "", kUpdates)               \
+  X(gather_columns, "", kOverwrites)               \
+  X(circular_convolve, "", kOverwrites)
 
 namespace conformance {
 
@@ -150,6 +157,17 @@ struct RunStopped {
   std::string why;
 };
 
+/* What the cases of an op showed of NaN; sets of dtypes are masks. */
+struct Record {
+  unsigned used = 0;     /* float types of the operands */
+  unsigned read = 0;     /* those of pure inputs */
+  unsigned poisoned = 0; /* those in which a NaN was put and its trace was looked at */
+  bool overwrote = false;
+};
+inline unsigned mask_of(int dtype) {
+  return 1u << dtype;
+}
+
 /* One running case: owns its buffers, collects its failures. */
 class Case {
  public:
@@ -178,6 +196,11 @@ class Case {
     return values;
   }
 
+  /* `matrix`, not yet placed, gets a NaN that leaves its trace (see GRAMIAN_CONFORMANCE_OPS), or an infinity. */
+  void poison(Matrix& matrix, int64_t row, int64_t col, double value = std::numeric_limits<double>::quiet_NaN());
+  /* The same for values of this dtype that are placed as plain arrays and hold a NaN already. */
+  void poisoned(int dtype) { record_.poisoned |= mask_of(dtype); }
+
   void expect_status(int got, int want = GRAMIAN_STATUS_OK);
   void expect(bool holds, const char* format, ...) __attribute__((format(printf, 3, 4)));
   void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
@@ -185,20 +208,31 @@ class Case {
   void close(const Matrix& got, const Estimate& want);
   /* The same values, signs of zero included; any NaN equals any NaN. */
   void same(const Matrix& got, const Matrix& want);
+  /* NaN exactly where `nan` says so, and any number elsewhere: for what is compared in other ways, or not at all. */
+  void pattern(const Matrix& got, const std::vector<bool>& nan);
+  /* No NaN anywhere. */
+  void numbers(const Matrix& got) { pattern(got, std::vector<bool>(got.v.size(), false)); }
   /* The strict upper triangle holds the bytes it was given. */
   void upper_untouched(Buffer& buffer);
 
   void check_guards();
+  /* A case that puts a NaN in expects to see what became of it. */
+  void check_trace();
   bool failed() const { return !failure_.empty(); }
   const std::string& failure() const { return failure_; }
+  const Record& record() const { return record_; }
 
  private:
   Buffer& place(const Matrix& matrix, bool is_input);
+  /* What a comparison with `got` expects: numbers, NaN or both. */
+  void note_expected(const Matrix& got, bool nan, bool number);
   Machine& machine_;
   uint64_t number_;
   uint64_t placed_ = 0;
   std::vector<std::unique_ptr<Buffer>> buffers_;
   std::string failure_;
+  Record record_;
+  bool expects_nan_ = false, expects_number_ = false, expects_refusal_ = false;
 };
 
 struct Tally {
@@ -208,9 +242,13 @@ struct Tally {
 
 class Harness;
 
+enum Old { kUpdates, kOverwrites };
+
 /* One entry of the table as the list knows it. */
 struct Op {
   const char* name;
+  const char* without_nan; /* why it has no NaN case; empty: it has */
+  Old old;
   size_t offset; /* of its slot in gramian_op_table */
   bool (*present)(const Table&);
   void (*clear)(Table&); /* makes the entry null */
@@ -223,6 +261,8 @@ const std::vector<Op>& all_ops();
 const Op* find_op(const std::string& name);
 /* Empty when the list covers every function-pointer slot of the struct exactly once, else what is wrong. */
 std::string list_defect(const std::vector<Op>& ops);
+/* What the cases of `op` left out of NaN, or empty. */
+std::string nan_defect(const Op& op, const Record& record);
 
 enum class OnFailure {
   print, /* and go on */
@@ -255,6 +295,7 @@ class Harness {
   bool open_ = false;
   const Op* op_ = nullptr;
   Tally tally_;
+  Record record_;
   uint64_t number_ = 0;
   Random random_;
 };
@@ -270,9 +311,10 @@ inline long long ll(int64_t value) {
   return value;
 }
 const char* dtype_name(int dtype);
+bool holds_nan(const std::vector<double>& values);
 
 /* Every case list; generated from the one list above. */
-#define GRAMIAN_DECLARE_CASES(entry) void cases_##entry(Harness& harness);
+#define GRAMIAN_DECLARE_CASES(entry, why, old) void cases_##entry(Harness& harness);
 GRAMIAN_CONFORMANCE_OPS(GRAMIAN_DECLARE_CASES)
 #undef GRAMIAN_DECLARE_CASES
 

@@ -30,21 +30,18 @@ std::vector<double> random_doubles(Random& random, int64_t count, double low, do
   return values;
 }
 
-Matrix as_row(const std::vector<double>& values) {
-  Matrix row(GRAMIAN_F64, 1, static_cast<int64_t>(values.size()));
-  row.v = values;
-  return row;
-}
-
 /* --- axpby --------------------------------------------------------------------------------------------------- */
 
 void axpby_case(Harness& harness, int src, int dst, int64_t rows, int64_t cols, double alpha, double beta,
-                bool in_place, bool null_src) {
-  const std::string what = text("%s to %s %lld x %lld alpha %g beta %g%s%s", dtype_name(src), dtype_name(dst), ll(rows),
-                                ll(cols), alpha, beta, in_place ? " in place" : "", null_src ? " null" : "");
+                bool in_place, bool null_src, double special = 0.0) {
+  const std::string what =
+      text("%s to %s %lld x %lld alpha %g beta %g special %g%s%s", dtype_name(src), dtype_name(dst), ll(rows), ll(cols),
+           alpha, beta, special, in_place ? " in place" : "", null_src ? " null" : "");
   harness.run(what, [&](Case& c) {
-    const Matrix x = random_matrix(harness.random(), src, rows, cols);
+    Matrix x = random_matrix(harness.random(), src, rows, cols);
+    if (special != 0.0) c.poison(x, rows - 1, cols / 2, special);
     Matrix y = in_place ? x : random_matrix(harness.random(), dst, rows, cols);
+    if (special != 0.0 && !in_place) c.poison(y, 0, cols - 1, special);
     if (beta == 0.0 && !in_place) y.v.assign(y.v.size(), kNan);
     Buffer& dy = c.output(y);
     Buffer* dx = in_place || null_src ? nullptr : &c.input(x);
@@ -61,6 +58,11 @@ void cases_axpby(Harness& harness) {
   size_t turn = 0;
   for (int src : kDtypes) {
     for (int dst : kDtypes) {
+      for (double special : {kNan, kInf}) {
+        axpby_case(harness, src, dst, 3, 33, 0.7, -1.0, false, false, special);
+        axpby_case(harness, src, dst, 3, 9, 1.0, 0.0, false, false, special);
+        if (src == dst) axpby_case(harness, src, dst, 3, 33, 0.7, 1.0, true, false, special);
+      }
       for (double alpha : kScalars) {
         for (double beta : kScalars) {
           axpby_case(harness, src, dst, 7, 17, alpha, beta, false, false);
@@ -99,7 +101,11 @@ void cases_add_diagonal(Harness& harness) {
     for (int64_t n : edge_sizes(257)) {
       for (double value : {0.0, 0.7, -1.0, 1e-3}) {
         harness.run(text("%s n %lld value %g", dtype_name(dtype), ll(n), value), [&](Case& c) {
-          const Matrix a = random_matrix(harness.random(), dtype, n, n);
+          Matrix a = random_matrix(harness.random(), dtype, n, n);
+          if (n > 2 && value == 0.7) {
+            c.poison(a, n / 2, n / 2);
+            c.poison(a, n - 1, 0);
+          }
           Buffer& da = c.output(a);
           c.expect_status(c.table().add_diagonal(c.ctx(), dtype, n, value, da.data(), da.ld));
           Estimate want(n, n);
@@ -120,9 +126,10 @@ void cases_symmetrize(Harness& harness) {
   for (int dtype : kDtypes) {
     for (int64_t n : edge_sizes(257)) {
       for (bool special : {false, true}) {
-        harness.run(text("%s n %lld%s", dtype_name(dtype), ll(n), special ? " NaN above" : ""), [&](Case& c) {
+        harness.run(text("%s n %lld%s", dtype_name(dtype), ll(n), special ? " NaN" : ""), [&](Case& c) {
           Matrix a = random_matrix(harness.random(), dtype, n, n);
           if (special && n > 0) a(n - 1, 0) = kInf;
+          if (special && n > 2) c.poison(a, n - 1, n / 2);
           Matrix want = a;
           for (int64_t r = 0; r < n; ++r) {
             for (int64_t j = r + 1; j < n; ++j) {
@@ -150,8 +157,9 @@ void scale_case(Harness& harness, bool columns, int dtype, int64_t rows, int64_t
     if (special) {
       v.v[0] = 0.0;
       v.v[1] = kInf;
-      v.v[2] = kNan;
+      c.poison(v, 0, 2);
       x.v[0] = kInf;
+      c.poison(x, rows - 1, cols - 1);
     }
     Matrix want = x;
     for (int64_t r = 0; r < rows; ++r) {
@@ -211,6 +219,8 @@ void map_case(Harness& harness, int dtype, int kind, int64_t rows, int64_t cols,
     const Matrix x = map_operand(harness.random(), dtype, rows, cols, shifted, kind);
     Matrix shift(dtype, 1, cols);
     for (double& value : shift.v) value = std::nearbyint(harness.random().uniform(-2.0, 2.0) * 1024.0) / 1024.0;
+    if (shifted && rows > 0 && cols > 30) c.poison(shift, 0, cols / 2);
+    if (holds_nan(x.v)) c.poisoned(dtype);
     Estimate want(rows, cols);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < cols; ++j) {
@@ -256,14 +266,16 @@ void rbf_case(Harness& harness, int dtype, int64_t rows, int64_t cols, double ga
   const std::string what =
       text("%s %lld x %lld gamma %g%s", dtype_name(dtype), ll(rows), ll(cols), gamma, special ? " special" : "");
   harness.run(what, [&](Case& c) {
-    const std::vector<double> row_sq = random_doubles(harness.random(), rows, 0.0, 10.0);
-    const std::vector<double> col_sq = random_doubles(harness.random(), cols, 0.0, 10.0);
+    std::vector<double> row_sq = random_doubles(harness.random(), rows, 0.0, 10.0);
+    std::vector<double> col_sq = random_doubles(harness.random(), cols, 0.0, 10.0);
     Matrix x(dtype, rows, cols);
     for (double& value : x.v) value = round_to(dtype, harness.random().uniform(-10.0, 10.0));  // a third clamps at 0
     if (special) {
-      x.v[0] = kNan;
+      c.poison(x, 0, 0);
       x.v[1] = kInf;
       x.v[2] = -kInf;
+      row_sq.back() = kNan;
+      col_sq[col_sq.size() / 2] = kNan;
     }
     Estimate want(rows, cols);
     for (int64_t r = 0; r < rows; ++r) {
@@ -332,14 +344,25 @@ Estimate grouped_sums(const Matrix& x, const std::vector<int64_t>* code, const s
   return want;
 }
 
-void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool weighted, bool with_nan) {
-  const std::string what =
-      text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted}, with_nan ? " NaN" : "");
+/* What a NaN is put into. The weight of row 5 is zero: a product with it is NaN all the same. */
+enum Poisoned { kNothing, kRow, kWeight, kSum };
+const char* name_of(Poisoned poisoned) {
+  static const char* const names[] = {"", " NaN in x", " NaN in weight", " NaN in out"};
+  return names[poisoned];
+}
+constexpr int64_t kZeroWeight = 5;
+
+void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool weighted,
+                      Poisoned poisoned = kNothing) {
+  const std::string what = text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted},
+                                name_of(poisoned));
   harness.run(what, [&](Case& c) {
     Matrix x = random_matrix(harness.random(), dtype, rows, cols);
-    if (with_nan) x(rows / 2, cols / 2) = kNan;
-    const std::vector<double> weight = random_weights(harness.random(), rows);
-    const Matrix old = random_matrix(harness.random(), GRAMIAN_F64, 1, cols);
+    Matrix old = random_matrix(harness.random(), GRAMIAN_F64, 1, cols);
+    std::vector<double> weight = random_weights(harness.random(), rows);
+    if (poisoned == kRow) c.poison(x, kZeroWeight, cols / 2);
+    if (poisoned == kSum) c.poison(old, 0, cols - 1);
+    if (poisoned == kWeight) weight[1] = kNan;
     Buffer& dx = c.input(x);
     Buffer* dweight = weighted ? &c.array(weight) : nullptr;
     Buffer& out = c.output(old);
@@ -350,15 +373,19 @@ void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, b
   });
 }
 
-void class_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t codes, bool weighted) {
-  const std::string what =
-      text("%s %lld x %lld codes %lld weights %d", dtype_name(dtype), ll(rows), ll(cols), ll(codes), int{weighted});
+void class_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t codes, bool weighted,
+                     Poisoned poisoned = kNothing) {
+  const std::string what = text("%s %lld x %lld codes %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols),
+                                ll(codes), int{weighted}, name_of(poisoned));
   harness.run(what, [&](Case& c) {
-    const Matrix x = random_matrix(harness.random(), dtype, rows, cols);
+    Matrix x = random_matrix(harness.random(), dtype, rows, cols);
     std::vector<int64_t> code(static_cast<size_t>(rows));
     for (int64_t& value : code) value = harness.random().index(codes);
-    const std::vector<double> weight = random_weights(harness.random(), rows);
-    const Matrix old = random_matrix(harness.random(), GRAMIAN_F64, codes, cols);
+    std::vector<double> weight = random_weights(harness.random(), rows);
+    Matrix old = random_matrix(harness.random(), GRAMIAN_F64, codes, cols);
+    if (poisoned == kRow) c.poison(x, kZeroWeight, cols / 2);
+    if (poisoned == kSum) c.poison(old, codes - 1, cols - 1);
+    if (poisoned == kWeight) weight[1] = kNan;
     Buffer& dx = c.input(x);
     Buffer& dcode = c.array(code);
     Buffer* dweight = weighted ? &c.array(weight) : nullptr;
@@ -371,50 +398,61 @@ void class_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, in
   });
 }
 
+void row_sumsq_case(Harness& harness, int dtype, int64_t rows, int64_t cols, double special = 0.0) {
+  harness.run(text("%s %lld x %lld special %g", dtype_name(dtype), ll(rows), ll(cols), special), [&](Case& c) {
+    Matrix x = random_matrix(harness.random(), dtype, rows, cols);
+    if (special != 0.0) c.poison(x, rows / 2, cols - 1, special);
+    Estimate want(1, rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      long double sum = 0;
+      for (int64_t j = 0; j < cols; ++j) sum += static_cast<long double>(x(r, j)) * x(r, j);
+      want.value[static_cast<size_t>(r)] = sum;
+      want.bound[static_cast<size_t>(r)] = static_cast<double>(cols + 1) * eps(GRAMIAN_F64) * static_cast<double>(sum);
+    }
+    Buffer& dx = c.input(x);
+    Buffer& out = c.output(Matrix(GRAMIAN_F64, 1, rows, kNan));
+    c.expect_status(
+        c.table().row_sumsq(c.ctx(), dtype, rows, cols, dx.data(), dx.ld, static_cast<double*>(out.data())));
+    c.close(c.fetch(out), want);
+  });
+}
+
 }  // namespace
 
 void cases_row_sumsq(Harness& harness) {
   for (int dtype : kDtypes) {
-    for (const auto& shape : shapes()) {
-      const int64_t rows = shape.first, cols = shape.second;
-      harness.run(text("%s %lld x %lld", dtype_name(dtype), ll(rows), ll(cols)), [&](Case& c) {
-        const Matrix x = random_matrix(harness.random(), dtype, rows, cols);
-        Estimate want(1, rows);
-        for (int64_t r = 0; r < rows; ++r) {
-          long double sum = 0;
-          for (int64_t j = 0; j < cols; ++j) sum += static_cast<long double>(x(r, j)) * x(r, j);
-          want.value[static_cast<size_t>(r)] = sum;
-          want.bound[static_cast<size_t>(r)] =
-              static_cast<double>(cols + 1) * eps(GRAMIAN_F64) * static_cast<double>(sum);
-        }
-        Buffer& dx = c.input(x);
-        Buffer& out = c.array(std::vector<double>(static_cast<size_t>(rows), kNan), false);
-        c.expect_status(
-            c.table().row_sumsq(c.ctx(), dtype, rows, cols, dx.data(), dx.ld, static_cast<double*>(out.data())));
-        c.close(as_row(c.fetch_array<double>(out)), want);
-      });
+    for (double special : {kNan, kInf}) {
+      for (int64_t cols : {1, 9, 33, 130}) row_sumsq_case(harness, dtype, 5, cols, special);
     }
+    for (const auto& shape : shapes()) row_sumsq_case(harness, dtype, shape.first, shape.second);
   }
 }
 
 void cases_column_sums(Harness& harness) {
   for (int dtype : kDtypes) {
-    for (const auto& shape : shapes()) {
-      for (bool weighted : {false, true}) {
-        column_sums_case(harness, dtype, shape.first, shape.second, weighted, false);
+    for (Poisoned poisoned : {kRow, kWeight, kSum}) {
+      for (int64_t cols : {9, 33}) {
+        column_sums_case(harness, dtype, 11, cols, true, poisoned);
+        if (poisoned != kWeight) column_sums_case(harness, dtype, 11, cols, false, poisoned);
       }
     }
-    column_sums_case(harness, dtype, 9, 17, false, true);
+    for (const auto& shape : shapes()) {
+      for (bool weighted : {false, true}) column_sums_case(harness, dtype, shape.first, shape.second, weighted);
+    }
   }
 }
 
 void cases_class_sums(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (Poisoned poisoned : {kRow, kWeight, kSum}) {
+      for (int64_t cols : {9, 33}) {
+        class_sums_case(harness, dtype, 11, cols, 4, true, poisoned);
+        if (poisoned != kWeight) class_sums_case(harness, dtype, 11, cols, 4, false, poisoned);
+      }
+    }
     for (const auto& shape : shapes()) {
       for (bool weighted : {false, true}) {
-        for (int64_t codes : {1, 7}) {
-          class_sums_case(harness, dtype, shape.first, shape.second, codes, weighted);
-        }
+        for (int64_t codes : {1, 7}) class_sums_case(harness, dtype, shape.first, shape.second, codes, weighted);
       }
     }
   }

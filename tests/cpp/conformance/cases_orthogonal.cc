@@ -1,6 +1,7 @@
 /* Orthogonal factorisations and the sweep of the normal equations: geqrf, ormqr, gesvd, normal_sweep. */
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "case.h"
 
@@ -9,6 +10,7 @@ namespace conformance {
 namespace {
 
 const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kInf = std::numeric_limits<double>::infinity();
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
 using Wide = std::vector<long double>;
@@ -61,36 +63,64 @@ double small_of(int dtype, int64_t m, int64_t n) {
   return 8.0 * static_cast<double>(m > n ? m : n) * eps(dtype);
 }
 
+/* The first `columns` columns of Q R, of their reflectors, against those of A: later ones do not touch them. */
+void check_columns(Case& c, const Matrix& a, const Matrix& qr, const std::vector<double>& tau, int64_t columns) {
+  const int64_t m = a.rows, n = a.cols, k = m < columns ? m : columns;
+  const double small = small_of(a.dtype, m, n);
+  for (int64_t i = 0; i < k; ++i) {
+    // H is orthogonal when tau (v'v) = 2 or tau = 0.
+    long double square = 1.0L;
+    for (int64_t r = i + 1; r < m; ++r) square += static_cast<long double>(qr(r, i)) * qr(r, i);
+    const double t = tau[static_cast<size_t>(i)];
+    const double off = static_cast<double>(std::fabs(t * (t * square - 2.0L)));
+    c.expect(off <= small, "reflector %lld is off orthogonality by %.3g", ll(i), off);
+  }
+  Wide product(static_cast<size_t>(m * columns), 0.0L);
+  for (int64_t r = 0; r < k; ++r) {
+    for (int64_t j = r; j < columns; ++j) product[static_cast<size_t>(r * columns + j)] = qr(r, j);
+  }
+  for (int64_t i = k - 1; i >= 0; --i) reflect(qr, tau, i, columns, product);
+  for (int64_t j = 0; j < columns; ++j) {
+    const double norm = column_norm(a, j);
+    for (int64_t r = 0; r < m; ++r) {
+      const double off = static_cast<double>(std::fabs(product[static_cast<size_t>(r * columns + j)] - a(r, j)));
+      c.expect(off <= small * norm, "[%lld, %lld] of Q R is off by %.3g", ll(r), ll(j), off);
+    }
+  }
+}
+
 void geqrf_case(Harness& harness, int dtype, int64_t m, int64_t n, int kind) {
   harness.run(text("%s m %lld n %lld kind %d", dtype_name(dtype), ll(m), ll(n), kind), [&](Case& c) {
-    const int64_t k = m < n ? m : n;
     const Matrix a = matrix_of_kind(harness.random(), dtype, m, n, kind);
+    Buffer& da = c.output(a);
+    Buffer& dtau = c.output(Matrix(dtype, 1, m < n ? m : n, kNan));
+    c.expect_status(c.table().geqrf(c.ctx(), dtype, m, n, da.data(), da.ld, dtau.data()));
+    const Matrix tau = c.fetch(dtau);
+    c.numbers(tau);
+    check_columns(c, a, c.fetch(da), tau.v, n);
+  });
+}
+
+/* The columns before that of the NaN are what they would be. All of R in its own column is NaN, and of later columns
+ * the rows that its reflector reaches; the rows above those are open. */
+void geqrf_nan_case(Harness& harness, int dtype, int64_t m, int64_t n, int64_t col) {
+  harness.run(text("%s m %lld n %lld NaN in column %lld", dtype_name(dtype), ll(m), ll(n), ll(col)), [&](Case& c) {
+    const int64_t k = m < n ? m : n;
+    Matrix a = random_matrix(harness.random(), dtype, m, n);
+    c.poison(a, m / 2, col);
     Buffer& da = c.output(a);
     Buffer& dtau = c.output(Matrix(dtype, 1, k, kNan));
     c.expect_status(c.table().geqrf(c.ctx(), dtype, m, n, da.data(), da.ld, dtau.data()));
-    const Matrix qr = c.fetch(da);
-    const std::vector<double> tau = c.fetch(dtau).v;
-    const double small = small_of(dtype, m, n);
-    for (int64_t i = 0; i < k; ++i) {
-      // H is orthogonal when tau (v'v) = 2 or tau = 0.
-      long double square = 1.0L;
-      for (int64_t r = i + 1; r < m; ++r) square += static_cast<long double>(qr(r, i)) * qr(r, i);
-      const double t = tau[static_cast<size_t>(i)];
-      const double off = static_cast<double>(std::fabs(t * (t * square - 2.0L)));
-      c.expect(off <= small, "reflector %lld is off orthogonality by %.3g", ll(i), off);
-    }
-    Wide product(static_cast<size_t>(m * n), 0.0L);
-    for (int64_t r = 0; r < k; ++r) {
-      for (int64_t j = r; j < n; ++j) product[static_cast<size_t>(r * n + j)] = qr(r, j);
-    }
-    for (int64_t i = k - 1; i >= 0; --i) reflect(qr, tau, i, n, product);
-    for (int64_t j = 0; j < n; ++j) {
-      const double norm = column_norm(a, j);
-      for (int64_t r = 0; r < m; ++r) {
-        const double off = static_cast<double>(std::fabs(product[static_cast<size_t>(r * n + j)] - a(r, j)));
-        c.expect(off <= small * norm, "[%lld, %lld] of Q R is off by %.3g", ll(r), ll(j), off);
+    const Matrix qr = c.fetch(da), tau = c.fetch(dtau);
+    std::vector<bool> nan;
+    for (int64_t r = 0; r < m; ++r) {
+      for (int64_t j = 0; j < n; ++j) {
+        const bool of_r = r <= j, reached = j == col || (j > col && r >= col);
+        nan.push_back(of_r && reached ? true : j < col ? false : std::isnan(qr(r, j)));
       }
     }
+    c.pattern(qr, nan);
+    check_columns(c, a, qr, tau.v, col);
   });
 }
 
@@ -99,6 +129,12 @@ void geqrf_case(Harness& harness, int dtype, int64_t m, int64_t n, int kind) {
 void cases_geqrf(Harness& harness) {
   const std::vector<int64_t> all = edge_sizes(129);
   for (int dtype : kDtypes) {
+    for (int64_t col : {0, 3, 8}) {
+      geqrf_nan_case(harness, dtype, 12, 9, col);
+      geqrf_nan_case(harness, dtype, 7, 9, col);
+      geqrf_nan_case(harness, dtype, 65, 33, 4 * col);
+      geqrf_nan_case(harness, dtype, 129, 129, 15 * col);
+    }
     for (int64_t m : edge_sizes(33)) {
       for (int64_t n : edge_sizes(33)) geqrf_case(harness, dtype, m, n, kRandom);
     }
@@ -116,9 +152,12 @@ void cases_geqrf(Harness& harness) {
 
 namespace {
 
-void ormqr_case(Harness& harness, int dtype, bool trans, int64_t m, int64_t n, int64_t k) {
-  const std::string what =
-      text("%s trans %d m %lld n %lld k %lld", dtype_name(dtype), int{trans}, ll(m), ll(n), ll(k));
+/* operand: where a NaN stands, in C, in the vectors V or in tau T; 0 for none. One of C takes its own column. One of a
+ * reflector takes all rows from that reflector's on, and with Q, which goes back to the first reflector, the rows above
+ * as well. With Q' those are open. */
+void ormqr_case(Harness& harness, int dtype, bool trans, int64_t m, int64_t n, int64_t k, char operand = 0) {
+  const std::string what = text("%s trans %d m %lld n %lld k %lld%s%c", dtype_name(dtype), int{trans}, ll(m), ll(n),
+                                ll(k), operand != 0 ? " NaN in " : "", operand != 0 ? operand : ' ');
   harness.run(what, [&](Case& c) {
     Matrix a = random_matrix(harness.random(), dtype, m, k);
     Matrix tau(dtype, 1, k);
@@ -128,22 +167,29 @@ void ormqr_case(Harness& harness, int dtype, bool trans, int64_t m, int64_t n, i
       tau(0, i) = i % 5 == 4 ? 0.0 : round_to(dtype, 2.0 / square);
       for (int64_t r = 0; r <= i; ++r) a(r, i) = kNan;  // R stands there
     }
-    const Matrix old = random_matrix(harness.random(), dtype, m, n);
+    Matrix old = random_matrix(harness.random(), dtype, m, n);
+    const int64_t bad = k / 2;
+    if (operand == 'C') c.poison(old, m / 2, n / 2);
+    if (operand == 'V') c.poison(a, m - 1, bad);
+    if (operand == 'T') c.poison(tau, 0, bad);
     Buffer& da = c.input(a);
     Buffer& dtau = c.input(tau);
     Buffer& dc = c.output(old);
     c.expect_status(c.table().ormqr(c.ctx(), dtype, trans, m, n, k, da.data(), da.ld, dtau.data(), dc.data(), dc.ld));
-    Wide want(old.v.begin(), old.v.end());
-    for (int64_t i = 0; i < k; ++i) reflect(a, tau.v, trans ? i : k - 1 - i, n, want);
+    Wide product(old.v.begin(), old.v.end());
+    for (int64_t i = 0; i < k; ++i) reflect(a, tau.v, trans ? i : k - 1 - i, n, product);
     const Matrix got = c.fetch(dc);
-    const double small = small_of(dtype, m, k);
+    Estimate want(m, n);
+    want.value = product;
     for (int64_t j = 0; j < n; ++j) {
-      const double norm = column_norm(old, j);
+      const double bound = small_of(dtype, m, k) * column_norm(old, j);
       for (int64_t r = 0; r < m; ++r) {
-        const double off = static_cast<double>(std::fabs(want[static_cast<size_t>(r * n + j)] - got(r, j)));
-        c.expect(off <= small * norm, "[%lld, %lld] is off by %.3g", ll(r), ll(j), off);
+        const bool open = trans && operand != 0 && operand != 'C' && r < bad;
+        if (open) want.value[want.at(r, j)] = got(r, j);
+        want.bound[want.at(r, j)] = bound;
       }
     }
+    c.close(got, want);
   });
 }
 
@@ -153,6 +199,11 @@ void cases_ormqr(Harness& harness) {
   const std::vector<int64_t> all = edge_sizes(129);
   for (int dtype : kDtypes) {
     for (bool trans : {false, true}) {
+      for (char operand : {'C', 'V', 'T'}) {
+        ormqr_case(harness, dtype, trans, 9, 5, 4, operand);
+        ormqr_case(harness, dtype, trans, 33, 17, 33, operand);
+        ormqr_case(harness, dtype, trans, 129, 40, 65, operand);
+      }
       for (int64_t m : edge_sizes(17)) {
         for (int64_t n : edge_sizes(17)) {
           for (int64_t k : {int64_t{0}, int64_t{1}, m / 2, m}) {
@@ -195,8 +246,9 @@ void gesvd_case(Harness& harness, int dtype, int64_t m, int64_t n, int kind) {
     c.expect_status(c.table().gesvd(c.ctx(), dtype, m, n, da.data(), da.ld, ds.data(), du.data(), du.ld, dvt.data(),
                                     dvt.ld));
     if (k == 0) return;
-    const std::vector<double> s = c.fetch(ds).v;
-    const Matrix u = c.fetch(du), vt = c.fetch(dvt);
+    const Matrix values = c.fetch(ds), u = c.fetch(du), vt = c.fetch(dvt);
+    for (const Matrix& part : {values, u, vt}) c.numbers(part);
+    const std::vector<double>& s = values.v;
     const double small = small_of(dtype, m, n);
     for (int64_t i = 0; i < k; ++i) {
       const auto t = static_cast<size_t>(i);
@@ -213,6 +265,21 @@ void gesvd_case(Harness& harness, int dtype, int64_t m, int64_t n, int kind) {
         c.expect(off <= small * norm, "[%lld, %lld] of U diag(s) Vt is off by %.3g", ll(r), ll(j), off);
       }
     }
+  });
+}
+
+void gesvd_refusal_case(Harness& harness, int dtype, int64_t m, int64_t n, double value) {
+  harness.run(text("%s m %lld n %lld %g is refused", dtype_name(dtype), ll(m), ll(n), value), [&](Case& c) {
+    const int64_t k = m < n ? m : n;
+    Matrix a = random_matrix(harness.random(), dtype, m, n);
+    c.poison(a, m - 1, n / 2, value);
+    Buffer& da = c.output(a);
+    Buffer& ds = c.output(Matrix(dtype, 1, k));
+    Buffer& du = c.output(Matrix(dtype, m, k));
+    Buffer& dvt = c.output(Matrix(dtype, k, n));
+    c.expect_status(
+        c.table().gesvd(c.ctx(), dtype, m, n, da.data(), da.ld, ds.data(), du.data(), du.ld, dvt.data(), dvt.ld),
+        GRAMIAN_STATUS_NO_CONVERGENCE);
   });
 }
 
@@ -233,19 +300,9 @@ void cases_gesvd(Harness& harness) {
       gesvd_case(harness, dtype, all[t], all[(5 * t + 3) % all.size()], kRandom);
     }
     gesvd_case(harness, dtype, 129, 65, kRandom);
-    harness.run(text("%s NaN ends in an error or in NaN", dtype_name(dtype)), [&](Case& c) {
-      Matrix a = random_matrix(harness.random(), dtype, 20, 5);
-      a(3, 1) = kNan;
-      Buffer& da = c.output(a);
-      Buffer& ds = c.output(Matrix(dtype, 1, 5));
-      Buffer& du = c.output(Matrix(dtype, 20, 5));
-      Buffer& dvt = c.output(Matrix(dtype, 5, 5));
-      const int status =
-          c.table().gesvd(c.ctx(), dtype, 20, 5, da.data(), da.ld, ds.data(), du.data(), du.ld, dvt.data(), dvt.ld);
-      bool finite = true;
-      for (double value : c.fetch(ds).v) finite = finite && std::isfinite(value);
-      c.expect(status < 0 || !finite, "finite singular values of a matrix with a NaN");
-    });
+    for (const auto& [m, n] : {std::pair<int64_t, int64_t>{20, 5}, {5, 20}, {65, 33}, {33, 65}}) {
+      for (double value : {kNan, kInf}) gesvd_refusal_case(harness, dtype, m, n, value);
+    }
   }
 }
 
@@ -253,47 +310,46 @@ void cases_gesvd(Harness& harness) {
 
 namespace {
 
-std::vector<double> random_vector(Random& random, int64_t count) {
-  std::vector<double> values(static_cast<size_t>(count));
-  for (double& value : values) value = random.uniform(-1.0, 1.0);
-  return values;
-}
-
-void normal_sweep_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool with_b) {
-  const std::string what = text("%s rows %lld cols %lld b %d", dtype_name(dtype), ll(rows), ll(cols), int{with_b});
+/* `special` stands in the middle of the operand of that letter: the matrix A, the vectors x, b and g. */
+void normal_sweep_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool with_b, char operand = 0,
+                       double special = 0.0) {
+  const std::string what = text("%s rows %lld cols %lld b %d%s", dtype_name(dtype), ll(rows), ll(cols), int{with_b},
+                                operand == 0 ? "" : text(" %g in %c", special, operand).c_str());
   harness.run(what, [&](Case& c) {
-    const Matrix a = random_matrix(harness.random(), dtype, rows, cols);
-    const std::vector<double> x = random_vector(harness.random(), cols), b = random_vector(harness.random(), rows);
-    const std::vector<double> old = random_vector(harness.random(), cols);
+    Matrix a = random_matrix(harness.random(), dtype, rows, cols);
+    Matrix x = random_matrix(harness.random(), GRAMIAN_F64, 1, cols);
+    Matrix b = random_matrix(harness.random(), GRAMIAN_F64, 1, rows);
+    Matrix old = random_matrix(harness.random(), GRAMIAN_F64, 1, cols);
+    if (operand == 'A') c.poison(a, rows / 2, cols / 2, special);
+    if (operand == 'x') c.poison(x, 0, cols / 2, special);
+    if (operand == 'b') c.poison(b, 0, rows / 2, special);
+    if (operand == 'g') c.poison(old, 0, cols / 2, special);
     Buffer& da = c.input(a);
-    Buffer& dx = c.array(x);
-    Buffer& db = c.array(b);
-    Buffer& dr = c.array(std::vector<double>(static_cast<size_t>(rows), kNan), false);
-    Buffer& dg = c.array(old, false);
+    Buffer& dx = c.input(x);
+    Buffer& db = c.input(b);
+    Buffer& dr = c.output(Matrix(GRAMIAN_F64, 1, rows, kNan));
+    Buffer& dg = c.output(old);
     c.expect_status(c.table().normal_sweep(c.ctx(), dtype, rows, cols, da.data(), da.ld,
                                            static_cast<const double*>(dx.data()),
                                            with_b ? static_cast<const double*>(db.data()) : nullptr,
                                            static_cast<double*>(dr.data()), static_cast<double*>(dg.data())));
     const double unit = eps(GRAMIAN_F64);
-    Matrix got_r(GRAMIAN_F64, rows, 1), got_g(GRAMIAN_F64, cols, 1);
-    got_r.v = c.fetch_array<double>(dr);
-    got_g.v = c.fetch_array<double>(dg);
-    Estimate r(rows, 1), g(cols, 1);
+    Estimate r(1, rows), g(1, cols);
     for (int64_t i = 0; i < rows; ++i) {
       const auto t = static_cast<size_t>(i);
-      long double value = with_b ? b[t] : 0.0;
-      double size = with_b ? std::fabs(b[t]) : 0.0;
+      long double value = with_b ? b.v[t] : 0.0;
+      double size = with_b ? std::fabs(b.v[t]) : 0.0;
       for (int64_t j = 0; j < cols; ++j) {
-        value -= static_cast<long double>(a(i, j)) * x[static_cast<size_t>(j)];
-        size += std::fabs(a(i, j) * x[static_cast<size_t>(j)]);
+        value -= static_cast<long double>(a(i, j)) * x.v[static_cast<size_t>(j)];
+        size += std::fabs(a(i, j) * x.v[static_cast<size_t>(j)]);
       }
       r.value[t] = value;
       r.bound[t] = static_cast<double>(cols + 3) * unit * size;
     }
     for (int64_t j = 0; j < cols; ++j) {
       const auto t = static_cast<size_t>(j);
-      long double value = old[t];
-      double size = std::fabs(old[t]), inherited = 0.0;
+      long double value = old.v[t];
+      double size = std::fabs(old.v[t]), inherited = 0.0;
       for (int64_t i = 0; i < rows; ++i) {
         const auto at = static_cast<size_t>(i);
         value += a(i, j) * r.value[at];
@@ -303,8 +359,8 @@ void normal_sweep_case(Harness& harness, int dtype, int64_t rows, int64_t cols, 
       g.value[t] = value;
       g.bound[t] = static_cast<double>(rows + 3) * unit * size + inherited * (1.0 + unit * static_cast<double>(rows));
     }
-    c.close(got_r, r);
-    c.close(got_g, g);
+    c.close(c.fetch(dr), r);
+    c.close(c.fetch(dg), g);
   });
 }
 
@@ -312,6 +368,12 @@ void normal_sweep_case(Harness& harness, int dtype, int64_t rows, int64_t cols, 
 
 void cases_normal_sweep(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (char operand : {'A', 'x', 'b', 'g'}) {
+        normal_sweep_case(harness, dtype, 11, 9, true, operand, special);
+        normal_sweep_case(harness, dtype, 8, 70, true, operand, special);
+      }
+    }
     for (int64_t rows : edge_sizes(65)) {
       for (int64_t cols : edge_sizes(65)) normal_sweep_case(harness, dtype, rows, cols, (rows + cols) % 2 == 0);
     }

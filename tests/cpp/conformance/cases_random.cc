@@ -9,6 +9,7 @@ namespace conformance {
 namespace {
 
 const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kInf = std::numeric_limits<double>::infinity();
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 /* Version 1 keys of seed 12345: seed xor mix(65536 * family + version). */
 constexpr uint64_t kSeed = 12345;
@@ -183,12 +184,14 @@ namespace {
 
 /* Integer rows with |sum| < 2^24 transform exactly; real rows have log2(n) additions and one scaling per element, so
  * at most (log2(n) + 2) eps times scale * sum |x|. */
-void fwht_case(Harness& harness, int dtype, int64_t rows, int64_t n, double scale, bool integers) {
-  const std::string what = text("%s rows %lld n %lld scale %g %s", dtype_name(dtype), ll(rows), ll(n), scale,
-                                integers ? "integers" : "reals");
+void fwht_case(Harness& harness, int dtype, int64_t rows, int64_t n, double scale, bool integers,
+               double special = 0.0) {
+  const std::string what = text("%s rows %lld n %lld scale %g special %g %s", dtype_name(dtype), ll(rows), ll(n), scale,
+                                special, integers ? "integers" : "reals");
   harness.run(what, [&](Case& c) {
     Matrix x = random_matrix(harness.random(), dtype, rows, n);
     for (double& value : x.v) value = integers ? std::nearbyint(value * 100.0) : value;
+    if (special != 0.0) c.poison(x, rows / 2, n / 3, special);
     Estimate want(rows, n);
     for (int64_t r = 0; r < rows; ++r) {
       std::vector<long double> row(x.v.begin() + r * n, x.v.begin() + (r + 1) * n);
@@ -217,12 +220,14 @@ void fwht_case(Harness& harness, int dtype, int64_t rows, int64_t n, double scal
 namespace {
 
 /* The same bounds down the columns. On a CPU a column has the bits of a row. */
-void fwht_columns_case(Harness& harness, int dtype, int64_t n, int64_t cols, double scale, bool integers) {
-  const std::string what = text("%s n %lld cols %lld scale %g %s", dtype_name(dtype), ll(n), ll(cols), scale,
-                                integers ? "integers" : "reals");
+void fwht_columns_case(Harness& harness, int dtype, int64_t n, int64_t cols, double scale, bool integers,
+                       double special = 0.0) {
+  const std::string what = text("%s n %lld cols %lld scale %g special %g %s", dtype_name(dtype), ll(n), ll(cols), scale,
+                                special, integers ? "integers" : "reals");
   harness.run(what, [&](Case& c) {
     Matrix x = random_matrix(harness.random(), dtype, n, cols);
     for (double& value : x.v) value = integers ? std::nearbyint(value * 100.0) : value;
+    if (special != 0.0) c.poison(x, n / 3, cols / 2, special);
     Estimate want(n, cols);
     Matrix transposed(dtype, cols, n);
     for (int64_t j = 0; j < cols; ++j) {
@@ -263,6 +268,12 @@ void fwht_columns_case(Harness& harness, int dtype, int64_t n, int64_t cols, dou
 
 void cases_fwht_columns(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (int64_t n : {1, 8, 32, 64, 2048}) {
+        for (int64_t cols : {2, 7, 16, 19}) fwht_columns_case(harness, dtype, n, cols, 0.7, false, special);
+      }
+      for (int64_t cols : {1040, 1121}) fwht_columns_case(harness, dtype, 64, cols, 0.7, false, special);
+    }
     for (int64_t n = 1; n <= 4096; n *= 2) {
       for (int64_t cols : {0, 1, 2, 7, 8, 16, 17, 35, 64}) {
         if (cols * n > 40000) continue;
@@ -285,6 +296,7 @@ struct SignedShape {
   int64_t rows, cols, n, m, rounds;
   bool placed, scaled; /* an index and a choice; a scale */
   int times;
+  double special = 0.0; /* in x, in what scales and in what is multiplied */
 };
 
 std::vector<double> signs_of(Random& random, int64_t count) {
@@ -297,22 +309,29 @@ std::vector<double> signs_of(Random& random, int64_t count) {
  * numbers with factors of 1 come out exactly. On a CPU the last row has the bits that it
  * has alone, also where it was transformed together with others. */
 void hadamard_rows_case(Harness& harness, int dtype, const SignedShape& s, bool integers) {
-  const std::string what = text("%s rows %lld cols %lld n %lld m %lld rounds %lld%s%s%s %s", dtype_name(dtype),
+  const std::string what = text("%s rows %lld cols %lld n %lld m %lld rounds %lld%s%s%s%s", dtype_name(dtype),
                                 ll(s.rows), ll(s.cols), ll(s.n), ll(s.m), ll(s.rounds), s.placed ? " placed" : "",
                                 s.scaled ? " scaled" : "", s.times != 0 ? " times" : "",
-                                integers ? "integers" : "reals");
+                                s.special == 0.0 ? integers ? " integers" : " reals" : text(" %g", s.special).c_str());
   harness.run(what, [&](Case& c) {
     Random& random = harness.random();
     Matrix x = random_matrix(random, dtype, s.rows, s.cols);
     for (double& value : x.v) value = integers ? std::nearbyint(value * 3.0) : value;
     Matrix sign(dtype, 1, s.n), further(dtype, s.rounds - 1, s.n), scale = random_matrix(random, dtype, 1, s.m);
+    const bool special = s.special != 0.0;
     sign.v = signs_of(random, s.n);
     further.v = signs_of(random, (s.rounds - 1) * s.n);
     std::vector<int64_t> index, choice;
     for (int64_t k = 0; k < s.n; ++k) index.push_back(random.index(s.cols + 1) - 1);
     for (int64_t q = 0; q < s.m; ++q) choice.push_back(random.index(s.n));
     const double factor = integers ? 1.0 : 0.7;
-    const Matrix before = random_matrix(random, dtype, s.rows, s.m);
+    Matrix before = random_matrix(random, dtype, s.rows, s.m);
+    if (special) {
+      if (s.placed) index[static_cast<size_t>(s.n / 2)] = s.cols / 2;  // so that it is read
+      c.poison(x, s.rows / 2, s.cols / 2, s.special);
+      if (s.scaled) c.poison(scale, 0, s.m - 1, s.special);
+      if (s.times != 0) c.poison(before, s.rows - 1, 0, s.special);
+    }
     Estimate want(s.rows, s.m);
     for (int64_t r = 0; r < s.rows; ++r) {
       std::vector<long double> z;
@@ -373,6 +392,18 @@ void hadamard_rows_case(Harness& harness, int dtype, const SignedShape& s, bool 
 
 void cases_hadamard_rows(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (int64_t n : {4, 16, 64, 8192}) {
+        for (int64_t rows : {3, 37}) {
+          if (rows * n > 70000) continue;
+          // Two rounds and an infinity: differences of infinities.
+          const int64_t rounds = std::isnan(special) ? 2 : 1;
+          hadamard_rows_case(harness, dtype, {rows, n - 1, n, n, 1, false, false, 0, special}, false);
+          hadamard_rows_case(harness, dtype, {rows, n - 1, n, n - 1, rounds, true, true, 0, special}, false);
+          hadamard_rows_case(harness, dtype, {rows, n, n, n - 1, rounds, false, true, 1, special}, false);
+        }
+      }
+    }
     for (int64_t n = 1; n <= 8192; n *= 2) {
       for (int64_t rows : {0, 1, 3, 16, 32, 37}) {
         if (rows * n > 70000) continue;
@@ -390,6 +421,9 @@ void cases_hadamard_rows(Harness& harness) {
 
 void cases_fwht(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (int64_t n : {1, 2, 4, 8, 64, 512, 8192}) fwht_case(harness, dtype, 3, n, 0.7, false, special);
+    }
     for (int64_t n = 1; n <= 8192; n *= 2) {
       for (int64_t rows : {0, 1, 2, 3, 9, 17}) {
         if (rows * n > 70000) continue;

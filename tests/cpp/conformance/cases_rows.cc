@@ -171,6 +171,7 @@ void load_rows_case(Harness& harness, int src, int dst, int layout, int64_t rows
         want(r, j) = loaded(value, operands.shift_or_null(), operands.scale_or_null(), r, j, dst);
       }
     }
+    if (holds_nan(want.v)) c.poisoned(src);
     Buffer& block = c.raw(true, bytes.data(), bytes.size(), static_cast<size_t>(layout) % 3);
     const unsigned char* first = static_cast<const unsigned char*>(block.data()) + (span > 0 ? origin : 0);
     Buffer& out = c.output(Matrix(dst, rows, cols, kNan));
@@ -290,6 +291,7 @@ void load_csr_case(Harness& harness, int src, int index_dtype, int dst, int64_t 
                      0.0;  // the sign of a zero sum is open
       }
     }
+    if (holds_nan(want.v)) c.poisoned(src);
     std::vector<int32_t> narrow_indptr(indptr.begin(), indptr.end()), narrow_indices(indices.begin(), indices.end());
     const bool wide = index_dtype == GRAMIAN_I64;
     Buffer& dindptr = wide ? c.array(indptr) : c.array(narrow_indptr);

@@ -9,6 +9,7 @@ namespace conformance {
 namespace {
 
 const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kInf = std::numeric_limits<double>::infinity();
 const int kDtypes[] = {GRAMIAN_F32, GRAMIAN_F64};
 
 /* floor(word span / 2^64) with a long double for the high part would round: whole numbers, digit by digit. */
@@ -58,14 +59,20 @@ double signed_value(double value, int32_t code) {
   return (code & 1) != 0 ? -value : value;
 }
 
-void sparse_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t nnz, int64_t m, int64_t panel) {
-  harness.run(text("%s rows %lld cols %lld nnz %lld m %lld panel %lld", dtype_name(dtype), ll(rows), ll(cols), ll(nnz),
-                   ll(m), ll(panel)),
+/* `special` stands in one row of x and in one sum. */
+void sparse_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t nnz, int64_t m, int64_t panel,
+                 double special = 0.0) {
+  harness.run(text("%s rows %lld cols %lld nnz %lld m %lld panel %lld special %g", dtype_name(dtype), ll(rows),
+                   ll(cols), ll(nnz), ll(m), ll(panel), special),
               [&](Case& c) {
                 const std::vector<int32_t> codes = random_codes(harness.random(), rows, nnz, m);
-                const Matrix x = random_matrix(harness.random(), dtype, rows, cols);
+                Matrix x = random_matrix(harness.random(), dtype, rows, cols);
                 const int64_t panels = (cols + panel - 1) / panel;
                 Matrix want = random_matrix(harness.random(), dtype, 1, panels * m * panel);
+                if (special != 0.0) {
+                  c.poison(x, rows / 2, cols - 1, special);
+                  c.poison(want, 0, 0, special);
+                }
                 Buffer& dcodes = c.array(codes);
                 Buffer& dx = c.input(x);
                 Buffer& out = c.output(want);
@@ -91,15 +98,16 @@ Buffer& narrowed(Case& c, const std::vector<int64_t>& values) {
 }
 
 void sparse_csr_case(Harness& harness, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t cols,
-                     int64_t nnz, int64_t m) {
-  harness.run(text("%s values %s index %s rows %lld cols %lld nnz %lld m %lld", dtype_name(dtype),
-                   dtype_name(value_dtype), dtype_name(index_dtype), ll(rows), ll(cols), ll(nnz), ll(m)),
+                     int64_t nnz, int64_t m, double special = 0.0) {
+  harness.run(text("%s values %s index %s rows %lld cols %lld nnz %lld m %lld special %g", dtype_name(dtype),
+                   dtype_name(value_dtype), dtype_name(index_dtype), ll(rows), ll(cols), ll(nnz), ll(m), special),
               [&](Case& c) {
                 Random& random = harness.random();
                 const std::vector<int32_t> codes = random_codes(random, rows, nnz, m);
                 std::vector<int64_t> indptr = {0}, indices;
                 std::vector<double> values;
                 Matrix want = random_matrix(random, dtype, m, cols);
+                if (special != 0.0) c.poison(want, 0, 0, special);
                 Buffer& out = c.output(want);
                 for (int64_t r = 0; r < rows; ++r) {
                   for (int64_t t = random.index(cols + 1); t > 0; --t) {
@@ -107,6 +115,10 @@ void sparse_csr_case(Harness& harness, int dtype, int value_dtype, int index_dty
                     values.push_back(round_to(value_dtype, random.uniform(-1.0, 1.0)));
                   }
                   indptr.push_back(static_cast<int64_t>(indices.size()));
+                }
+                if (special != 0.0) {
+                  values[values.size() / 2] = special;
+                  if (std::isnan(special)) c.poisoned(value_dtype);
                 }
                 for (int64_t r = 0; r < rows; ++r) {
                   for (int64_t k = 0; k < nnz; ++k) {
@@ -131,15 +143,24 @@ void sparse_csr_case(Harness& harness, int dtype, int value_dtype, int index_dty
               });
 }
 
-void gather_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t width, bool scaled, int times) {
-  harness.run(text("%s rows %lld cols %lld of %lld%s%s", dtype_name(dtype), ll(rows), ll(cols), ll(width),
-                   scaled ? " scaled" : "", times != 0 ? " times" : ""),
+/* `special` stands in one element of x, of the scale and of what is multiplied. */
+void gather_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_t width, bool scaled, int times,
+                 double special = 0.0) {
+  harness.run(text("%s rows %lld cols %lld of %lld%s%s special %g", dtype_name(dtype), ll(rows), ll(cols), ll(width),
+                   scaled ? " scaled" : "", times != 0 ? " times" : "", special),
               [&](Case& c) {
-                const Matrix x = random_matrix(harness.random(), dtype, rows, width);
-                const Matrix scale = random_matrix(harness.random(), dtype, 1, cols);
+                Matrix x = random_matrix(harness.random(), dtype, rows, width);
+                Matrix scale = random_matrix(harness.random(), dtype, 1, cols);
                 std::vector<int64_t> index;
                 for (int64_t col = 0; col < cols; ++col) index.push_back(harness.random().index(width + 1) - 1);
                 Matrix want = random_matrix(harness.random(), dtype, rows, cols);
+                if (special != 0.0) {
+                  index[0] = width / 2;
+                  index[static_cast<size_t>(cols - 1)] = 0;
+                  c.poison(x, rows / 2, width / 2, special);
+                  if (scaled) c.poison(scale, 0, cols - 1, special);
+                  if (times != 0) c.poison(want, rows - 1, 1, special);
+                }
                 Buffer& dx = c.input(x);
                 Buffer& dindex = c.array(index);
                 Buffer& dscale = c.input(scale);
@@ -161,10 +182,14 @@ void gather_case(Harness& harness, int dtype, int64_t rows, int64_t cols, int64_
 
 /* Three transforms of length p err by at most about 4 log2(p) u each relative to the 2-norms; the sum as it is written
  * by n u of its magnitudes. Then one rounding to dtype. */
-void convolve_case(Harness& harness, int dtype, int64_t rows, int64_t n) {
-  harness.run(text("%s rows %lld n %lld", dtype_name(dtype), ll(rows), ll(n)), [&](Case& c) {
-    const Matrix a = random_matrix(harness.random(), dtype, rows, n);
-    const Matrix b = random_matrix(harness.random(), dtype, rows, n);
+void convolve_case(Harness& harness, int dtype, int64_t rows, int64_t n, bool with_nan = false) {
+  harness.run(text("%s rows %lld n %lld%s", dtype_name(dtype), ll(rows), ll(n), with_nan ? " NaN" : ""), [&](Case& c) {
+    Matrix a = random_matrix(harness.random(), dtype, rows, n);
+    Matrix b = random_matrix(harness.random(), dtype, rows, n);
+    if (with_nan) {
+      c.poison(a, 1, n / 2);
+      c.poison(b, rows - 2, 0);
+    }
     Estimate want(rows, n);
     int64_t padded = 2;
     while (padded < 2 * n) padded *= 2;
@@ -222,6 +247,12 @@ void cases_fill_row_hash(Harness& harness) {
 
 void cases_sparse_sketch(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (int64_t cols : {1, 9, 33, 70}) {
+        sparse_case(harness, dtype, 7, cols, 3, 11, cols + 3, special);
+        sparse_case(harness, dtype, 130, cols, 1, 50, 16, special);
+      }
+    }
     for (int64_t cols : edge_sizes(129)) {
       sparse_case(harness, dtype, 37, cols, 8, 20, cols + 3);
       sparse_case(harness, dtype, 5, cols, 1, 3, 16);
@@ -237,6 +268,9 @@ void cases_sparse_sketch_csr(Harness& harness) {
   for (int dtype : kDtypes) {
     for (int value_dtype : kDtypes) {
       for (int index_dtype : {GRAMIAN_I32, GRAMIAN_I64}) {
+        for (double special : {kNan, kInf}) {
+          sparse_csr_case(harness, dtype, value_dtype, index_dtype, 17, 9, 2, 5, special);
+        }
         for (int64_t rows : {0, 1, 17, 100}) {
           sparse_csr_case(harness, dtype, value_dtype, index_dtype, rows, 9, 1, 5);
           sparse_csr_case(harness, dtype, value_dtype, index_dtype, rows, 40, 8, 30);
@@ -248,6 +282,11 @@ void cases_sparse_sketch_csr(Harness& harness) {
 
 void cases_gather_columns(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (double special : {kNan, kInf}) {
+      for (int times : {0, 1}) {
+        for (bool scaled : {false, true}) gather_case(harness, dtype, 7, 19, 12, scaled, times, special);
+      }
+    }
     for (int64_t cols : edge_sizes(129)) {
       for (int times : {0, 1}) {
         gather_case(harness, dtype, 3, cols, 40, true, times);
@@ -261,6 +300,7 @@ void cases_gather_columns(Harness& harness) {
 
 void cases_circular_convolve(Harness& harness) {
   for (int dtype : kDtypes) {
+    for (int64_t n : {1, 8, 33}) convolve_case(harness, dtype, 5, n, true);
     for (int64_t n : edge_sizes(257)) {
       for (int64_t rows : {0, 1, 5}) convolve_case(harness, dtype, rows, n);
     }

@@ -1,5 +1,6 @@
 /* gramian_conformance: one list of op cases over every op table that can run on this machine.
  * Exit codes: 0 passed, 1 failed, 2 wrong usage, 77 the table that was asked for cannot run here. */
+#include <chrono>
 #include <cstdlib>
 
 #include "backend/registry.h"
@@ -7,6 +8,7 @@
 #include "case.h"
 #include "faults.h"
 #include "gaps.h"
+#include "starve.h"
 
 namespace conformance {
 
@@ -25,7 +27,8 @@ int usage() {
                "usage: gramian_conformance check  [--table NAME] [--op NAME]\n"
                "       gramian_conformance bench  [--table NAME] [--op NAME] [--json FILE]\n"
                "       gramian_conformance faults [--table NAME] [--op NAME]   every wrong entry must be caught\n"
-               "       gramian_conformance gaps   [--table NAME] [--op NAME]   nor may anything be left out\n");
+               "       gramian_conformance gaps   [--table NAME] [--op NAME]   nor may anything be left out\n"
+               "       gramian_conformance starve [--table NAME] [--op NAME]   memory that runs out is said so\n");
   return kUsage;
 }
 
@@ -75,8 +78,10 @@ bool caught(const Table& table, const Fault& fault) {
   return false;
 }
 
+/* Each wrong variant runs the cases of its op until the first that fails. */
 int faults(const std::vector<const Table*>& tables, const std::vector<Op>& ops) {
   int total = 0, found = 0, missing = 0;
+  const auto began = std::chrono::steady_clock::now();
   for (const Table* table : tables) {
     set_true_table(*table);
     for (const Op& op : ops) {
@@ -98,7 +103,8 @@ int faults(const std::vector<const Table*>& tables, const std::vector<Op>& ops) 
       }
     }
   }
-  std::printf("faults: caught %d of %d\n", found, total);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - began;
+  std::printf("faults: caught %d of %d in %.1f s\n", found, total, taken.count());
   return found == total && total > 0 && missing == 0 ? 0 : kFailed;
 }
 
@@ -117,7 +123,10 @@ bool parse(int count, char** words, Arguments* out) {
     if (value == nullptr) return false;
     *value = words[t + 1];
   }
-  return out->mode == "check" || out->mode == "bench" || out->mode == "faults" || out->mode == "gaps";
+  for (const char* mode : {"check", "bench", "faults", "gaps", "starve"}) {
+    if (out->mode == mode) return true;
+  }
+  return false;
 }
 
 int run(int count, char** words) {
@@ -154,6 +163,14 @@ int run(int count, char** words) {
   if (arguments.mode == "check") return check(tables, ops, skipped);
   if (arguments.mode == "faults") return faults(tables, ops);
   if (arguments.mode == "gaps") return prove_gaps_fail(tables, ops) ? 0 : kFailed;
+  if (arguments.mode == "starve") {
+#if defined(GRAMIAN_CAN_STARVE)
+    return prove_starved_fail_well(tables, ops) ? 0 : kFailed;
+#else
+    std::printf("skipped: this linker cannot stand between the kernels and malloc\n");
+    return kSkipped;
+#endif
+  }
   return run_bench(tables, arguments.op, arguments.json) == 0 ? 0 : kFailed;
 }
 

@@ -116,6 +116,7 @@ Estimate product_in(const Matrix& a, bool trans_a, const Matrix& b, bool trans_b
         magnitude += term < 0 ? -term : term;
       }
       W old = beta == 0.0 || c == nullptr ? W(0) : static_cast<W>((*c)(i, j)) * static_cast<W>(beta);
+      if (alpha == 0.0) sum = magnitude = 0;
       out.value[out.at(i, j)] = static_cast<W>(alpha) * sum + old;
       if (old < 0) old = -old;
       out.bound[out.at(i, j)] = factor * static_cast<double>(static_cast<W>(std::fabs(alpha)) * magnitude + old);
@@ -145,6 +146,7 @@ Estimate csr_product(const Csr& a, const Matrix& b, double alpha, double beta, c
         sum += term;
         magnitude += std::fabs(term);
       }
+      if (alpha == 0.0) sum = magnitude = 0;
       const long double old = beta == 0.0 || c == nullptr ? 0.0L : static_cast<long double>(beta) * (*c)(i, j);
       out.value[out.at(i, j)] = alpha * sum + old;
       out.bound[out.at(i, j)] = static_cast<double>(last - first + 5) * eps(b.dtype) *

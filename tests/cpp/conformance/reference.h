@@ -22,6 +22,7 @@ struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
   std::vector<double> v;
+  bool was_nan = false; /* of what a table left behind: nothing but NaN stood there before */
 
   Matrix() = default;
   Matrix(int type, int64_t r, int64_t c, double fill = 0.0)
@@ -58,7 +59,7 @@ double round_to(int dtype, double value);
 /* One stored element of any dtype, widened to double. The bytes need no alignment. */
 double widen(int dtype, const unsigned char* bytes);
 
-/* alpha op(A) op(B) + beta C. `c` may be null when beta is 0; it is not read then. */
+/* alpha op(A) op(B) + beta C. `c` may be null when beta is 0; it is not read then, nor are A and B when alpha is 0. */
 Estimate product(const Matrix& a, bool trans_a, const Matrix& b, bool trans_b, double alpha, double beta,
                  const Matrix* c);
 Estimate csr_product(const Csr& a, const Matrix& b, double alpha, double beta, const Matrix* c);

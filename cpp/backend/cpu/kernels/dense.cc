@@ -21,7 +21,7 @@ int gemm(gramian_context*, int dtype, int trans_a, int trans_b, int64_t m, int64
     const T factor = static_cast<T>(alpha);
     View<T> out = view<T>(c, m, n, ldc);
     scale_output<T>(out, static_cast<T>(beta));
-    if (m == 0 || n == 0 || k == 0) return GRAMIAN_STATUS_OK;
+    if (m == 0 || n == 0 || k == 0 || alpha == 0) return GRAMIAN_STATUS_OK;
     if (n <= kThinColumns) {
       thin_product<T>(trans_a, trans_b, m, n, k, factor, static_cast<const T*>(a), lda, static_cast<const T*>(b), ldb,
                       static_cast<T*>(c), ldc);
@@ -55,7 +55,7 @@ int gram(gramian_context*, int dtype, int trans, int64_t n, int64_t k, double al
     for (int64_t row = 0; row < n; ++row) {
       scale_output<T>(view<T>(&out.coeffRef(row, 0), 1, row + 1, ldc), static_cast<T>(beta));
     }
-    if (n == 0 || k == 0) return GRAMIAN_STATUS_OK;
+    if (n == 0 || k == 0 || alpha == 0) return GRAMIAN_STATUS_OK;
     if (k <= kFewTerms && trans) {
       const T* const rows = static_cast<const T*>(a);
       few_terms<T>(1, true, n, n, k, static_cast<T>(alpha), rows, lda, rows, lda, static_cast<T*>(c), ldc);

@@ -59,8 +59,9 @@ int multiply(int64_t m, int64_t n, const void* indptr, const void* indices, cons
   const Index* starts = static_cast<const Index*>(indptr);
   for (int64_t i = 0; i < m; ++i) {
     const int64_t begin = static_cast<int64_t>(starts[i]);
+    const int64_t count = output.alpha == T(0) ? 0 : static_cast<int64_t>(starts[i + 1]) - begin;
     const SparseRow<V, Index> row = {static_cast<const V*>(values) + begin, static_cast<const Index*>(indices) + begin,
-                                     static_cast<int64_t>(starts[i + 1]) - begin};
+                                     count};
     multiply_row(row, n, static_cast<const T*>(b), ldb, output, static_cast<T*>(c) + i * ldc);
   }
   return GRAMIAN_STATUS_OK;
