@@ -90,7 +90,7 @@ bool check_errors(gramian_classifier* model) {
                       "a missing file is an error");
   // The sums of so many features cannot be had: the allocation fails inside.
   gramian_classifier_options options = options_of_stream();
-  options.map_features = std::int64_t{1} << 30;
+  options.map_features = std::int64_t{1} << 28;
   const int created = gramian_classifier_create(kInputs, &options, &none);
   const Model giant(none);
   rows = rows_of_stream(0, 10);
