@@ -14,18 +14,19 @@ CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 export CMAKE_BUILD_PARALLEL_LEVEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench test-arm test-avx512 test-gpu check-install lint wheel clean dev
+.PHONY: help demo test bench test-arm test-avx512 test-gpu check-install lint format wheel clean dev
 help:
-	@echo "make demo         stream data through an exact incremental learner (FULL=1: the long run)"
-	@echo "make test         build once, then all C++ and Python tests"
-	@echo "make bench        measure operations and learners on this machine"
-	@echo "make test-arm     the conformance list on arm64 under qemu"
-	@echo "make test-avx512  the conformance list on AVX-512 under Bochs"
-	@echo "make test-gpu     the CUDA tests, with the tools of this machine only"
-	@echo "make check-install  every way to install, from a copy of the sources (minutes: it builds three times)"
-	@echo "make lint         formatting and static checks"
-	@echo "make wheel        dist/*.whl, checked and installed into an empty environment"
-	@echo "make clean        remove build/ and .venv/"
+	@echo "make demo           stream data through an exact incremental learner (FULL=1: the long run)"
+	@echo "make test           build once, then all C++ and Python tests"
+	@echo "make bench          measure operations and learners on this machine"
+	@echo "make test-arm       the conformance list on arm64 under qemu"
+	@echo "make test-avx512    the conformance list on AVX-512 under Bochs"
+	@echo "make test-gpu       the CUDA tests, with the tools of this machine only"
+	@echo "make check-install  every way to install, from a copy of the sources (it builds three times: minutes)"
+	@echo "make lint           formatting and static checks"
+	@echo "make format         what make lint wants"
+	@echo "make wheel          dist/*.whl, checked and installed into an empty environment"
+	@echo "make clean          remove build/ and .venv/"
 
 # --- the environment: one line for each thing that is missing -------------------------------------------------------
 PYTHON_H := import os, sys, sysconfig; \
@@ -139,13 +140,19 @@ test-gpu:
 	else echo "skipped: no device"; fi
 
 # --- the rest -------------------------------------------------------------------------------------------------------
+FORMATTERS := 'clang-format>=14,<15' 'ruff>=0.6'
+CXX_FILES = find cpp include python tests -name '*.cc' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu'
 lint: $(VENV)/.ready
-	$(PY) -m pip install --quiet 'clang-format>=14,<15' 'ruff>=0.6'
+	$(PY) -m pip install --quiet $(FORMATTERS)
 	$(VENV)/bin/ruff check python tests
 	$(VENV)/bin/ruff format --check python tests
-	find cpp include python tests -name '*.cc' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' | \
-	  xargs $(VENV)/bin/clang-format --dry-run --Werror
+	$(CXX_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror
 	$(PY) tests/gates/include_rule.py .
+
+format: $(VENV)/.ready
+	$(PY) -m pip install --quiet $(FORMATTERS)
+	$(VENV)/bin/ruff format python tests
+	$(CXX_FILES) | xargs $(VENV)/bin/clang-format -i
 
 wheel: $(VENV)/.ready
 	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
