@@ -14,18 +14,20 @@ CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 export CMAKE_BUILD_PARALLEL_LEVEL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check-full test-arm test-avx512 test-gpu lint wheel clean dev
+.PHONY: help demo test bench check-full test-arm test-avx512 test-gpu check-install lint format wheel clean dev
 help:
-	@echo "make demo         stream data through an exact incremental learner (FULL=1: the long run)"
-	@echo "make test         build once, then all C++ and Python tests"
-	@echo "make bench        measure operations and learners on this machine"
-	@echo "make check-full   the long checks of accuracy, on real data where GRAMIAN_DATA names it"
-	@echo "make test-arm     the conformance list on arm64 under qemu"
-	@echo "make test-avx512  the conformance list on AVX-512 under Bochs"
-	@echo "make test-gpu     the CUDA tests, with the tools of this machine only"
-	@echo "make lint         formatting and static checks"
-	@echo "make wheel        dist/*.whl, checked"
-	@echo "make clean        remove build/ and .venv/"
+	@echo "make demo           stream data through an exact incremental learner (FULL=1: the long run)"
+	@echo "make test           build once, then all C++ and Python tests"
+	@echo "make bench          measure operations and learners on this machine"
+	@echo "make check-full     the long checks of accuracy, on real data where GRAMIAN_DATA names it"
+	@echo "make test-arm       the conformance list on arm64 under qemu"
+	@echo "make test-avx512    the conformance list on AVX-512 under Bochs"
+	@echo "make test-gpu       the CUDA tests, with the tools of this machine only"
+	@echo "make check-install  every way to install, from a copy of the sources (it builds three times: minutes)"
+	@echo "make lint           formatting and static checks"
+	@echo "make format         what make lint wants"
+	@echo "make wheel          dist/*.whl, checked and installed into an empty environment"
+	@echo "make clean          remove build/ and .venv/"
 
 # --- the environment: one line for each thing that is missing -------------------------------------------------------
 PYTHON_H := import os, sys, sysconfig; \
@@ -65,9 +67,12 @@ dev: build/dev.stamp
 demo: build/dev.stamp
 	$(VENV)/bin/gramian demo $(if $(FULL),--full)
 
+# GTEST=required makes a missing GoogleTest a failure. The stamp goes, so that the next run looks for it again.
+GTEST ?= optional
 test: build/dev.stamp
-	@grep -q '^GTest_DIR:PATH=.*NOTFOUND' $(DEV)/CMakeCache.txt && \
-	  echo "C++ unit tests skipped: GoogleTest is missing (Debian package: libgtest-dev)" || true
+	@$(VENV)/bin/ctest --test-dir $(DEV) --show-only -L unit | grep -q '^Total Tests: [1-9]' || \
+	  { echo "no C++ unit tests: GoogleTest is missing (Debian package: libgtest-dev)"; \
+	    rm -f build/dev.stamp; test "$(GTEST)" != required; }
 	$(VENV)/bin/ctest --test-dir $(DEV) --output-on-failure --no-tests=error -j $(JOBS)
 	$(PY) -m pytest
 
@@ -146,17 +151,29 @@ test-gpu:
 	PYTHONPATH="$(CURDIR)/$(GPU)/stage" "$(PYTHON)" tests/python/device_checks.py
 
 # --- the rest -------------------------------------------------------------------------------------------------------
+FORMATTERS := 'clang-format>=14,<15' 'ruff>=0.6'
+CXX_FILES = find cpp include python tests -name '*.cc' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu'
 lint: $(VENV)/.ready
-	$(PY) -m pip install --quiet 'clang-format>=14,<15' 'ruff>=0.6'
+	$(PY) -m pip install --quiet $(FORMATTERS)
 	$(VENV)/bin/ruff check python tests
 	$(VENV)/bin/ruff format --check python tests
-	find cpp include python tests -name '*.cc' -o -name '*.hpp' -o -name '*.h' -o -name '*.cu' | \
-	  xargs $(VENV)/bin/clang-format --dry-run --Werror
+	$(CXX_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror
 	$(PY) tests/gates/include_rule.py .
+
+format: $(VENV)/.ready
+	$(PY) -m pip install --quiet $(FORMATTERS)
+	$(VENV)/bin/ruff format python tests
+	$(CXX_FILES) | xargs $(VENV)/bin/clang-format -i
 
 wheel: $(VENV)/.ready
 	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 	$(PY) tests/gates/wheel_gate.py dist/*.whl
+	$(PY) tests/install/check_wheel.py dist/*.whl
+
+# Each way to install that the README and docs/embedding.md name, from what a source distribution holds.
+check-install: $(VENV)/.ready
+	$(PY) tests/install/check_source.py
+	$(PY) tests/install/check_cmake.py
 
 clean:
 	rm -rf build dist .venv

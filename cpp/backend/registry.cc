@@ -184,9 +184,14 @@ const gramian_op_table* load_cuda_table() {
   const Entry entry = reinterpret_cast<Entry>(dlsym(module, "gramian_backend_v1"));
   GRAMIAN_REQUIRE(entry != nullptr, backend, path + " is no CUDA module of gramian: " + loader_text());
   const gramian_op_table* const table = entry();
-  GRAMIAN_REQUIRE(table != nullptr && table->api_version == GRAMIAN_OP_API_VERSION &&
-                      table->struct_size == sizeof(gramian_op_table),
-                  backend, path + " belongs to another version of gramian");
+  GRAMIAN_REQUIRE(table != nullptr, backend, path + " gives no table of operations");
+  // Nothing behind these two fields has a meaning before they are right.
+  GRAMIAN_REQUIRE(table->api_version == GRAMIAN_OP_API_VERSION && table->struct_size == sizeof(gramian_op_table),
+                  backend,
+                  path + " belongs to another version of gramian: its table of operations is version " +
+                      std::to_string(table->api_version) + " with " + std::to_string(table->struct_size) +
+                      " bytes, this library needs version " + std::to_string(GRAMIAN_OP_API_VERSION) + " with " +
+                      std::to_string(sizeof(gramian_op_table)));
   void* device_state = nullptr;
   GRAMIAN_REQUIRE(table->open(0, &device_state) == 0, backend, table->error_text());
   table->close(device_state);

@@ -1,15 +1,15 @@
 """Weights current after every batch: a factor that follows the rows against the forms that people write.
 
-  lazy        our default: sums, and the weights solved after each batch
-  follow      low_latency=True: sums, a Cholesky factor and the weights, all current after each batch
-  literal     R <- R - R X' (I + X R X')^-1 X R, W <- W + R X' (Y - X W), as papers write it, in NumPy
-  outer       for one row: R - outer(k, k) / (1 + x'k), the usual NumPy form; else the grouped form of the recursion
-  symmetric   the same with dsymm and dsyrk on one triangle in place, the fastest form SciPy has; no form with R is
-              backward stable, so the error of the weights against the joint solution is printed beside the time
-  copy        the triangle of the Gram matrix copied (d (d + 1) / 2 numbers): what reading and writing it costs
-  river       one row into BayesianLinearRegression of the package river, which has one output (--river)
+lazy        our default: sums, and the weights solved after each batch
+follow      low_latency=True: sums, a Cholesky factor and the weights, all current after each batch
+literal     R <- R - R X' (I + X R X')^-1 X R, W <- W + R X' (Y - X W), as papers write it, in NumPy
+outer       for one row: R - outer(k, k) / (1 + x'k), the usual NumPy form; else the grouped form of the recursion
+symmetric   the same with dsymm and dsyrk on one triangle in place, the fastest form SciPy has; no form with R is
+            backward stable, so the error of the weights against the joint solution is printed beside the time
+copy        the triangle of the Gram matrix copied (d (d + 1) / 2 numbers): what reading and writing it costs
+river       one row into BayesianLinearRegression of the package river, which has one output (--river)
 
-    python tests/bench/bench_low_latency.py [--features 1024 4096] [--rows 1 16 256] [--classes 10] [--river]
+  python tests/bench/bench_low_latency.py [--features 1024 4096] [--rows 1 16 256] [--classes 10] [--river]
 """
 
 import argparse

@@ -91,14 +91,18 @@ def main():
     start = time.perf_counter()
     float(np.einsum("ij,ij->", A, A))
     reading = time.perf_counter() - start
-    print(f"certified error: scikit-learn {theirs:.6g}, gramian {ours:.6g} with {steps} steps "
-          f"({found['gramian'].passes} products, own certificate {found['gramian'].error:.6g})")
+    print(
+        f"certified error: scikit-learn {theirs:.6g}, gramian {ours:.6g} with {steps} steps "
+        f"({found['gramian'].passes} products, own certificate {found['gramian'].error:.6g})"
+    )
     seconds = common.alternate(
         {"gramian": lambda: run_ours(steps), "sklearn": run_peer}, args.repeats, warmup=args.warmup, threads=threads
     )
     ratio = seconds["sklearn"] / seconds["gramian"]
-    print(f"gm.randomized_svd {seconds['gramian']:.3f} s, sklearn {seconds['sklearn']:.3f} s, ratio {ratio:.2f} x; "
-          f"one reading on one thread {reading:.3f} s")
+    print(
+        f"gm.randomized_svd {seconds['gramian']:.3f} s, sklearn {seconds['sklearn']:.3f} s, ratio {ratio:.2f} x; "
+        f"one reading on one thread {reading:.3f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -90,8 +90,10 @@ def compare(args, condition, threads):
         x = answer.x if isinstance(answer, gm.LstsqResult) else answer
         error = backward_error(A, b, x, R) if args.accuracy and np.isfinite(x).all() else np.nan
         note = f"{answer.method}, {answer.iterations} readings" if isinstance(answer, gm.LstsqResult) else ""
-        print(f"  {name:34s} {value:7.3f} s   gm.lstsq is {value / seconds['gm.lstsq']:5.2f} x   "
-              f"backward error {error:8.1e}   {note}")
+        print(
+            f"  {name:34s} {value:7.3f} s   gm.lstsq is {value / seconds['gm.lstsq']:5.2f} x   "
+            f"backward error {error:8.1e}   {note}"
+        )
 
 
 def crossover(speeds):

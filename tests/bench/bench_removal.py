@@ -1,6 +1,6 @@
 """Rows taken out of a model, and its weights after that, against fitting again to those that are left.
 
-    python tests/bench/bench_removal.py [--rows 100000] [--features 4096] [--classes 10] [--removed 1000]
+python tests/bench/bench_removal.py [--rows 100000] [--features 4096] [--classes 10] [--removed 1000]
 """
 
 import argparse

@@ -79,8 +79,13 @@ def test_certificate_covers():
 
 @pytest.mark.parametrize(
     "eigenvalues",
-    [-np.ones(100), np.r_[1.0, -1.0, np.zeros(98)], np.r_[np.ones(50), -0.1 * np.ones(50)],
-     np.r_[10.0 * np.ones(5), -1e-3 * np.ones(95)], np.r_[np.ones(5), 1e-3 * np.ones(90), -2e-3 * np.ones(5)]],
+    [
+        -np.ones(100),
+        np.r_[1.0, -1.0, np.zeros(98)],
+        np.r_[np.ones(50), -0.1 * np.ones(50)],
+        np.r_[10.0 * np.ones(5), -1e-3 * np.ones(95)],
+        np.r_[np.ones(5), 1e-3 * np.ones(90), -2e-3 * np.ones(5)],
+    ],
 )
 def test_indefinite_is_refused(eigenvalues):
     K = psd(100, eigenvalues)
