@@ -42,7 +42,7 @@ PUBLISHED = {(200, 400, 1e-2): 0.1314, (300, 1000, 1e-3): 0.1276, (200, 100, 1e-
 
 @pytest.mark.parametrize("n, k, delta", PUBLISHED)
 def test_simulation_at_the_published_points(n, k, delta):
-    """Within two standard errors, test and training error; the theory of half the rows is far outside."""
+    """Within two standard errors, test and training error; the theory without the noise is far outside."""
     lam, v = LAM / LAM.sum(), V / np.linalg.norm(V)
     curve = gm.RiskCurve.theory(lam, v, 0.05)
     point = curve.predict(n, k, ridge=delta)
@@ -53,13 +53,13 @@ def test_simulation_at_the_published_points(n, k, delta):
     for found, expected in zip(errors, (point.test, point.train), strict=True):
         assert abs(found.mean() - expected) <= 2 * found.std(ddof=1) / np.sqrt(40)
     found = errors[0]
-    wrong = curve.predict(n / 2, k, ridge=delta).test
-    assert abs(found.mean() - wrong) > 5 * found.std(ddof=1) / np.sqrt(40)
+    wrong = gm.RiskCurve.theory(lam, v, 0.0).predict(n, k, ridge=delta).test
+    assert abs(found.mean() - wrong) > 10 * found.std(ddof=1) / np.sqrt(40)
 
 
 def test_more_is_better_in_simulation():
     """At the ridge of least predicted error, more rows and more features never cost more than two standard errors."""
-    lam, v, noise, repeats = LAM[:400] / LAM.sum(), V[:400] / np.linalg.norm(V), 0.1, 120
+    lam, v, noise, repeats = LAM[:250] / LAM.sum(), V[:250] / np.linalg.norm(V), 0.1, 80
     curve = gm.RiskCurve.theory(lam, v, noise)
     sizes = (25, 50, 100, 200)
     mean, error, theory = (np.empty((4, 4)) for _ in range(3))
@@ -143,7 +143,7 @@ def test_pilot_knows_the_problem():
 def test_pilot_is_its_definition(width, centred):
     """Against eigenvalues, a search of the ridge for each g, and differences for slopes: no table, no cubic."""
     X, y = gaussian_problem(120, seed=3, modes=200)
-    X, Y = X + 0.1, np.column_stack([y, 2 * y**2])
+    X, Y = X + 0.1, np.column_stack([y, X[:, 1] - 0.5 * y])
     if np.isinf(width):
         K = X @ X.T
         core = gm._core.PilotSpectrum.of_kernel(K, Y, centred, -1.0, "cpu", 0)

@@ -136,8 +136,10 @@ class Pilot:
 
     def _at_ridge(self, d):
         z = (self.values / (self.values + d)).sum()
-        kappa = d / (len(self.K) - self.own - z)
-        return z, kappa, kappa / (1 - z / self.width)
+        room = len(self.K) - self.own - z
+        if not (room > 0 and z < self.width):
+            return z, np.inf, 0.0  # everything is learnt
+        return z, d / room, d / room / (1 - z / self.width)
 
     def ridge_of(self, g):
         """The ridge on the pilot at which it sees this g."""
@@ -145,9 +147,7 @@ class Pilot:
         low, high = np.log(1e-13 * top), np.log(1e6 * top)
         for _ in range(200):
             middle = (low + high) / 2
-            z, _, found = self._at_ridge(np.exp(middle))
-            room = len(self.K) - self.own
-            low, high = (low, middle) if min(room, self.width) > z and found > g else (middle, high)
+            low, high = (low, middle) if self._at_ridge(np.exp(middle))[2] > g else (middle, high)
         return np.exp(high)
 
     def at(self, g):
