@@ -81,8 +81,9 @@ double length_of(const std::vector<double>& v) {
 
 }  // namespace
 
-ClassMoments::ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map)
-    : exec_(exec), n_inputs_(n_inputs), options_(options), map_(std::move(map)) {
+ClassMoments::ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map,
+                           std::int64_t rank)
+    : exec_(exec), n_inputs_(n_inputs), options_(options), map_(std::move(map)), rank_(rank) {
   GRAMIAN_REQUIRE(n_inputs >= 1, invalid_argument, "X must have at least one feature");
   GRAMIAN_REQUIRE(map_ == nullptr || map_->n_inputs() == n_inputs, shape_mismatch,
                   "the feature map does not fit X of " + std::to_string(n_inputs) + " features");
@@ -104,8 +105,11 @@ std::int64_t ClassMoments::n_rows() const {
 
 std::size_t ClassMoments::bytes() const {
   std::size_t sum = 0;
-  for (const Entry& entry : entries_)
-    sum += entry.state ? entry.state->bytes() : entry.centroid.size() * sizeof(double);
+  for (const Entry& entry : entries_) {
+    sum += entry.centroid.size() * sizeof(double);
+    if (entry.state) sum += entry.state->bytes();
+    if (entry.scatter) sum += entry.scatter->bytes();
+  }
   return sum;
 }
 
@@ -113,13 +117,36 @@ const GramState* ClassMoments::state(std::int64_t k) const {
   return entries_.at(at(k)).state.get();
 }
 
+const LowRankScatter* ClassMoments::scatter(std::int64_t k) const {
+  return entries_.at(at(k)).scatter.get();
+}
+
 std::vector<double> ClassMoments::centroid(std::int64_t k) const {
   const Entry& entry = entries_.at(at(k));
+  if (entry.scatter) return entry.scatter->mean();
   return entry.state ? mean_of(*entry.state) : entry.centroid;
 }
 
 double ClassMoments::weight(std::int64_t k) const {
   return entries_.at(at(k)).weight;
+}
+
+ClassMoments::Entry ClassMoments::with_more(std::int64_t place, const RowsView& x, const double* weight) const {
+  Entry out;
+  if (rank_ < 0) {
+    out.state = place >= 0 ? std::make_unique<GramState>(entries_[at(place)].state->clone())
+                           : std::make_unique<GramState>(exec_, n_features(), 0, options_);
+    out.state->add(x, Targets(), weight, map_.get(), false);
+    out.weight = out.state->weight_sum();
+    out.count = out.state->n_rows();
+  } else {
+    out.scatter = std::make_unique<LowRankScatter>(place >= 0 ? entries_[at(place)].scatter->clone()
+                                                              : LowRankScatter(exec_, n_features(), rank_));
+    out.scatter->add(x, weight, map_.get());
+    out.weight = out.scatter->weight_sum();
+    out.count = out.scatter->n_rows();
+  }
+  return out;
 }
 
 void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const double* weight) {
@@ -129,21 +156,16 @@ void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const d
   const std::vector<std::int64_t> places = labels_.encode(*y.labels, true);
   // Everything new is made beside what there is.
   LabelMap grown = labels_;
-  std::vector<std::unique_ptr<GramState>> made(rows.size());
+  std::vector<Entry> made(rows.size());
   for (std::size_t k = 0; k < rows.size(); ++k) {
     if (rows[k].empty()) continue;
     const std::int64_t place = places[k];
-    const bool past = place >= 0 && (ended_ || entries_[at(place)].state == nullptr);
-    GRAMIAN_REQUIRE(!past, invalid_argument,
+    GRAMIAN_REQUIRE(place < 0 || !(ended_ || past(place)), invalid_argument,
                     "class '" + y.labels->text(static_cast<std::int64_t>(k)) +
                         "' is of an earlier phase: only its centroid is left, and no row can be added to it");
-    made[k] = place >= 0 ? std::make_unique<GramState>(entries_[at(place)].state->clone())
-                         : std::make_unique<GramState>(exec_, n_features(), 0, options_);
-    with_rows(x, rows[k], weight, [&](const RowsView& part, const double* w) {
-      made[k]->add(part, Targets(), w, map_.get(), false);
-    });
+    with_rows(x, rows[k], weight, [&](const RowsView& part, const double* w) { made[k] = with_more(place, part, w); });
   }
-  const bool any = std::any_of(made.begin(), made.end(), [](const auto& state) { return state != nullptr; });
+  const bool any = std::any_of(made.begin(), made.end(), [](const Entry& entry) { return entry.count > 0; });
   if (!any) return;
   std::vector<std::vector<double>> centroids(entries_.size());
   if (ended_)
@@ -151,7 +173,7 @@ void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const d
   // Labels without rows of weight do not become classes.
   std::vector<std::int64_t> kept;
   for (std::size_t k = 0; k < rows.size(); ++k)
-    if (made[k]) kept.push_back(static_cast<std::int64_t>(k));
+    if (made[k].count > 0) kept.push_back(static_cast<std::int64_t>(k));
   LabelMap batch;
   batch.insert(*y.labels);
   const std::vector<std::int64_t> order = batch.encode(*y.labels);
@@ -165,16 +187,12 @@ void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const d
 
   for (std::size_t k = 0; ended_ && k < entries_.size(); ++k) {
     entries_[k].state.reset();
+    entries_[k].scatter.reset();
     entries_[k].centroid = std::move(centroids[k]);
   }
   for (std::size_t k = 0; k < source.size(); ++k)
     if (source[k] >= 0) entries[k] = std::move(entries_[at(source[k])]);
-  for (const std::int64_t k : kept) {
-    Entry& entry = entries[at(target[at(k)])];
-    entry.state = std::move(made[at(k)]);
-    entry.weight = entry.state->weight_sum();
-    entry.count = entry.state->n_rows();
-  }
+  for (const std::int64_t k : kept) entries[at(target[at(k)])] = std::move(made[at(k)]);
   entries_ = std::move(entries);
   labels_ = std::move(grown);
   ended_ = false;
@@ -192,6 +210,8 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
                                  y.labels->text(static_cast<std::int64_t>(k)) + "'";
     GRAMIAN_REQUIRE(places[k] >= 0, invalid_argument, "cannot forget " + of_class + ": the model never saw it");
     const Entry& entry = entries_[at(places[k])];
+    GRAMIAN_REQUIRE(entry.scatter == nullptr, invalid_argument,
+                    "cannot forget " + of_class + ": only its strongest directions and its variances are kept");
     GRAMIAN_REQUIRE(entry.state != nullptr, invalid_argument,
                     "cannot forget " + of_class + ": only its centroid is left");
     GRAMIAN_REQUIRE(static_cast<std::int64_t>(rows[k].size()) <= entry.count, invalid_argument,
@@ -233,7 +253,11 @@ ModelWriter ClassMoments::writer(const Json& extra) const {
     json["weight"] = entry.weight;
     json["count"] = entry.count;
     json["state"] = entry.state ? entry.state->save(writer, prefix) : Json();
-    if (!entry.state) writer.add(prefix + "centroid", {n_features()}, entry.centroid);
+    if (entry.scatter) {
+      json["scatter"] = entry.scatter->save(writer, prefix);
+    } else if (!entry.state) {
+      writer.add(prefix + "centroid", {n_features()}, entry.centroid);
+    }
     list.push_back(std::move(json));
   }
   Json config = Json::object();
@@ -243,6 +267,7 @@ ModelWriter ClassMoments::writer(const Json& extra) const {
   config["labels"] = labels_.labels().to_json();
   config["classes"] = std::move(list);
   config["ended"] = ended_;
+  if (rank_ >= 0) config["rank"] = rank_;
   config["extra"] = extra;
   writer.set_config(std::move(config));
   return writer;
@@ -267,7 +292,9 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
     options.products = products == "float32" ? DType::f32 : DType::f64;
     FeatureMapPtr map;
     if (!config.at("map").is_null()) map = load_feature_map(config.at("map"), reader, "map.");
-    ClassMoments out(exec, config.at("n_inputs").integer(), options, std::move(map));
+    const std::int64_t rank = config.contains("rank") ? config.at("rank").integer() : -1;
+    GRAMIAN_REQUIRE(rank >= -1, file_format, "the rank of the classes is impossible");
+    ClassMoments out(exec, config.at("n_inputs").integer(), options, std::move(map), rank);
     const Labels labels = Labels::from_json(config.at("labels"));
     out.labels_.insert(labels);
     const std::vector<std::int64_t> places = out.labels_.encode(labels);
@@ -282,7 +309,14 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
       entry.weight = list[k].at("weight").number();
       entry.count = list[k].at("count").integer();
       GRAMIAN_REQUIRE(entry.weight > 0 && entry.count > 0, file_format, "a class of the file has no rows");
-      if (list[k].at("state").is_null()) {
+      if (list[k].contains("scatter")) {
+        entry.scatter = std::make_unique<LowRankScatter>(
+            LowRankScatter::load(exec, list[k].at("scatter"), reader, prefix));
+        GRAMIAN_REQUIRE(list[k].at("state").is_null() && entry.scatter->n_features() == out.n_features() &&
+                            entry.scatter->rank() == rank && entry.scatter->n_rows() == entry.count &&
+                            entry.scatter->weight_sum() == entry.weight,
+                        file_format, "the scatter of a class does not fit the model");
+      } else if (list[k].at("state").is_null()) {
         const double* values = reader.tensor(prefix + "centroid", TensorType::f64, {out.n_features()}).f64();
         entry.centroid.assign(values, values + out.n_features());
         GRAMIAN_REQUIRE(
@@ -290,7 +324,7 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
             file_format, "a centroid of the file is not finite");
       } else {
         entry.state = std::make_unique<GramState>(GramState::load(exec, list[k].at("state"), reader, prefix));
-        GRAMIAN_REQUIRE(entry.state->n_features() == out.n_features() && entry.state->n_outputs() == 0 &&
+        GRAMIAN_REQUIRE(rank < 0 && entry.state->n_features() == out.n_features() && entry.state->n_outputs() == 0 &&
                             entry.state->options().intercept && entry.state->n_rows() == entry.count &&
                             entry.state->weight_sum() == entry.weight,
                         file_format, "the sums of a class do not fit the model");
@@ -347,13 +381,34 @@ AnalyticClassifier align(const ClassMoments& moments, const std::vector<double>&
   require_weights(weight, moments.classes());
   std::vector<MovedRows> parts;
   for (std::int64_t k = 0; k < moments.classes().size(); ++k) {
-    GRAMIAN_REQUIRE(moments.state(k) != nullptr, invalid_argument,
+    GRAMIAN_REQUIRE(!moments.past(k), invalid_argument,
                     "of class '" + moments.classes().text(k) + "' only the centroid is left");
-    parts.push_back({moments.state(k), weight[at(k)] / moments.weight(k), nullptr});
+    if (moments.rank() < 0) parts.push_back({moments.state(k), weight[at(k)] / moments.weight(k), nullptr});
   }
   AnalyticClassifier out(moments.exec(), moments.n_inputs(), config, moments.map());
-  out.add_moved(moments.classes(), parts);
+  if (moments.rank() < 0) {
+    out.add_moved(moments.classes(), parts);
+    return out;
+  }
+  LabelMap labels;
+  labels.insert(moments.classes());
+  for (std::int64_t k = 0; k < moments.classes().size(); ++k) {
+    moments.exec().poll();
+    LabelMap one = labels;
+    one.keep({k});
+    const GramState sums = moments.scatter(k)->moments(moments.options());  // of one class at a time
+    out.add_moved(one.labels(), {{&sums, weight[at(k)] / moments.weight(k), nullptr}});
+  }
   return out;
+}
+
+double align_error(const ClassMoments& moments, const std::vector<double>& weight) {
+  require_weights(weight, moments.classes());
+  double sum = 0;
+  for (std::int64_t k = 0; k < moments.classes().size(); ++k)
+    if (moments.scatter(k) != nullptr)
+      sum += weight[at(k)] / moments.weight(k) * moments.scatter(k)->error_bound();
+  return sum;
 }
 
 AnalyticClassifier align(const AnalyticClassifier& model, const std::vector<double>& weight,

@@ -35,6 +35,7 @@
 #include "gramian/gram/influence.hpp"
 #include "gramian/gram/label_map.hpp"
 #include "gramian/gram/leave_one_out.hpp"
+#include "gramian/gram/low_rank_scatter.hpp"
 #include "gramian/gram/nested.hpp"
 #include "gramian/gram/quantiles.hpp"
 #include "gramian/gram/r_factor.hpp"

@@ -153,7 +153,7 @@ py::tuple moments_centroids(const MomentsBox& self) {
     for (std::int64_t k = 0; k < model.classes().size(); ++k) {
       const std::vector<double> mean = model.centroid(k);
       values.insert(values.end(), mean.begin(), mean.end());
-      past.push_back(model.state(k) == nullptr);
+      past.push_back(model.past(k));
     }
   });
   const auto classes = static_cast<py::ssize_t>(past.size());
@@ -233,11 +233,20 @@ void bind_heads(py::module_& module) {
       .def("weights", &weights);
   py::class_<MomentsBox>(module, "ClassMoments")
       .def(py::init([](std::int64_t n_inputs, const py::object& feature_map, const std::string& products,
-                       const std::string& device, int threads) {
+                       const std::string& device, int threads, std::int64_t rank) {
              return std::make_unique<MomentsBox>(ClassMoments(make_exec(device, threads), n_inputs,
-                                                              gram_options(products, true), map_in(feature_map)));
+                                                              gram_options(products, true), map_in(feature_map), rank));
            }),
-           py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"))
+           py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"),
+           py::arg("rank") = -1)
+      .def_property_readonly("rank", getter<ClassMoments>([](const auto& m) { return m.rank(); }))
+      .def("align_error",
+           [](const MomentsBox& self, const std::vector<double>& class_weight) {
+             double out = 0;
+             self.read([&](const ClassMoments& model) { out = align_error(model, class_weight); });
+             return out;
+           },
+           py::arg("class_weight"))
       .def_property_readonly("n_inputs", getter<ClassMoments>([](const auto& m) { return m.n_inputs(); }))
       .def_property_readonly("n_rows", getter<ClassMoments>([](const auto& m) { return m.n_rows(); }))
       .def_property_readonly("has_state", [](const MomentsBox&) { return true; })

@@ -465,8 +465,17 @@ class GaussianHead:
 
 class ClassMoments:
     def __init__(
-        self, n_inputs: int, feature_map: FeatureMap | None, products: str, device: str, threads: int
+        self,
+        n_inputs: int,
+        feature_map: FeatureMap | None,
+        products: str,
+        device: str,
+        threads: int,
+        rank: int = -1,
     ) -> None: ...
+    @property
+    def rank(self) -> int: ...
+    def align_error(self, class_weight: Sequence[float]) -> float: ...
     @property
     def n_inputs(self) -> int: ...
     @property

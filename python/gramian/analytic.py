@@ -353,6 +353,11 @@ class AnalyticClassifier(AnalyticEstimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        Golden sections of its logarithm, some 60 passes over the n x C scores. Source: "On Calibration of Modern Neural
+        Networks".
         """
         with self._lock():
             learnt = self._ready()

@@ -21,7 +21,7 @@ class BalancedMemory(dict):
         return "\n".join(lines)
 
 
-def balanced_memory(n_classes, n_features, counts=None):
+def balanced_memory(n_classes, n_features, counts=None, rank=None):
     """Memory of the sums behind ``class_weight="balanced"`` (or "air") of `AnalyticClassifier`, way by way.
 
     Parameters
@@ -31,6 +31,8 @@ def balanced_memory(n_classes, n_features, counts=None):
         After the feature map.
     counts : array-like of shape (n_classes,), default=None
         Rows per class; without them the smallest form of a small class is not in the answer.
+    rank : int, default=None
+        Of ``AlignedClassifier(covariance="low_rank")``, which approximates these sums.
 
     Returns
     -------
@@ -38,8 +40,9 @@ def balanced_memory(n_classes, n_features, counts=None):
         A dict of bytes, which prints as a table. "full matrices" is a d x d matrix per class, as published;
         "triangles" half of each, the most that this library takes; "small classes as blocks" a block of n_c rows of
         d + 1 numbers instead for each class of fewer than d / 2 rows; "closed or counts first" one triangle for any
-        number of classes that are closed or whose counts were declared. The model's ``nbytes`` is a few percent more
-        for large d: a symmetric matrix is kept in tiles, and those on its diagonal are whole.
+        number of classes that are closed or whose counts were declared; "rank and variances", where a rank is given, so
+        many directions of each class, its mean and what variances these leave. The model's ``nbytes`` is a few percent
+        more for large d: a symmetric matrix is kept in tiles, and those on its diagonal are whole.
 
     Notes
     -----
@@ -70,4 +73,6 @@ def balanced_memory(n_classes, n_features, counts=None):
         blocks = sum(_BYTES * (int(n) * (d + 1) + d) if int(n) < d // 2 else own for n in rows if n > 0)
         ways["small classes as blocks"] = base + blocks
     ways["closed or counts first"] = base
+    if rank is not None:
+        ways["rank and variances"] = classes * _BYTES * d * (_validate.check_count(rank, "rank", low=0) + 2)
     return BalancedMemory(classes, d, ways)

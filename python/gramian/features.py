@@ -344,6 +344,32 @@ def _pick_rows(rows, places):
     return out
 
 
+class _Reservoir:
+    """The rows of the smallest priorities among all that came, in the order of these."""
+
+    def __init__(self, count, key):
+        self._count = count
+        self._bits = np.random.Philox(key=key)  # one number a row, in the order in which rows come
+        self._priorities = np.empty(0, dtype=np.uint64)
+        self.rows = None
+        self.seen = 0
+
+    def add(self, rows):
+        """Rows that come next."""
+        fresh = self._bits.random_raw(rows.shape[0])
+        self.seen += rows.shape[0]
+        if len(self._priorities) == self._count:
+            places = np.flatnonzero(fresh < self._priorities[-1])
+        else:
+            places = np.arange(rows.shape[0])
+        places = places[np.argsort(fresh[places], kind="stable")[: self._count]]
+        picked = _pick_rows(rows, places)
+        held = picked if self.rows is None else np.vstack([self.rows, picked])
+        priorities = np.concatenate([self._priorities, fresh[places]])
+        order = np.argsort(priorities, kind="stable")[: self._count]
+        self.rows, self._priorities = held[order], priorities[order]
+
+
 def _median_distance(rows, centers):
     """Median distance between up to 1000 rows and up to 1000 centres, pairs of equal points left out."""
     middle = centers.mean(axis=0)
@@ -359,7 +385,8 @@ class RBFFeatures(FeatureMap):
     Parameters
     ----------
     centers : int or array-like of shape (k, d), default=100
-        The centres, or how many rows to draw as centres, all rows of the first ``X`` having the same chance.
+        The centres, or how many rows to draw as centres, all rows of the first ``X`` having the same chance: those of
+        ``fit``, or of the first ``partial_fit`` of a model, and of no later call. `from_stream` draws them from more.
     gamma : float or "median", default="median"
         "median" stands for ``1 / (2 sigma^2)`` with sigma the median distance between the centres and 1000 rows drawn
         from the ``X`` of ``fit``.
@@ -379,7 +406,8 @@ class RBFFeatures(FeatureMap):
 
     Notes
     -----
-    2 n k d flops. The centres are part of a model and of its file: where they are rows of ``X``, so are these rows, and
+    2 n k d flops. Sums of kernel features cannot change their centres after the rows are gone, so a model has those it
+    began with. They are part of a model and of its file: where they are rows of ``X``, so are these rows, and
     ``forget`` does not take them out. Which rows are drawn depends on the seed and the number of rows alone, by the
     keyed permutation of the row numbers, and never on where the rows stand. Reference: "GKEAL: Gaussian Kernel Embedded
     Analytic Learning for Few-Shot Class Incremental Task".
@@ -397,6 +425,76 @@ class RBFFeatures(FeatureMap):
         self.gamma = gamma
         self.random_state = random_state
         self.too_few = too_few
+
+    @classmethod
+    def from_stream(cls, batches, centers=100, gamma="median", random_state=0, too_few="all"):
+        """A map whose centres are drawn from all rows of a stream: a first pass, before the one that learns.
+
+        Parameters
+        ----------
+        batches : iterable of array-like or CSR matrix of shape (n_i, d)
+            Taken once, one after the other; a generator will do.
+        centers : int, default=100
+            How many rows to draw, all of them having the same chance.
+        gamma : float or "median", default="median"
+            As for the map; the 1000 rows behind the median are drawn from the whole stream too.
+        random_state : int, RandomState, Generator or None, default=0
+        too_few : {"all", "mix", "raise"}, default="all"
+            As for the map, where the stream has fewer rows than ``centers``.
+
+        Returns
+        -------
+        RBFFeatures
+            With the centres and the gamma as its parameters, so it is the same map in front of any model.
+
+        Raises
+        ------
+        ValueError
+            No rows, batches of different widths, NaN or infinity (names the batch and its row).
+
+        Notes
+        -----
+        Each row has a priority that depends on the seed and its number in the stream alone, and those of the smallest
+        priorities are kept: a uniform draw without replacement, the same however the rows are cut into batches. It is
+        not the draw that ``fit`` makes, which knows the number of rows. Memory: centers + 1000 rows and a batch.
+
+        Source: "Random Sampling with a Reservoir".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gramian import RBFFeatures
+        >>> rows = np.arange(1000.0)[:, np.newaxis]
+        >>> drawn = RBFFeatures.from_stream(np.split(rows, 10), centers=5)
+        >>> np.array_equal(drawn.centers, RBFFeatures.from_stream([rows], centers=5).centers)
+        True
+        """
+        wanted, seed = _validate.check_count(centers, "centers"), draw_seed(random_state)
+        if too_few not in TOO_FEW:
+            raise ValueError(f"too_few must be one of {TOO_FEW}, got {too_few!r}")
+        drawn, near = _Reservoir(wanted, (seed, 0)), _Reservoir(_MEDIAN_ROWS, (_SAMPLE_SEED, 1))
+        width = None
+        for number, X in enumerate(batches):
+            rows = _validate.check_rows(X, cls.__name__, min_rows=0)
+            _validate.check_structure(rows)
+            bad = _validate.first_bad_row(rows)
+            if bad is not None:
+                raise ValueError(f"batch {number} contains NaN or infinity, first in row {bad}")
+            if width not in (None, rows.shape[1]):
+                raise ValueError(f"a batch has {rows.shape[1]} features, those before it have {width}")
+            width = rows.shape[1]
+            for reservoir in (drawn, near):
+                reservoir.add(rows)
+        if drawn.seen == 0:
+            raise ValueError("the stream has no rows to draw centres from")
+        if wanted > drawn.seen and too_few == "raise":
+            raise ValueError(f"centers is {wanted}, but the stream has only {drawn.seen} rows to draw them from")
+        chosen = drawn.rows
+        if wanted > drawn.seen and too_few == "mix":
+            chosen = np.vstack([chosen, _core.convex_weights(seed, wanted - drawn.seen, drawn.seen) @ chosen])
+        if isinstance(gamma, str) and gamma == "median":
+            gamma = 0.5 / _median_distance(near.rows, chosen) ** 2
+        return cls(chosen, gamma=gamma, random_state=random_state, too_few=too_few)
 
     def _drawn_centers(self, rows):
         wanted, have, seed = _validate.check_count(self.centers, "centers"), rows.shape[0], draw_seed(self.random_state)

@@ -175,7 +175,11 @@ class GradientFlow(Snapshot):
         return self._core.degrees_of_freedom(*self._stop(t, steps, step))
 
     def gcv(self, t=None, *, steps=None, step=None):
-        """Generalised cross-validation score, from the sums; lower is better."""
+        """Generalised cross-validation score, from the sums; lower is better.
+
+        Source: "Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter", of the hat matrix of the
+        flow.
+        """
         return self._core.gcv(*self._stop(t, steps, step))
 
     def risk(self, t=None, *, steps=None, step=None, signal=1.0, noise=1.0, per_mode=False):
@@ -195,7 +199,7 @@ class GradientFlow(Snapshot):
         Notes
         -----
         ``signal (1 - s phi)^2 + noise s phi^2`` with ``s phi = 1 - exp(-t s / n)`` for the flow, smallest for each mode
-        at `mode_stops`.
+        at `mode_stops`. Source: "High-dimensional dynamics of generalization error in neural networks".
         """
         signal = _validate.check_number(signal, "signal")
         noise = _validate.check_number(noise, "noise")
@@ -206,6 +210,8 @@ class GradientFlow(Snapshot):
         """The best time to stop for each mode: ``n log(1 + s signal / noise) / s``; infinite for frozen modes.
 
         There the flow from zeros shrinks the mode by ``s / (s + noise / signal)``, as the Bayes-optimal ridge does.
+
+        Source: "High-dimensional dynamics of generalization error in neural networks".
         """
         ratio = _validate.check_number(signal, "signal") / _validate.check_number(noise, "noise", strict=True)
         s = self._core.eigenvalues
@@ -243,7 +249,7 @@ class GradientFlow(Snapshot):
         -----
         Leave-one-out takes ``residual / (1 - leverage)``. That is exact for ridge regression and for the end of the
         path; along the path it is an approximation, since a row less also changes the eigenvectors.
-        2 n d^2 flops, and n d (C + 2) a time.
+        2 n d^2 flops, and n d (C + 2) a time. Source: textbook identity, the deleted residuals of a linear smoother.
         """
         self._require_flow()
         times = self.times() if times is None else np.asarray(times, dtype=np.float64)

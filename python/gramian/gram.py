@@ -490,6 +490,8 @@ class GramState:
 
         A row of weight w counts as w rows: the scores take the sum of the weights for the number of rows. ValueError
         where no ridge of the grid has a finite score.
+
+        Source: "Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter".
         """
         return GcvCurve(**self._core.gcv(_validate.check_ridges(ridges), bool(standardize)))
 

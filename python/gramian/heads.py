@@ -173,6 +173,10 @@ class GaussianClassifier(_ClassModel):
         Returns
         -------
         ndarray of shape (n,)
+
+        Notes
+        -----
+        Source: "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks".
         """
         learnt, head = self._head()
         return head.ood_score(self._checked_rows(X, learnt))
@@ -212,6 +216,11 @@ class GaussianClassifier(_ClassModel):
         ------
         ValueError
             The model has a feature map: the gradient is one in feature space.
+
+        Notes
+        -----
+        Source: "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks", on
+        features instead of pixels.
         """
         magnitude = _validate.check_number(magnitude, "magnitude")
         learnt, head = self._head()
@@ -546,8 +555,13 @@ class _MomentClassifier(Composite, _ClassModel):
             products=config["products"],
             device=config["device"],
             threads=config["threads"],
+            rank=self._rank_of_classes(),
         )
         return Learnt(model, fitted_map, names, form, params_of(self), config["device"], config["threads"])
+
+    def _rank_of_classes(self):
+        """Directions that are kept of each class, -1 for all."""
+        return -1
 
     # In files.
 
@@ -580,6 +594,8 @@ class _MomentClassifier(Composite, _ClassModel):
         device, threads = _validate.device_name(device), thread_count(n_jobs)
         if begun._of_single_classes():
             model = _core.load_class_moments(data, device, threads)[0]
+            if model.rank != begun._rank_of_classes():
+                raise ValueError("sums of another rank")
         else:
             model = _core.load_model_bytes(data, device, threads)[1]
             if not isinstance(model, _core.Classifier) or not model.has_state:
@@ -682,23 +698,37 @@ class AlignedClassifier(_MomentClassifier):
     feature_map, ridge, ridges, standardize, fit_intercept, dtype, device, n_jobs, random_state, verbose
         See `AnalyticClassifier`. A multiple e of the identity on each covariance is e times the sum of the ``w_c`` more
         ridge.
-    covariance : {"tied", "full"}, default="tied"
-        "tied": one for all classes, 8 d^2 bytes. "full": one for each, 4 d^2 bytes a class.
+    covariance : {"tied", "full", "diagonal", "low_rank"}, default="tied"
+        "tied": one for all classes, 8 d^2 bytes. "full": one for each, 4 d^2 bytes a class. "diagonal": the variances
+        of each class, 16 d bytes a class. "low_rank": the `rank` strongest directions of each class and, of what is
+        left, the variances, 8 d (rank + 2) bytes a class.
     class_totals : {"balanced", "empirical"} or array-like of shape (n_classes,), default="balanced"
         ``w_c``: the rows divided by the classes; the rows of each class, which with "full" is plain ridge regression;
         or numbers above 0 in the order of ``classes_``.
+    rank : int, default=32
+        >= 0, of "low_rank"; not looked at otherwise.
 
     Attributes
     ----------
     classes_, coef_, intercept_, class_count_, ridge_, report_, n_features_in_, feature_names_in_, state_
         As of `AnalyticClassifier`.
+    gram_error_bound_ : float
+        How far, in the spectral norm, the matrix of the system may be from that of "full": 0 for "full" itself, not
+        there for "tied".
 
     Notes
     -----
     With "full" and the biased covariances of the rows, this is ridge regression with the weight ``w_c / n_c`` for each
-    row of class c, exactly. Solving costs C d^2 + d^3 / 3 flops.
+    row of class c, exactly: with balanced totals that of ``class_weight="air"``, but for the scale of the ridge.
+    Solving costs C d^2 + d^3 / 3 flops.
 
-    Reference: "SLCA: Slow Learner with Classifier Alignment for Continual Learning on a Pre-trained Model".
+    "diagonal" and "low_rank" are the approximations for many classes. Means, variances and Q stay exact, so the weights
+    W of "full" and those found here, V, differ by ``|W - V| <= gram_error_bound_ / ridge |V|`` in the Frobenius norm
+    (without ``standardize``). A class takes b = max(rank, 64) rows at a time, for 3 (rank + b)^2 d + 9 (rank + b)^3
+    flops; solving costs C d^2 rank flops more. Rows cannot be forgotten: what one left behind is not known any more.
+
+    References: "SLCA: Slow Learner with Classifier Alignment for Continual Learning on a Pre-trained Model"; "Frequent
+    directions: simple and deterministic matrix sketching" (truncation by blocks; the diagonal is this library's).
 
     Examples
     --------
@@ -724,16 +754,18 @@ class AlignedClassifier(_MomentClassifier):
         n_jobs=None,
         random_state=0,
         verbose=0,
+        rank=32,
     ):
         super().__init__(
             feature_map, ridge, ridges, standardize, fit_intercept, dtype, device, n_jobs, random_state, verbose
         )
         self.covariance = covariance
         self.class_totals = class_totals
+        self.rank = rank
 
     def _params_to_json(self):
-        if self.covariance not in ("tied", "full"):
-            raise ValueError(f"covariance must be 'tied' or 'full', got {self.covariance!r}")
+        if not isinstance(self.covariance, str) or self.covariance not in ("tied", "full", "diagonal", "low_rank"):
+            raise ValueError(f"covariance must be 'tied', 'full', 'diagonal' or 'low_rank', got {self.covariance!r}")
         weight = self.class_totals
         if not isinstance(weight, str):
             try:
@@ -748,21 +780,35 @@ class AlignedClassifier(_MomentClassifier):
             weight = weight.tolist()
         elif weight not in ("balanced", "empirical"):
             raise ValueError(f"class_totals must be 'balanced', 'empirical' or an array, got {weight!r}")
-        return {**self._ridge_config(), "covariance": self.covariance, "class_totals": weight}
+        about = {"covariance": self.covariance, "class_totals": weight}
+        if self.covariance == "low_rank":
+            about["rank"] = self._rank_of_classes()
+        return {**self._ridge_config(), **about}
 
     def _config(self):
         self._params_to_json()
         return super()._config()
 
     def _of_single_classes(self):
-        return self.covariance == "full"
+        return self.covariance != "tied"
+
+    def _rank_of_classes(self):
+        if self.covariance == "low_rank":
+            return _validate.check_count(self.rank, "rank", low=0)
+        return 0 if self.covariance == "diagonal" else -1
+
+    @property
+    def gram_error_bound_(self):
+        """Bound of the spectral norm of what the covariances leave out."""
+        learnt = self._solved()[0]
+        if isinstance(learnt.model, _core.Classifier):
+            raise AttributeError("covariance='tied' is another model than 'full': there is no gram_error_bound_")
+        return learnt.model.align_error(self._class_totals(learnt))
 
     @staticmethod
-    def _solve(learnt):
-        config = dict(learnt.params)
-        config.pop("covariance")
-        weight = config.pop("class_totals")
-        model = learnt.model
+    def _class_totals(learnt):
+        """The weight of each class."""
+        weight, model = learnt.params["class_totals"], learnt.model
         tied = isinstance(model, _core.Classifier)
         totals = np.asarray(_core.class_weights(model) if tied else model.class_weights())
         if weight == "balanced":
@@ -771,4 +817,9 @@ class AlignedClassifier(_MomentClassifier):
             weight = totals
         if len(weight) != len(totals):
             raise ValueError(f"class_totals has {len(weight)} values for {len(totals)} classes")
-        return _core.aligned(learnt.model, list(weight), **config)
+        return list(weight)
+
+    @classmethod
+    def _solve(cls, learnt):
+        config = {k: v for k, v in learnt.params.items() if k not in ("covariance", "class_totals", "rank")}
+        return _core.aligned(learnt.model, cls._class_totals(learnt), **config)

@@ -169,11 +169,12 @@ def gkeal(n_centers=512, gamma="median", ridge=0.1, random_state=0, **params):
 
     Parameters
     ----------
-    n_centers : int, default=512
+    n_centers : int or RBFFeatures, default=512
         Centres, drawn from all rows of the first call that learns; where it has fewer rows, convex mixtures of them
-        are added. Feed it the whole first phase.
+        are added. Feed it the whole first phase. A first phase that is a stream itself, or all of it, takes a pass of
+        its own: ``RBFFeatures.from_stream`` of its batches, which stands here instead of the number.
     gamma : float or "median", default="median"
-        ``1 / (2 sigma^2)``; the published sigma is 10.
+        ``1 / (2 sigma^2)``; the published sigma is 10. That of an RBFFeatures is its own.
     ridge : float, default=0.1
     random_state : int, default=0
         Draws the centres.
@@ -187,10 +188,13 @@ def gkeal(n_centers=512, gamma="median", ridge=0.1, random_state=0, **params):
     Notes
     -----
     The published code takes the first rows as centres, which are of few classes where the rows are sorted, and
-    normalises its mixtures along the wrong axis; this one does neither. Reference: "GKEAL: Gaussian Kernel Embedded
+    normalises its mixtures along the wrong axis; this one does neither. Centres are fixed once rows are in: the sums of
+    kernel features say nothing about other centres, and the rows are gone. Reference: "GKEAL: Gaussian Kernel Embedded
     Analytic Learning for Few-Shot Class Incremental Task".
     """
-    chosen = RBFFeatures(n_centers, gamma=gamma, random_state=random_state, too_few="mix")
+    chosen = n_centers
+    if not isinstance(chosen, RBFFeatures):
+        chosen = RBFFeatures(n_centers, gamma=gamma, random_state=random_state, too_few="mix")
     return AnalyticClassifier(
         chosen, **{"ridge": ridge, "fit_intercept": False, "random_state": random_state, **params}
     )

@@ -143,6 +143,10 @@ class QuantileAggregator(Composite, Estimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        n log n operations a level. Source: "Conformalized Quantile Regression".
         """
         levels = self._fitted_levels()
         if self.calibration is None:

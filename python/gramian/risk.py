@@ -172,6 +172,9 @@ class RiskCurve:
         The p eigenvalues of the pilot's kernel matrix and the targets in its eigenvectors give the theory's functions
         without naming population eigenvalues; they reach to about half of p rows. Beyond, power laws fitted next to
         that end continue, and predictions say ``extrapolated=True``.
+
+        Sources: "More is Better in Modern Machine Learning" (the theory); "Generalized Cross-Validation as a Method for
+        Choosing a Good Ridge Parameter" (what the pilot's own errors are held against).
         """
         rows = _validate.check_rows(X, cls.__name__)
         targets = _validate.as_columns(_validate.check_targets(y, cls.__name__))

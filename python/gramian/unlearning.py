@@ -364,12 +364,12 @@ def _map_status(description, fitted, X):
         return "unknown", f"How {description['type']} was fitted is not known."
     params = description["params"]
     from_rows = params["centers"] is not None
-    if from_rows:
-        if X is None:
-            return "unknown", "Its centres are features of rows of the first X."
-        hit = _rows_among(X, fitted.centers_)
-        if hit:
-            return "depends", f"{hit} of the deleted rows are centres, and stay in the model and in its file."
+    if from_rows and X is None:
+        return "unknown", "Its centres are features of rows of the first X."
+    # Given centres may be rows as well, as those of RBFFeatures.from_stream are.
+    hit = 0 if X is None else _rows_among(X, fitted.centers_)
+    if hit:
+        return "depends", f"{hit} of the deleted rows are centres, and stay in the model and in its file."
     if isinstance(params["gamma"], str):
         return "unknown", "Its gamma is a median over rows of the first X."
     if from_rows:

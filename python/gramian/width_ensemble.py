@@ -188,7 +188,11 @@ class InfiniteWidthEnsemble(KernelEstimator):
         Returns
         -------
         int
-            The least M with ``m k exp(-M margin^2 / (2 variance)) <= failure``: the Gaussian tail and a union bound.
+            The least M with ``m k exp(-M margin^2 / (2 variance)) <= failure``.
+
+        Notes
+        -----
+        Source: textbook bounds, the Gaussian tail and the union over outputs.
         """
         mean, covariance = self.distribution(X)
         margin = np.broadcast_to(np.asarray(margin, dtype=np.float64), mean.shape[:1])

@@ -274,10 +274,143 @@ def test_alignment_forgets_and_pickles(rng, covariance):
     np.testing.assert_allclose(copy.predict_proba(X).sum(axis=1), 1.0)
 
 
+def many_features(rng, counts=(300, 90, 40), d=24):
+    """Classes whose covariances have few strong directions, each its own."""
+    y = np.repeat(np.arange(len(counts)), counts)
+    spread = 0.8 ** np.arange(d)
+    blocks = [
+        rng.normal(size=d) + rng.normal(size=(n, d)) * spread @ np.linalg.qr(rng.normal(size=(d, d)))[0] for n in counts
+    ]
+    order = rng.permutation(len(y))
+    return np.vstack(blocks)[order], y[order]
+
+
+def batches_of(X, y, size, step=64):
+    """The rows of each class as the classifier takes them: by calls, and by blocks of 64 within a call."""
+    out = {c: [] for c in np.unique(y)}
+    for begin in range(0, len(y), size):
+        for c, blocks in out.items():
+            rows = X[begin : begin + size][y[begin : begin + size] == c]
+            blocks += [rows[k : k + step] for k in range(0, len(rows), step)]
+    return out
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("rank", [0, 1, 5, 23])
+@pytest.mark.parametrize("size", [50, 430])
+def test_short_covariances_are_their_definition(rng, rank, size, intercept):
+    """A few directions and the variances of each class, by one SVD a block; the bound holds, and says something."""
+    X, y = many_features(rng)
+    totals = np.array([50.0, 100.0, 200.0])
+    params = {"covariance": "diagonal"} if rank == 0 else {"covariance": "low_rank", "rank": rank}
+    model = gm.AlignedClassifier(class_totals=totals, ridge=2.0, fit_intercept=intercept, **params)
+    for begin in range(0, len(y), size):
+        model.partial_fit(X[begin : begin + size], y[begin : begin + size])
+    G, Q, bound = np.zeros((24, 24)), np.zeros((24, 3)), 0.0
+    for c, blocks in batches_of(X, y, size).items():
+        n = sum(len(rows) for rows in blocks)
+        mean, S, most = heads.short_scatter(blocks, rank)
+        G += totals[c] * (S / n + np.outer(mean, mean))
+        Q[:, c] = totals[c] * mean
+        bound += totals[c] / n * most
+    means = Q / totals
+    coef, offset = heads.ridge_of_sums(totals.sum(), means @ totals, totals, G, Q, 2.0, intercept)
+    assert relative_error(model.coef_, coef) <= 1e-9
+    assert np.abs(model.intercept_ - offset).max() <= 1e-9
+    assert model.gram_error_bound_ == pytest.approx(bound, rel=1e-9)
+    full = gm.AlignedClassifier(None, "full", totals, ridge=2.0, fit_intercept=intercept).fit(X, y)
+    assert full.gram_error_bound_ == 0
+    gap = model.state_.moments()[0] - full.state_.moments()[0]
+    rounding = 1e-11 * np.linalg.norm(full.state_.moments()[0])
+    assert np.abs(np.diag(gap)).max() <= rounding  # variances are exact, and so is the trace
+    error = np.linalg.norm(gap, 2)
+    assert 0.02 * bound <= error <= bound
+    assert np.linalg.norm(full.coef_ - model.coef_) <= bound / 2.0 * np.linalg.norm(model.coef_)
+    # Negative control: the directions matter, and half of the true error is no bound.
+    variances = gm.AlignedClassifier(None, "diagonal", totals, ridge=2.0, fit_intercept=intercept).fit(X, y)
+    if rank == 23:
+        assert error < 0.01 * np.linalg.norm(variances.state_.moments()[0] - full.state_.moments()[0], 2)
+    assert model.nbytes == 3 * 24 * (min(rank, 24) + 2) * 8 < full.nbytes
+
+
+def test_all_directions_are_the_full_covariances(rng):
+    X, y = many_features(rng)
+    full = gm.AlignedClassifier(covariance="full", ridge="gcv").fit(X, y)
+    for rank in (24, 1000):
+        model = gm.AlignedClassifier(covariance="low_rank", rank=rank, ridge="gcv").fit(X, y)
+        assert relative_error(model.coef_, full.coef_) <= 1e-9
+        assert model.gram_error_bound_ <= 1e-10
+        assert model.nbytes == 3 * 24 * 26 * 8
+    # Weights of rows, behind a map, sparse rows, far from the origin.
+    weight = rng.integers(1, 4, len(y)).astype(float)
+    features = gm.RandomFeatures(15, random_state=1)
+    for rows in (X, X + 1e5):
+        expected = gm.AlignedClassifier(features, "full").fit(rows, y, sample_weight=weight)
+        model = gm.AlignedClassifier(features, "low_rank", rank=15).fit(rows, y, sample_weight=weight)
+        assert relative_error(model.decision_function(rows), expected.decision_function(rows)) <= 1e-7
+    repeated = gm.AlignedClassifier(covariance="low_rank", rank=24).fit(np.repeat(X, weight.astype(int), axis=0),
+                                                                       np.repeat(y, weight.astype(int)))
+    totals = np.full(3, repeated.n_samples_seen_ / 3)
+    weighted = gm.AlignedClassifier(covariance="low_rank", rank=24, class_totals=totals)
+    assert relative_error(weighted.fit(X, y, sample_weight=weight).coef_, repeated.coef_) <= 1e-9
+    sparse = pytest.importorskip("scipy.sparse")
+    thin = np.where(np.abs(X) > 0.5, X, 0.0)
+    dense = gm.AlignedClassifier(covariance="low_rank", rank=3).fit(thin, y)
+    csr = gm.AlignedClassifier(covariance="low_rank", rank=3).fit(sparse.csr_matrix(thin), y)
+    assert relative_error(csr.coef_, dense.coef_) <= 1e-9
+
+
+@pytest.mark.parametrize("params", [{"covariance": "diagonal"}, {"covariance": "low_rank", "rank": 4}])
+def test_short_covariances_in_files_and_errors(rng, tmp_path, params):
+    X, y = many_features(rng)
+    names = np.array(["ant", "bee", "cat"])[y]
+    model = gm.AlignedClassifier(ridge=0.5, **params).fit(X[:300], names[:300])
+    model.save(tmp_path / "model")
+    for again in (gm.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+        assert repr(again) == repr(model)
+        assert np.array_equal(again.decision_function(X), model.decision_function(X))
+        assert again.gram_error_bound_ == model.gram_error_bound_
+        again.partial_fit(X[300:], names[300:])
+        assert again.n_samples_seen_ == len(y)
+    before, bound = model.coef_, model.gram_error_bound_
+    bad = X[:9].copy()
+    bad[7, 1] = np.inf
+    with pytest.raises(ValueError, match="row 7"):
+        model.partial_fit(bad, names[:9])
+    with pytest.raises(ValueError, match="overflow"):
+        model.partial_fit(1e200 * X[:9], names[:9])
+    with pytest.raises(ValueError, match="only its strongest directions and its variances are kept"):
+        model.forget(X[:3], names[:3])
+    assert np.array_equal(model.coef_, before) and model.gram_error_bound_ == bound
+    assert np.array_equal(model.class_count_, np.unique(names[:300], return_counts=True)[1])
+    with pytest.raises(AttributeError, match="no gram_error_bound_"):
+        gm.AlignedClassifier().fit(X, y).gram_error_bound_  # noqa: B018
+
+
+def test_the_cut_of_air_by_directions(rng):
+    """Balanced classes in few numbers: near those of all sums, and the nearer the more directions; with all, equal."""
+    X, y = many_features(rng)
+    air = gm.AnalyticClassifier(ridge=0.3, class_weight="air").fit(X, y)
+    totals = np.array([class_incremental.balanced_weights(y)[y == c].sum() for c in range(3)])
+    errors = []
+    for rank in (0, 3, 9, 24):
+        short = gm.AlignedClassifier(covariance="low_rank", rank=rank, class_totals=totals, ridge=0.3)
+        for begin in range(0, len(y), 40):
+            short.partial_fit(X[begin : begin + 40], y[begin : begin + 40])
+        errors.append(relative_error(short.coef_, air.coef_))
+        most = short.gram_error_bound_ / 0.3 * np.linalg.norm(short.coef_)
+        assert errors[-1] * np.linalg.norm(air.coef_) <= most + 1e-9
+    assert errors == sorted(errors, reverse=True) and errors[2] < 0.5 * errors[0] and errors[3] < 1e-9
+    memory = gm.balanced_memory(3, 24, rank=9)
+    assert memory["rank and variances"] == 3 * 24 * 11 * 8
+
+
 @pytest.mark.parametrize(
     "params, message",
     [
-        ({"covariance": "diagonal"}, "covariance must be"),
+        ({"covariance": "block"}, "covariance must be"),
+        ({"covariance": "low_rank", "rank": -1}, "rank must be"),
+        ({"covariance": "low_rank", "rank": 1.5}, "rank must be"),
         ({"class_totals": "equal"}, "class_totals must be"),
         ({"class_totals": [1.0, 0.0]}, "class_totals must be"),
         ({"ridge": -1.0}, "ridge must be"),
@@ -308,10 +441,13 @@ KINDS = {
     "tied": lambda: gm.AlignedClassifier(ridge=0.5),
     "full": lambda: gm.AlignedClassifier(ridge=0.5, covariance="full"),
     "replay": lambda: gm.ReplayClassifier(ridge=0.5),
+    "low_rank": lambda: gm.AlignedClassifier(ridge=0.5, covariance="low_rank", rank=2),
+    "diagonal": lambda: gm.AlignedClassifier(ridge=0.5, covariance="diagonal"),
 }
+FORGETTING = [kind for kind in KINDS if kind not in ("low_rank", "diagonal")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORGETTING)
 def test_every_change_is_seen_by_the_next_answer(rng, kind):
     X, y = data(rng, [0, 1, 2])
     second = np.arange(len(y)) % 3 == 0
@@ -345,7 +481,7 @@ def test_what_there_is_not_says_so(rng, kind):
     assert np.array_equal(model.decision_function(X), before)
 
 
-@pytest.mark.parametrize("covariance", ["tied", "full"])
+@pytest.mark.parametrize("covariance", ["tied", "full", "diagonal", "low_rank"])
 def test_threads_do_not_change_a_bit_of_an_alignment(rng, covariance):
     X, y = rng.uniform(size=(30, 3)), np.arange(30) % 3
     answers = set()

@@ -120,15 +120,23 @@ def test_two_hot_bins(rng):
 
 
 def test_normal_bins(rng):
-    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
-    centres, y = np.linspace(-3, 3, 13), rng.normal(size=50)
-    edges = np.concatenate([[-np.inf], (centres[1:] + centres[:-1]) / 2, [np.inf]])
-    expected = np.diff(stats.norm.cdf((edges - y[:, np.newaxis]) / 0.7), axis=1)
+    centres, y = np.cumsum(rng.random(13)) - 3, rng.normal(size=50)
     P = codes.soft_bins(centres, width=0.7).encode(y)
-    np.testing.assert_allclose(P, expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(P, reference.normal_bins(y, centres, 0.7), rtol=0, atol=1e-14)
     np.testing.assert_allclose(P.sum(axis=1), 1, rtol=0, atol=1e-14)
     far = codes.soft_bins(centres, width=1e-3).encode([2.9, 50.0])
     assert np.array_equal(far[1], np.eye(13)[12])
+
+
+@pytest.mark.parametrize("rule", ["mean", "median", "mode"])
+def test_bins_decode_by_their_rules(rng, rule):
+    centres = np.cumsum(rng.random(9))
+    P = rng.multinomial(32, np.ones(9) / 9, size=200) / 32  # exact halves and ties
+    bins = codes.soft_bins(centres)
+    expected = reference.decoded_bins(P, centres, rule)
+    np.testing.assert_allclose(bins.decode(P, rule), expected, rtol=1e-14)
+    others = [reference.decoded_bins(P, centres, other) for other in {"mean", "median", "mode"} - {rule}]
+    assert all((other != expected).mean() > 0.3 for other in others)  # negative control: rules differ
 
 
 def test_bins_are_neutral_for_ridge(rng):

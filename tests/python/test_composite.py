@@ -74,6 +74,7 @@ CASES = {
         gm.SingularKernelClassifier(3.0).fit(X[:30], y[:30] + 5.0).partial_fit(X[30:], 1.0 * y[30:])
     ),
     "AlignedClassifier": lambda X, y, t: gm.AlignedClassifier(class_totals=[1.0, 2.0, 3.0]).fit(X, TEXT[y]),
+    "AlignedClassifier, low rank": lambda X, y, t: gm.AlignedClassifier(covariance="low_rank", rank=2).fit(X, TEXT[y]),
     "AlignedClassifier, full": lambda X, y, t: gm.AlignedClassifier(
         gm.RBFFeatures(9), covariance="full", ridge="gcv", ridges=[0.5, 2.0], dtype=np.float32
     ).fit(X, y),

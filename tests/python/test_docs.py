@@ -1,5 +1,6 @@
 """Every Python example of the README and of docs/ runs as it stands, and links lead somewhere."""
 
+import inspect
 import os
 import pathlib
 import re
@@ -79,10 +80,28 @@ def test_every_public_class_has_its_place():
             assert re.search(rf"`(gm\.)?{name}\b", text), name
 
 
+def test_every_function_has_its_line():
+    """What is no class: each function of the analytic family, with when to use it, in a table of its page."""
+    from test_docstring_sources import public_names
+
+    page = (ROOT / "docs" / "functions.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^\| `([\w.]+)` \| (.{20,}?) \|$", page, re.MULTILINE))
+    expected = set()
+    for name, one in public_names():
+        _, home, short = name.split(".")
+        if inspect.isfunction(one) and home not in SECOND_ORDER:
+            expected.add(f"{home}.{short}" if home in ("codes", "federated", "presets") else short)
+    assert lines.keys() == expected
+
+
+SECOND_ORDER = ("diagonal_steps", "logistic_head", "second_order", "softmax_regression")  # of another family
+
+
 FAMILY = (
     "analytic",
     "class-incremental",
     "federated",
+    "functions",
     "kernel-limits",
     "knowing",
     "low-latency",

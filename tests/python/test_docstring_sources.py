@@ -84,6 +84,49 @@ def test_names_its_source(name, one):
         assert SOURCE.search(inspect.getdoc(one) or ""), f"{name} names no source"
 
 
+# Methods that compute something that the source of their class does not cover.
+METHODS = (
+    "AnalyticClassifier.calibrate",
+    "GaussianClassifier.ood_perturb",
+    "GaussianClassifier.ood_score",
+    "GradientFlow.best_t",
+    "GradientFlow.gcv",
+    "GradientFlow.mode_stops",
+    "GradientFlow.risk",
+    "GramState.gcv",
+    "GramState.holdout",
+    "GramState.prefix",
+    "InfiniteWidthEnsemble.members_needed",
+    "QuantileAggregator.calibrate",
+    "RBFFeatures.from_stream",
+    "RiskCurve.from_pilot",
+)
+# They explain how they write a file.
+FILES = ("save",)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_names_its_source(name):
+    owner, method = name.split(".")
+    assert SOURCE.search(inspect.getdoc(getattr(getattr(gm, owner), method)) or ""), f"{name} names no source"
+
+
+def own_methods(one):
+    """(name, docstring) of the public methods that a class defines itself."""
+    for name, value in vars(one).items():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not name.startswith("_") and callable(function):
+            yield name, inspect.getdoc(function) or ""
+
+
+@pytest.mark.parametrize("name, one", public_names(), ids=[name for name, _ in public_names()])
+def test_methods_with_notes_name_a_source_in_them(name, one):
+    """Notes are where a method says how it computes, so that is where the source stands."""
+    if inspect.isclass(one) and one.__name__ not in RECORDS:
+        for method, text in own_methods(one):
+            assert "\nNotes\n" not in text or method in FILES or SOURCE.search(text), f"{name}.{method}"
+
+
 def test_the_list_is_of_this_family():
     for name in FAMILY:
         assert importlib.import_module(f"gramian.{name}")

@@ -71,6 +71,7 @@ ESTIMATORS = [
     LogisticHead(solver="adahessian", ridge=10.0),
     AlignedClassifier(),
     AlignedClassifier(covariance="full", class_totals="empirical"),
+    AlignedClassifier(covariance="low_rank", rank=2),
     ReplayClassifier(),
     TranslatedClassifier(),
     GaussianClassifier(),

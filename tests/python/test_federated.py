@@ -406,12 +406,33 @@ class TestPrivacy:
         assert accountant.epsilon(1e-5) == pytest.approx(fed.gaussian_epsilon(sigma / 3, 1e-5), rel=1e-12)
         assert accountant.epsilon(1e-5) == pytest.approx(fed.gaussian_epsilon(sigma, 1e-5, releases=9), rel=1e-12)
         assert accountant.releases == 9
+        assert accountant.epsilon(1e-5) == pytest.approx(reference.composed_epsilon([sigma] * 9, 1e-5), rel=1e-8)
+
+    @pytest.mark.parametrize("delta", [1e-3, 1e-6])
+    def test_account_of_different_releases(self, delta):
+        """The distribution of the privacy loss of all of them, integrated; adding up epsilons promises less."""
+        promised = [(0.2, 1e-6), (1.0, 1e-5), (3.0, 1e-7), (0.05, 1e-4)]
+        accountant = fed.PrivacyAccountant()
+        for epsilon, spent in promised:
+            accountant.spend(fed.GaussianMechanism(epsilon, spent, 1.0))
+        sigmas = [reference.gaussian_sigma(epsilon, spent) for epsilon, spent in promised]
+        found = accountant.epsilon(delta)
+        assert found == pytest.approx(reference.composed_epsilon(sigmas, delta), rel=1e-8)
+        assert accountant.rho == pytest.approx(sum(1 / (2 * sigma**2) for sigma in sigmas), rel=1e-9)
+        assert found <= accountant.rho + 2 * np.sqrt(accountant.rho * np.log(1 / delta))
+        # Negative control: one release less is cheaper.
+        assert reference.composed_epsilon(sigmas[:-1], delta) < found * (1 - 1e-5)
+        assert reference.composed_epsilon(sigmas[1:], delta) < found * (1 - 1e-3)
         assert fed.PrivacyAccountant().epsilon(1e-5) == 0
 
     def test_one_row_moves_the_parts_by_no_more_than_their_bounds(self):
         rng = np.random.default_rng(0)
-        X = fed.clip_rows(rng.normal(size=(50, 6)) * 3, 2.0)
+        rows = rng.normal(size=(50, 6))
+        X = fed.clip_rows(rows, 2.0)
         assert np.linalg.norm(X, axis=1).max() <= 2.0
+        np.testing.assert_allclose(X, reference.clipped(rows, 2.0), rtol=1e-14)
+        short = np.linalg.norm(rows, axis=1) <= 2.0
+        assert 0 < short.sum() < 50 and np.array_equal(X[short], rows[short])
         d, c = 6, 2
         whole = gm.GramState(d, c, fit_intercept=False).add_labels(X, np.arange(50) % 2)._core
         less = gm.GramState(d, c, fit_intercept=False).add_labels(X[1:], np.arange(1, 50) % 2)._core

@@ -74,6 +74,9 @@ def test_same_distances_as_empirical_covariance(rng):
     automatic = gm.GaussianClassifier(shrinkage="auto").fit(X, y)
     oas = covariance.OAS(assume_centered=True).fit(residuals)
     assert automatic.shrinkage_ == pytest.approx(oas.shrinkage_, rel=1e-10)
+    by_hand = heads.oracle_shrinkage(heads.pooled_covariance(X, y), len(X))
+    assert automatic.shrinkage_ == pytest.approx(by_hand, rel=1e-10)
+    assert heads.oracle_shrinkage(heads.pooled_covariance(X, y), len(X) / 2) != pytest.approx(by_hand, rel=0.1)
     expected = np.stack([oas.mahalanobis(X - mean) for mean in means], axis=1)
     assert np.abs(automatic.mahalanobis(X) - expected).max() <= 1e-8 * expected.max()
 
@@ -126,6 +129,34 @@ def awkward_orders(X, y, rng):
         "the nearest rows first": np.argsort(distance),
         "shuffled": rng.permutation(len(y)),
     }
+
+
+@pytest.mark.parametrize("condition", [1e1, 1e3, 1e5, 1e7])
+@pytest.mark.parametrize("d", [4, 16])
+def test_what_a_stream_row_by_row_may_cost(d, condition):
+    """eps cond(S) sqrt(batches) / 2, in any order, and 1e-12 where the condition is a thousand or less.
+
+    Each row rounds the sums once, at random, so n rows cost the root of n of what one costs: half an eps of the sums,
+    which the inverse of S multiplies by its condition. No order has another term, as the sums stand around a point that
+    follows the mean.
+    """
+    n, worst = 400, 0.0
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        X, y = close_classes(rng, n, d, condition=condition)
+        batch = gm.GaussianClassifier().fit(X, y)
+        expected = batch.mahalanobis(X)
+        bound = EPS * np.linalg.cond(heads.pooled_covariance(X, y)) * np.sqrt(n) / 2
+        for name, order in awkward_orders(X, y, rng).items():
+            model = gm.GaussianClassifier()
+            for row in order:
+                model.partial_fit(X[[row]], y[[row]])
+            error = checks.relative_error(model.mahalanobis(X), expected)
+            assert error <= bound, (seed, name)
+            if condition <= 1e3:
+                assert error <= 1e-12, (seed, name)
+            worst = max(worst, error / bound)
+    assert worst > 1e-2  # the bound is no more than a hundred times what happens
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
@@ -301,6 +332,12 @@ def test_gradient_and_perturbation(rng):
     X, y = blobs(rng)
     model = gm.GaussianClassifier(shrinkage=0.1).fit(X, y)
     gradient = model.ood_gradient(X[:20])
+    _, _, means = heads.class_means(X, y)
+    S = heads.pooled_covariance(X, y, shrinkage=0.1)
+    expected = heads.ood_gradient(X[:20], means, S)
+    assert np.abs(gradient - expected).max() <= error_bound(S, np.abs(expected).max())
+    wrong = heads.ood_gradient(X[:20], np.roll(means, 1, axis=0), heads.pooled_covariance(X, y))
+    assert np.abs(gradient - wrong).max() > 1e-2 * np.abs(expected).max()  # the control: without the shrinkage
     step = 1e-5
     for j in range(X.shape[1]):
         e = step * np.eye(X.shape[1])[j]

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from reference_path import checks, risk
+from reference_path import checks, leave_one_out, risk
 
 import gramian as gm
 
@@ -101,6 +101,26 @@ def test_the_centred_path_has_an_intercept():
     np.testing.assert_allclose(intercept, Y.mean(axis=0) - X.mean(axis=0) @ explicit, atol=1e-10)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("n, d", [(40, 5), (12, 20)])
+def test_the_flow_is_the_exponential_of_its_equation(n, d, ridge):
+    """Against the matrix exponential of dW/dt, from any start; no eigenvalue is taken."""
+    X, Y = problem(n, d)
+    start = np.random.default_rng(1).normal(size=(2, d))
+    flow = gm.GradientFlow(X, Y, start=start, ridge=ridge, fit_intercept=False)
+    for time in (0.0, 0.3, 5.0, 200.0):
+        expected = risk.gradient_flow(X, Y, time, start.T, ridge)
+        assert checks.relative_error(flow.weights(time)[0], expected.T) <= 1e-11
+        residual = Y - X @ expected
+        assert flow.training_error(time) == pytest.approx((residual**2).mean(), rel=1e-9)
+    assert checks.relative_error(flow.weights(0.9 * time)[0], expected.T) > 1e-6  # negative control: another time
+    centred = gm.GradientFlow(X + 3.0, Y - 2.0, ridge=ridge)
+    expected = risk.gradient_flow(X - X.mean(axis=0), Y - Y.mean(axis=0), 5.0, None, ridge)
+    coef, intercept = centred.weights(5.0)
+    assert checks.relative_error(coef, expected.T) <= 1e-10
+    np.testing.assert_allclose(intercept, Y.mean(axis=0) - 2 - (X.mean(axis=0) + 3) @ expected, atol=1e-10)
+
+
 def test_many_small_steps_are_the_flow():
     X, Y = problem(40, 5)
     flow = gm.GradientFlow(X, Y)
@@ -164,34 +184,37 @@ def test_early_stopping_is_the_bayes_ridge_of_each_mode():
 
 
 def test_overtraining_is_worst_at_equal_sides():
-    """Marchenko-Pastur: the limit of the risk peaks at n = d; simulated and expected agree within 2 standard errors."""
-    d, signal, noise, times = 40, 1.0, 0.25, (2.0, np.inf)
-    peaks, scores = {time: [] for time in times}, []
+    """Marchenko-Pastur: the risk at the end of the path peaks at n = d, and every mean is within 2 standard errors.
+
+    At n = d the risk itself has no variance to speak of (1 / s of the least mode), but its ratio to what is expected of
+    the rows has: a weighted mean of squared normals.
+    """
+    d, signal, noise, times, repeats = 40, 1.0, 0.25, (2.0, np.inf), 400
+    risks = {}
     for n in (20, 40, 80):
-        expected, found = {time: [] for time in times}, {time: [] for time in times}
-        for seed in range(100):
+        expected, ratios = {time: [] for time in times}, {time: [] for time in times}
+        for seed in range(repeats):
             rng = np.random.default_rng([1, seed, n])
             X, truth = rng.normal(size=(n, d)), rng.normal(size=d)
             flow = gm.GradientFlow(X, X @ truth + 0.5 * rng.normal(size=n), fit_intercept=False)
             for time in times:
                 expected[time].append(flow.risk(time, signal=signal, noise=noise))
-                found[time].append(((flow.weights(time)[0][0] - truth) ** 2).sum())
+                ratios[time].append(((flow.weights(time)[0][0] - truth) ** 2).sum() / expected[time][-1])
         for time in times:
-            difference = np.array(found[time]) - np.array(expected[time])
-            # At n = d one mode dominates, and the median of a squared normal is 0.455.
-            if n == 40 and time == np.inf:
-                assert 0.3 < np.median(found[time]) / np.median(expected[time]) < 1
-            else:
-                scores.append(difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference))))
-            peaks[time].append(np.mean(expected[time]))
-        if n > d:  # Marchenko-Pastur's mean of 1 / s: noise d / (n - d - 1)
-            assert np.mean(expected[np.inf]) == pytest.approx(noise * d / (n - d - 1), rel=0.1)
-    # Five sums of their own: together within 2 standard errors, none beyond 3.
-    assert abs(np.sum(scores)) < 2 * np.sqrt(len(scores))
-    assert np.abs(scores).max() < 3
-    assert peaks[np.inf][1] > 5 * max(peaks[np.inf][0], peaks[np.inf][2]) / 4
-    assert peaks[np.inf][1] > 3 * peaks[2.0][1]  # stopped in time there is no peak
-    assert peaks[2.0][0] > peaks[2.0][1] > peaks[2.0][2]
+            ratio = np.array(ratios[time])
+            assert abs(ratio.mean() - 1) <= 2 * ratio.std(ddof=1) / np.sqrt(repeats), (n, time)
+            risks[n, time] = np.array(expected[time])
+    # The means of the Marchenko-Pastur law: noise tr 1 / s, and the signal in the directions that no row reaches.
+    for n, mean in ((80, noise * d / (80 - d - 1)), (20, signal * (d - 20) + noise * 20 / (d - 20 - 1))):
+        end = risks[n, np.inf]
+        assert abs(end.mean() - mean) <= 2 * end.std(ddof=1) / np.sqrt(repeats)
+    # The peak: medians, since the mean at n = d has none; the law's least 1 / s is of order d there.
+    peak, few, many = (np.median(risks[n, np.inf]) for n in (40, 20, 80))
+    assert peak > 1.5 * few > 1.5 * many
+    assert risks[40, np.inf].mean() > 5 * risks[20, np.inf].mean()
+    assert peak > 2 * np.median(risks[40, 2.0])  # stopped in time there is no peak
+    stopped = [risks[n, 2.0].mean() for n in (20, 40, 80)]
+    assert stopped[0] > stopped[1] > stopped[2]
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -200,20 +223,11 @@ def test_leave_one_out_against_refits(fit_intercept):
     flow = gm.GradientFlow(X, Y, fit_intercept=fit_intercept)
     times = flow.times(8)
 
-    def brute(time):
-        errors = []
-        for i in range(len(X)):
-            keep = np.arange(len(X)) != i
-            coef, intercept = gm.GradientFlow(X[keep], Y[keep], fit_intercept=fit_intercept).weights(
-                time * (len(X) - 1) / len(X)  # the same time for the sum of gradients
-            )
-            errors.append(Y[i] - coef @ X[i] - intercept)
-        return np.mean(np.square(errors))
-
     chosen, scores = flow.best_t(times=times)
-    exact = np.array([brute(time) for time in times])
+    exact = np.array([risk.flow_left_out(X, Y, time, fit_intercept) for time in times])
     # Exact for the end of the path (least squares); along it an approximation, here within 3 %.
-    assert flow.best_t(times=[1e9])[1][0] == pytest.approx(brute(1e9), rel=1e-9)
+    left_out = leave_one_out.loo_errors(X, Y, 1e-12, fit_intercept=fit_intercept)
+    assert flow.best_t(times=[1e9])[1][0] == pytest.approx((left_out**2).mean(), rel=1e-9)
     np.testing.assert_allclose(scores, exact, rtol=0.03)
     assert np.argmin(exact) == list(times).index(chosen)
     # Negative control: without the leverage it is the training error, which only falls.

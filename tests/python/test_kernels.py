@@ -90,6 +90,50 @@ def test_slope_in_log_distance(squares, alpha):
     assert slope("ntk") < -limit.alpha - 1.5  # the trap
 
 
+SMOOTH = {
+    "cubic": np.sqrt([0, 0.5, 0, 0.5]),
+    "steep": np.sqrt([0, 0.2, 0, 0.8]),
+    "fifth": np.sqrt([0, 0.3, 0, 0, 0, 0.7]),
+    "mixed": [0, 0.8, -0.5, 0.3, 0.1],
+    "scaled": 7.0 * np.sqrt([0, 0.6, 0.1, 0.3]),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_exponent_is_what_the_recursion_shows(name):
+    """The formula, and the slope of the recursion itself, run in extended precision on gaps."""
+    found = gm.kernel_limit(SMOOTH[name])
+    kind, alpha = kernels.limit(SMOOTH[name])
+    assert found.kind == kind == "singular" and found.alpha == pytest.approx(alpha, rel=1e-12)
+    assert kernels.measured_exponent(SMOOTH[name]) == pytest.approx(found.alpha, rel=1e-5)
+    # Negative control: the exponent of the NTK at finite depth, larger by 2, is another one.
+    assert abs(kernels.measured_exponent(SMOOTH[name]) - (found.alpha + 2)) > 1
+
+
+def test_kinds_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(300):
+        coefficients = rng.normal(size=rng.integers(1, 6)) * (rng.random(size=1) < 0.9)
+        coefficients = coefficients * (rng.random(size=coefficients.shape) < 0.5)
+        if not coefficients.any():
+            coefficients[-1] = 1.0
+        found, (kind, alpha) = gm.kernel_limit(coefficients), kernels.limit(coefficients)
+        assert found.kind == kind, coefficients
+        assert found.alpha == alpha if alpha is None or np.isinf(alpha) else found.alpha == pytest.approx(alpha)
+        seen.add(kind)
+    assert seen == {"nearest", "singular", "majority", "linear", "constant"}
+
+
+@pytest.mark.parametrize("kernel", [gm.DeepKernel("erf", 1), gm.DeepKernel("relu", 1, "ntk")], ids=repr)
+@pytest.mark.parametrize("k", [2, 5, 8])
+def test_threshold_is_that_of_the_fits(kernel, k):
+    cut = gm.permutation_threshold(kernel, k)
+    low, high = kernels.threshold(kernel, k)
+    assert cut.threshold == pytest.approx((low + high) / 2, rel=1e-9)
+    assert cut.margin == pytest.approx((high - low) / 2, rel=1e-9)
+
+
 def test_limit_of_each_kind():
     assert gm.kernel_limit([0, 0, 1.0]).kind == "nearest"
     assert gm.kernel_limit([0, 0, 1.0]).alpha == math.inf
@@ -108,6 +152,10 @@ def test_limit_of_each_kind():
 def test_hermite_coefficients():
     # u^3 = 3 h_1 + sqrt(6) h_3; a rectifier has a_0 = 1 / sqrt(2 pi), a_1 = 1 / 2.
     np.testing.assert_allclose(gm.hermite_coefficients(lambda u: u**3, 5), [0, 3, 0, 6**0.5, 0, 0], atol=1e-12)
+    for function in (np.tanh, np.sin, lambda u: np.exp(-u * u / 8), lambda u: u**4 - 0.3 * u):
+        expected = kernels.hermite(function, 12)
+        # Quadrature at 160 nodes: the tail of tanh, which is analytic in a strip of pi / 2 only, is what is left.
+        np.testing.assert_allclose(gm.hermite_coefficients(function, 12), expected, rtol=0, atol=2e-8)
     relu = gm.hermite_coefficients(lambda u: np.maximum(u, 0), 3)
     np.testing.assert_allclose(relu[:2], [1 / math.sqrt(2 * math.pi), 0.5], atol=1e-2)  # a kink converges slowly
     assert not gm.hermite_coefficients(np.tanh)[::2].any()

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
+from reference_path import analytic
 
 import gramian
 from gramian import AnalyticClassifier
@@ -311,6 +312,7 @@ def test_probabilities(X, rng):
     expected = np.exp(scores / model.temperature_)
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), rtol=1e-9)
     before = model.temperature_
+    assert before == pytest.approx(analytic.noise_variance(X, one_hot(y, model.classes_), 1.0), rel=1e-10)
     other = rng.normal(size=(300, 4))
     truth = np.argmax(other[:, :3] + rng.normal(size=(300, 3)), axis=1)
 
@@ -320,6 +322,9 @@ def test_probabilities(X, rng):
     uncalibrated = loss()
     model.calibrate(other, truth)
     assert model.temperature_ != before
+    # The loss is flat at its minimum: half of the digits of a double, and some.
+    best = analytic.best_temperature(model.decision_function(other), truth)
+    assert model.temperature_ == pytest.approx(best, rel=1e-5)
     assert loss() <= uncalibrated
     assert np.array_equal(model.decision_function(X), scores)
     with pytest.raises(ValueError):

@@ -126,6 +126,31 @@ def test_calibration_gives_the_coverage_it_claims(calibration):
     assert ((q[:, 0] <= y) & (y <= q[:, 4])).mean() <= 0.75
 
 
+@pytest.mark.parametrize("repair", ["sort", "isotonic", None])
+@pytest.mark.parametrize("how", ["levels", "pairs"])
+@pytest.mark.parametrize("n", [3, 19, 20, 57])
+def test_calibration_is_its_definition(rng, n, how, repair):
+    """The least shift that covers as many of n + 1 rows as the level claims, by counting; then repaired again."""
+    predictions, y = noisy_models(rng, n)
+    predictions, y = np.round(predictions, 1), np.round(y, 1)  # with ties
+    fresh, _ = noisy_models(rng, 40)
+    model = gm.QuantileAggregator(LEVELS, repair=repair, calibration=how).fit(predictions, y)
+    q = model.predict(predictions)
+    model.calibrate(predictions, y)
+    shifts = conformal.calibrated_shifts(q, y, LEVELS.tolist(), how)
+    np.testing.assert_array_equal(model.shifts_, shifts)
+    raw = fresh.mean(axis=1)
+    expected = raw if repair is None else conformal.repaired(raw, repair)
+    expected = expected + shifts if repair is None else conformal.repaired(expected + shifts, repair)
+    finite = np.isfinite(expected)
+    assert np.array_equal(np.isfinite(model.predict(fresh)), finite)
+    np.testing.assert_allclose(model.predict(fresh)[finite], expected[finite], rtol=0, atol=1e-13)
+    assert gm.pinball_loss(y, q, LEVELS) == pytest.approx(conformal.pinball(y, q, LEVELS), rel=1e-13)
+    # Negative control: the other way to calibrate is another one.
+    other = conformal.calibrated_shifts(q, y, LEVELS.tolist(), "pairs" if how == "levels" else "levels")
+    assert not np.array_equal(other, shifts)
+
+
 def test_shifts_are_order_statistics(rng):
     predictions, y = noisy_models(rng, 30)
     model = gm.QuantileAggregator(LEVELS).fit(predictions, y).calibrate(predictions, y)

@@ -36,6 +36,49 @@ def test_the_formulas_against_simulation(n, k, delta):
     assert abs(tests.mean() - wrong) > 10 * tests.std(ddof=1) / np.sqrt(len(tests))
 
 
+# The points of the published formulas: 1500 modes of power laws 1.5 and 1.8 (traces of 1), noise 0.05.
+PUBLISHED = {(200, 400, 1e-2): 0.1314, (300, 1000, 1e-3): 0.1276, (200, 100, 1e-2): 0.1704}
+
+
+@pytest.mark.parametrize("n, k, delta", PUBLISHED)
+def test_simulation_at_the_published_points(n, k, delta):
+    """Within two standard errors, test and training error; the theory without the noise is far outside."""
+    lam, v = LAM / LAM.sum(), V / np.linalg.norm(V)
+    curve = gm.RiskCurve.theory(lam, v, 0.05)
+    point = curve.predict(n, k, ridge=delta)
+    assert point.test == pytest.approx(PUBLISHED[n, k, delta], abs=5e-5)
+    if k == 1000:
+        assert point.train == pytest.approx(8.56e-5, abs=5e-8)
+    errors = risk.simulate(lam, v, 0.05, n, k, delta, seed=1, repeats=40)
+    for found, expected in zip(errors, (point.test, point.train), strict=True):
+        assert abs(found.mean() - expected) <= 2 * found.std(ddof=1) / np.sqrt(40)
+    found = errors[0]
+    wrong = gm.RiskCurve.theory(lam, v, 0.0).predict(n, k, ridge=delta).test
+    assert abs(found.mean() - wrong) > 10 * found.std(ddof=1) / np.sqrt(40)
+
+
+def test_more_is_better_in_simulation():
+    """At the ridge of least predicted error, more rows and more features never cost more than two standard errors."""
+    lam, v, noise, repeats = LAM[:250] / LAM.sum(), V[:250] / np.linalg.norm(V), 0.1, 80
+    curve = gm.RiskCurve.theory(lam, v, noise)
+    sizes = (25, 50, 100, 200)
+    mean, error, theory = (np.empty((4, 4)) for _ in range(3))
+    for i, n in enumerate(sizes):
+        for j, k in enumerate(sizes):
+            point = curve.predict(n, k)
+            tests = risk.simulate(lam, v, noise, n, k, point.ridge, seed=100 * n + k, repeats=repeats)[0]
+            mean[i, j], error[i, j], theory[i, j] = tests.mean(), tests.std(ddof=1) / np.sqrt(repeats), point.test
+    assert (np.diff(theory, axis=0) < 0).all() and (np.diff(theory, axis=1) < 0).all()
+    for axis in (0, 1):
+        first, second = (np.take(error, rows, axis) for rows in ((0, 1, 2), (1, 2, 3)))
+        rise = np.diff(mean, axis=axis) / np.hypot(first, second)
+        assert rise.max() <= 2
+        assert (rise < -2).sum() >= 6  # and most of the steps are falls beyond doubt
+    # Negative control: at a small fixed ridge more features are worse on the way to as many as there are rows.
+    few, many = (risk.simulate(lam, v, noise, 50, k, 1e-7, seed=k, repeats=repeats)[0] for k in (10, 50))
+    assert many.mean() - few.mean() > 2 * np.hypot(many.std(), few.std()) / np.sqrt(repeats)
+
+
 def test_many_features_are_the_kernel():
     curve = gm.RiskCurve.theory(LAM, V, noise=0.02)
     kernel = curve.predict(200, ridge=1e-2)
@@ -93,6 +136,38 @@ def test_pilot_knows_the_problem():
     far = pilot.predict(3000, 2000, ridge=1e-2)
     assert far.extrapolated
     assert far.test == pytest.approx(truth.predict(3000, 2000, ridge=1e-2).test, rel=0.2)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("width", [np.inf, 150, 900])
+def test_pilot_is_its_definition(width, centred):
+    """Against eigenvalues, a search of the ridge for each g, and differences for slopes: no table, no cubic."""
+    X, y = gaussian_problem(120, seed=3, modes=200)
+    X, Y = X + 0.1, np.column_stack([y, X[:, 1] - 0.5 * y])
+    if np.isinf(width):
+        K = X @ X.T
+        core = gm._core.PilotSpectrum.of_kernel(K, Y, centred, -1.0, "cpu", 0)
+    else:
+        Z = X @ np.random.default_rng(0).normal(size=(200, width))
+        K = Z @ Z.T / width
+        core = gm._core.PilotSpectrum.of_features(Z, Y, 1 / width, centred, -1.0, "cpu", 0)
+    pilot = risk.Pilot(K, Y, width, centred)
+    lowest = core.tail["g"]
+    for g in lowest * np.array([1.001, 1.5, 10.0, 300.0]):
+        z, z_slope, a, a_slope = core.at(g)
+        expected = pilot.at(g)
+        assert (z, a) == (pytest.approx(expected[0], rel=1e-6), pytest.approx(expected[1], rel=1e-6))
+        up, down = pilot.at(1.001 * g), pilot.at(0.999 * g)
+        assert z_slope == pytest.approx((up[0] - down[0]) / (0.002 * g), rel=1e-4)
+        assert a_slope == pytest.approx((up[1] - down[1]) / (0.002 * g), rel=1e-4)
+    # As far as a pilot is believed.
+    assert pilot.at(lowest)[0] == pytest.approx(0.5 * min(120 - centred, width), rel=1e-6)
+    for n, k, delta in ((40, np.inf, 0.1), (50, 60, 0.05), (30, 300, 1.0)):
+        point = core.predict(n, k, delta)
+        assert not point["extrapolated"]
+        # Leave-one-out over cross-validation is interpolated between 32 ridges.
+        assert point["test"] == pytest.approx(pilot.predict(n, k, delta), rel=2e-3)
+        assert point["test"] != pytest.approx(pilot.predict(n + 4, k, delta), rel=4e-3)  # negative control
 
 
 def test_the_width_of_a_pilot_is_taken_out():

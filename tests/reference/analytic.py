@@ -111,3 +111,25 @@ def incremental(batches, ridge, gain=True):
         W = W + R @ X.T @ (Y - X @ W)
     order = np.argsort(classes)
     return np.array(classes)[order], W.T[order]
+
+
+def noise_variance(X, Y, ridge_, fit_intercept=True):
+    """Mean over outputs of (|Y - X W|^2 + ridge |W|^2) / n: the temperature of a classifier without calibration."""
+    P = Problem(X, Y, None, fit_intercept)
+    W = np.linalg.solve(P.gram(ridge_), P.X.T @ P.Y)
+    return (((P.Y - P.X @ W) ** 2).sum() + ridge_ * (W**2).sum()) / (len(X) * P.Y.shape[1])
+
+
+def best_temperature(scores, places, low=1e-6, high=1e3):
+    """Of the softmax of these scores, the one of the greatest likelihood: ever finer grids of its logarithm."""
+    a, b = np.log(low), np.log(high)
+    for _ in range(12):
+        grid = np.linspace(a, b, 101)
+        losses = []
+        for log_temperature in grid:
+            Z = scores / np.exp(log_temperature)
+            Z = Z - Z.max(axis=1, keepdims=True)
+            losses.append((np.log(np.exp(Z).sum(axis=1)) - Z[np.arange(len(Z)), places]).mean())
+        best = int(np.argmin(losses))
+        a, b = grid[max(best - 1, 0)], grid[min(best + 1, 100)]
+    return float(np.exp((a + b) / 2))

@@ -122,3 +122,44 @@ def stacking_weights(errors):
         if (loss := full @ A @ full) < best_loss:
             best, best_loss = full, loss
     return best
+
+
+def repaired(q, how):
+    """Quantiles of each row in rising order: sorted, or the nearest rising sequence. Infinite ends stay in place."""
+    out = np.array([sorted(row) if how == "sort" else row for row in q])
+    for row in out if how == "isotonic" else ():
+        row[np.isfinite(row)] = isotonic(row[np.isfinite(row)])
+    return out
+
+
+def _least_that_covers(gaps, share):
+    """The least of these gaps that so many of len(gaps) + 1 rows do not exceed, by counting; infinity if none is."""
+    wanted = fractions.Fraction(str(share)) if not isinstance(share, fractions.Fraction) else share
+    for gap in sorted(gaps):
+        if sum(other <= gap for other in gaps) >= wanted * (len(gaps) + 1):
+            return gap
+    return np.inf
+
+
+def calibrated_shifts(q, y, levels, how):
+    """What calibration adds to each quantile: "levels" each by itself, "pairs" the levels t and 1 - t together."""
+    shifts = np.zeros(len(levels))
+    for k, level in enumerate(levels):
+        if how == "levels":
+            shifts[k] = _least_that_covers([target - row[k] for target, row in zip(y, q, strict=True)], level)
+        elif level < 0.5:
+            other = len(levels) - 1 - k
+            outside = [max(row[k] - target, target - row[other]) for target, row in zip(y, q, strict=True)]
+            margin = _least_that_covers(outside, 1 - 2 * fractions.Fraction(str(level)))
+            shifts[k], shifts[other] = -margin, margin
+    return shifts
+
+
+def pinball(y, q, levels):
+    """Mean over rows and levels of t (y - q) above and (1 - t) (q - y) below."""
+    losses = [
+        t * (target - one) if target >= one else (1 - t) * (one - target)
+        for target, row in zip(y, q, strict=True)
+        for t, one in zip(levels, row, strict=True)
+    ]
+    return float(np.mean(losses))

@@ -74,3 +74,40 @@ def triangular_factor(X, Y):
         R[k, k:] = q @ A[:, k:]
         A[:, k:] -= np.outer(q, R[k, k:])
     return R.astype(np.float64)
+
+
+def composed_epsilon(sigmas, delta):
+    """The epsilon of Gaussian releases of sensitivity 1 together, from the distribution of their privacy loss.
+
+    The loss of a release is normal with mean 1 / (2 sigma^2) and variance 1 / sigma^2, and losses add up;
+    delta(epsilon) = E (1 - e^(epsilon - loss))+, by Gauss-Legendre on pieces.
+    """
+    square = sum(sigma**-2.0 for sigma in sigmas)
+    mean, deviation = square / 2, np.sqrt(square)
+    points, weights = np.polynomial.legendre.leggauss(20)
+
+    def delta_of(epsilon):
+        edges = max(epsilon, mean - 40 * deviation) + deviation * np.linspace(0.0, 40.0, 161)
+        x = (edges[1:, np.newaxis] + edges[:-1, np.newaxis]) / 2
+        x = x + points * np.diff(edges)[:, np.newaxis] / 2
+        density = np.exp(-0.5 * ((x - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+        return float((-np.expm1(epsilon - x) * density * weights * np.diff(edges)[:, np.newaxis] / 2).sum())
+
+    low, high = 0.0, mean + 40 * deviation
+    if delta_of(0.0) <= delta:
+        return 0.0
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if delta_of(middle) <= delta else (middle, high)
+    return high
+
+
+def clipped(X, bound):
+    """Rows of a norm above the bound, shortened to it."""
+    return np.array([row * min(1.0, bound / max(np.linalg.norm(row), 1e-300)) for row in X])
+
+
+def nearest_positive(S):
+    """The nearest positive semidefinite matrix in the Frobenius norm."""
+    values, vectors = np.linalg.eigh(S)
+    return (vectors * np.maximum(values, 0)) @ vectors.T

@@ -172,3 +172,40 @@ def combine_layers(inside, outside, ridge, steps=50):
         w = w - step
     coef = w[:-1] / deviation
     return coef, w[-1] - coef @ mean
+
+
+def oracle_shrinkage(S, n):
+    """Oracle approximating shrinkage of a covariance of n rows towards its mean variance, from its entries."""
+    d = len(S)
+    trace = sum(S[j, j] for j in range(d))
+    squares = sum(S[i, j] ** 2 for i in range(d) for j in range(d))
+    spread = (n + 1) * (squares - trace**2 / d)
+    return 1.0 if spread <= 0 else min(1.0, (squares + trace**2) / spread)
+
+
+def ood_gradient(X, means, S):
+    """Gradient of minus the squared distance to the nearest mean: -2 S^-1 (x - mean), one row after the other."""
+    distances = mahalanobis(X, means, S)
+    return np.array([-2 * np.linalg.solve(S, x - means[row.argmin()]) for x, row in zip(X, distances, strict=True)])
+
+
+def short_scatter(blocks, rank):
+    """(mean, B'B + D, bound) of rows whose scatter is cut to `rank` directions after every block, by SVD.
+
+    What is cut leaves its squares on the diagonal D; the bound adds up the largest square of each cut.
+    """
+    d = blocks[0].shape[1]
+    kept, diagonal, bound, seen = np.zeros((0, d)), np.zeros(d), 0.0, np.zeros((0, d))
+    for rows in blocks:
+        together = np.vstack([seen, rows])
+        stack = np.vstack([kept, rows - rows.mean(axis=0)])
+        if len(seen):
+            way = rows.mean(axis=0) - seen.mean(axis=0)
+            stack = np.vstack([stack, np.sqrt(len(seen) * len(rows) / len(together)) * way])
+        _, s, V = np.linalg.svd(stack, full_matrices=False)
+        directions = s[:, np.newaxis] * V
+        kept, gone = directions[:rank], directions[rank:]
+        diagonal = diagonal + (gone**2).sum(axis=0)
+        bound += s[rank] ** 2 if len(s) > rank else 0.0
+        seen = together
+    return seen.mean(axis=0), kept.T @ kept + np.diag(diagonal), min(bound, diagonal.sum())

@@ -72,3 +72,61 @@ def predictive(K, Kx, Kxx, P, Px, Pxx, Y, ridge):
     """Mean and covariance of networks trained from random functions: K the trained kernel, P that of random weights."""
     V = np.linalg.solve(K + ridge * np.eye(len(K)), Kx.T)
     return V.T @ Y, Pxx - V.T @ Px.T - Px @ V + V.T @ P @ V
+
+
+def hermite(function, degree):
+    """E f(u) h_k(u) for standard normal u, h_k orthonormal: sums over a fine grid, good for smooth functions."""
+    u = np.linspace(-14, 14, 40_001, dtype=np.longdouble)
+    weight = np.exp(-u * u / 2) / np.sqrt(2 * np.longdouble(np.pi)) * (u[1] - u[0])
+    values = np.asarray(function(u.astype(np.float64)), dtype=np.longdouble)
+    out, before, now = [], np.zeros_like(u), np.ones_like(u)
+    for k in range(degree + 1):
+        out.append(float((weight * values * now).sum()))
+        before, now = now, (u * now - np.sqrt(np.longdouble(k)) * before) / np.sqrt(np.longdouble(k + 1))
+    return np.array(out)
+
+
+def limit(coefficients):
+    """(kind, alpha) of infinitely many layers, from Hermite coefficients: the three limits, and two that are none."""
+    squares = np.asarray(coefficients, dtype=np.float64) ** 2
+    squares = squares / squares.sum()
+    first, expansion = np.sqrt(squares[1]) if len(squares) > 1 else 0.0, (np.arange(len(squares)) * squares).sum()
+    if squares[0] > 0:
+        return ("majority", 0.0) if expansion > 1 else ("constant", None)
+    if first == 0:
+        return "nearest", np.inf
+    if len(squares) == 2 or not squares[2:].any():
+        return "linear", None
+    return "singular", -4 * np.log(first) / np.log(expansion)
+
+
+def measured_exponent(coefficients, layers=160):
+    """-d log S / d log|x - y| of the deepest layer, from gaps that lie some layers apart.
+
+    The gap u = 1 - S of a layer goes to 1 - c(1 - u) = sum a_k^2 (1 - (1 - u)^k), summed without cancellation, until it
+    is no longer small; from there S itself goes to c(S).
+    """
+    squares = np.asarray(coefficients, dtype=np.longdouble) ** 2
+    squares = squares / squares.sum()
+    expansion = float((np.arange(len(squares)) * squares).sum())
+
+    def log_kernel(distance):
+        gap = np.longdouble(distance) ** 2 / 2
+        left = layers
+        while gap <= 0.25:
+            gap = sum(a * -np.expm1(k * np.log1p(-gap)) for k, a in enumerate(squares))
+            left -= 1
+        S = 1 - gap
+        for _ in range(left):
+            S = dual_values(squares, S)[0]
+        return float(np.log(S))
+
+    far, near = 1e-7 * expansion**4, 1e-7  # 8 layers, so the factor that repeats with each layer is the same
+    return -(log_kernel(far) - log_kernel(near)) / np.log(far / near)
+
+
+def threshold(kernel, k):
+    """(low, high) of the mean outputs for bits that are off and on, of all 2^k - 1 rows: the fit itself, row by row."""
+    rows = binary_rows(k)
+    outputs = kernel(rows, np.eye(k)) @ np.linalg.inv(kernel(np.eye(k), np.eye(k)))
+    return outputs[rows == 0].max(), outputs[rows == 1].min()

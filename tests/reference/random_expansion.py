@@ -49,3 +49,50 @@ def fused(X, widths, maps, mode):
     starts = np.cumsum([0, *widths])
     parts = [maps[k](X[:, starts[k] : starts[k + 1]]) for k in range(len(widths))]
     return np.mean(parts, axis=0) if mode == "mean" else np.hstack(parts)
+
+
+def valley_search(scores):
+    """Places that a Fibonacci search of a curve looks at; behind its end the curve is higher than anywhere."""
+    size, looked = len(scores), []
+
+    def at(place):
+        if place >= size:
+            return np.inf
+        if place not in looked:
+            looked.append(place)
+        return scores[place]
+
+    numbers = [1, 2]
+    while numbers[-1] < size + 1:
+        numbers.append(numbers[-1] + numbers[-2])
+    low, k = -1, len(numbers) - 1  # the lowest place lies in low + 1 .. low + numbers[k] - 1
+    while k >= 2:
+        left, right = low + numbers[k - 2], low + numbers[k - 1]
+        if right >= size or at(left) < at(right):
+            k -= 1
+        else:
+            low = left
+            k -= 1
+    at(low + 1)
+    return sorted(looked)
+
+
+def is_valley(scores, flat=1e-6):
+    """Falls to its smallest value and rises from there; what is nearly equal counts as either."""
+    lowest = int(np.argmin(scores))
+    falls = all(b <= a + flat * abs(a) for a, b in zip(scores[:lowest], scores[1 : lowest + 1], strict=True))
+    return falls and all(a <= b + flat * abs(b) for a, b in zip(scores[lowest:], scores[lowest + 1 :], strict=False))
+
+
+def coarse_to_fine(scores):
+    """(places looked at, best place): the search, or all places where what it saw has a second valley."""
+    places = valley_search(scores) if len(scores) > 3 else list(range(len(scores)))
+    if not is_valley([scores[place] for place in places]):
+        places = list(range(len(scores)))
+    return places, min(places, key=lambda place: scores[place])
+
+
+def stream_centres(rows, count, seed):
+    """The rows of the smallest numbers of a generator that gives one to each row of a stream, in that order."""
+    priorities = np.random.Philox(key=(seed, 0)).random_raw(len(rows))
+    return rows[np.argsort(priorities)[:count]]

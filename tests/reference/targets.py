@@ -1,5 +1,7 @@
 """Target codes, soft targets and Frechet-mean prediction as their definitions say, in plain NumPy."""
 
+import math
+
 import numpy as np
 
 
@@ -77,3 +79,57 @@ def tree_distances(parents, lengths, observed):
         for node in range(len(parents)):
             row[node] = min(length + ways[node][meet] for meet, length in ways[start].items() if meet in ways[node])
     return out
+
+
+def normal_bins(y, centres, width):
+    """Of a normal distribution around each number, the part that is nearest to each centre."""
+    edges = [-math.inf, *((a + b) / 2 for a, b in zip(centres, centres[1:], strict=False)), math.inf]
+
+    def below(x):
+        return (1 + math.erf(x / math.sqrt(2))) / 2
+
+    return np.array(
+        [[below((b - v) / width) - below((a - v) / width) for a, b in zip(edges, edges[1:], strict=False)] for v in y]
+    )
+
+
+def decoded_bins(P, centres, rule):
+    """Numbers from weights of bins, one row after the other."""
+    out = []
+    for row in P:
+        if rule == "mean":
+            out.append(sum(p * c for p, c in zip(row, centres, strict=True)))
+        elif rule == "mode":
+            out.append(centres[max(range(len(row)), key=lambda k, row=row: (row[k], -k))])
+        else:
+            half, seen = sum(row) / 2, 0.0
+            for p, c in zip(row, centres, strict=True):
+                seen += p
+                if seen >= half:
+                    out.append(c)
+                    break
+    return np.array(out)
+
+
+def graph_distances(lengths, observed):
+    """Shortest ways from the observed nodes to all, by relaxing every edge as often as there are nodes.
+
+    lengths[i, j]: of the edge from i to j, 0 where there is none.
+    """
+    edges = [(i, j, lengths[i, j]) for i, j in zip(*np.nonzero(lengths), strict=True)]
+    out = np.full((len(observed), len(lengths)), np.inf)
+    for row, start in zip(out, observed, strict=True):
+        row[start] = 0
+        for _ in range(len(lengths)):
+            before = row.copy()
+            for i, j, length in edges:
+                row[j] = min(row[j], row[i] + length)
+            if np.array_equal(row, before):
+                break
+    return out
+
+
+def clipped(scores):
+    """Scores without those below zero, over their sum; even where nothing is left."""
+    positive = [[max(value, 0.0) for value in row] for row in scores]
+    return np.array([[v / sum(row) if sum(row) > 0 else 1 / len(row) for v in row] for row in positive])

@@ -17,13 +17,16 @@
 #include "gramian/core/export.hpp"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/gram/label_map.hpp"
+#include "gramian/gram/low_rank_scatter.hpp"
 
 namespace gramian {
 
-// Memory: 4 d^2 bytes for each class that is present, 8 d for one that is past.
+// Memory: 4 d^2 bytes for each class that is present, 8 d for one that is past. With a rank >= 0 a class is a
+// LowRankScatter of this rank instead: 8 d (rank + 2) bytes, and no rows can be taken out again.
 class GRAMIAN_EXPORT ClassMoments {
  public:
-  ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map = nullptr);
+  ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map = nullptr,
+               std::int64_t rank = -1);
 
   std::int64_t n_inputs() const { return n_inputs_; }
   std::int64_t n_features() const { return map_ ? map_->n_features() : n_inputs_; }
@@ -34,8 +37,11 @@ class GRAMIAN_EXPORT ClassMoments {
   std::vector<std::int64_t> class_counts() const;
   std::int64_t n_rows() const;
   std::size_t bytes() const;
-  // The sums of class k, or null where only its centroid is left.
+  std::int64_t rank() const { return rank_; }
+  // The sums of class k, or null where there are none: of a past class, or with a rank.
   const GramState* state(std::int64_t k) const;
+  const LowRankScatter* scatter(std::int64_t k) const;  // the same with a rank
+  bool past(std::int64_t k) const { return state(k) == nullptr && scatter(k) == nullptr; }
   std::vector<double> centroid(std::int64_t k) const;  // n_features
   double weight(std::int64_t k) const;
 
@@ -53,17 +59,21 @@ class GRAMIAN_EXPORT ClassMoments {
 
  private:
   struct Entry {
-    std::unique_ptr<GramState> state;  // none for a past class
-    std::vector<double> centroid;      // of a past class
+    std::unique_ptr<GramState> state;         // one of the two; none for a past class
+    std::unique_ptr<LowRankScatter> scatter;
+    std::vector<double> centroid;             // of a past class
     double weight = 0;
     std::int64_t count = 0;
   };
+  // The present class `place`, or a new one (-1), with rows more.
+  Entry with_more(std::int64_t place, const RowsView& x, const double* weight) const;
   ModelWriter writer(const Json& extra) const;
 
   Exec exec_;
   std::int64_t n_inputs_;
   GramOptions options_;
   FeatureMapPtr map_;
+  std::int64_t rank_;
   LabelMap labels_;
   std::vector<Entry> entries_;
   bool ended_ = false;
@@ -77,9 +87,13 @@ GRAMIAN_EXPORT std::int64_t most_alike(const ClassMoments& moments, std::int64_t
 GRAMIAN_EXPORT AnalyticClassifier translate_past(const ClassMoments& moments, const RidgeConfig& config);
 
 // The classifier of weight[k] rows' worth of a distribution with the moments of class k; weight: one per class, above
-// 0. From the covariance of each class (all must be present) or one for all. C d^2 flops.
+// 0. From the covariance of each class (all must be present) or one for all. C d^2 flops, with a rank as many for each
+// direction and the sums of one more class meanwhile.
 GRAMIAN_EXPORT AnalyticClassifier align(const ClassMoments& moments, const std::vector<double>& weight,
                                         const RidgeConfig& config);
+// How far, in the spectral norm, the G of align(moments, weight) may be from that of the full covariances: the sum of
+// weight[k] / n_k times LowRankScatter::error_bound. 0 without a rank.
+GRAMIAN_EXPORT double align_error(const ClassMoments& moments, const std::vector<double>& weight);
 GRAMIAN_EXPORT AnalyticClassifier align(const AnalyticClassifier& model, const std::vector<double>& weight,
                                         const RidgeConfig& config);
 
