@@ -29,7 +29,7 @@ def main():
     y = rng.integers(0, args.classes, size=args.rows)
     X = rng.standard_normal((args.rows, args.features), dtype=np.float32)
     X += 0.12 * rng.standard_normal((args.classes, args.features), dtype=np.float32)[y]
-    # Around the best ridge of these rows, which is some thousand whatever their number: noise over size of the weights.
+    # Around the best ridge of these rows, which is near 10^4 whatever their number: noise over the size of the weights.
     ridges = np.logspace(1, 5, 5)
     common.describe_machine()
     print(f"{args.rows} x {args.features} -> {args.classes} classes, float32, ridges {ridges.tolist()}")
