@@ -36,11 +36,11 @@ int usage() {
 
 void print_matrix(const std::vector<const Table*>& tables, const std::vector<std::vector<Tally>>& rows,
                   const std::vector<Op>& ops) {
-  std::printf("\n%-14s", "cases passed");
+  std::printf("\n%-18s", "cases passed");
   for (const Table* table : tables) std::printf("%12s", table->name);
   std::printf("\n");
   for (size_t k = 0; k < ops.size(); ++k) {
-    std::printf("%-14s", ops[k].name);
+    std::printf("%-18s", ops[k].name);
     for (const std::vector<Tally>& row : rows) {
       const std::string cell = row[k].failed == 0 ? text("%lld", static_cast<long long>(row[k].passed))
                                                   : text("%lld (-%lld)", static_cast<long long>(row[k].passed),
