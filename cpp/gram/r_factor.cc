@@ -249,6 +249,7 @@ struct RFactor::Impl {
   Exec exec;
   std::int64_t d, k;
   std::int64_t n_rows = 0;
+  int target_dims = 1;
   Array<double> r;
 };
 
@@ -267,6 +268,13 @@ std::int64_t RFactor::n_outputs() const {
 }
 std::int64_t RFactor::n_rows() const {
   return impl_->n_rows;
+}
+int RFactor::target_dims() const {
+  return impl_->target_dims;
+}
+void RFactor::set_target_dims(int dims) {
+  GRAMIAN_REQUIRE(dims == 1 || dims == 2, invalid_argument, "targets have one dimension or two");
+  impl_->target_dims = dims;
 }
 std::size_t RFactor::bytes() const {
   return at(impl_->r.size()) * sizeof(double);
@@ -351,13 +359,18 @@ void RFactor::merge(const RFactor& other) {
                   "an R factor of " + std::to_string(theirs.d) + " features and " + std::to_string(theirs.k) +
                       " outputs cannot be merged into one of " + std::to_string(self.d) + " and " +
                       std::to_string(self.k));
-  if (theirs.n_rows == 0) return;
+  const int dims = std::max(self.target_dims, theirs.target_dims);
+  if (theirs.n_rows == 0) {
+    self.target_dims = dims;
+    return;
+  }
   // By way of the host: the two may live on different devices.
   const std::int64_t size = self.d + self.k;
   const std::vector<double> host = on_host(theirs.exec, theirs.r.view());
   Array<double> copy(self.exec, size, size);
   upload<double>(self.exec, {host.data(), size, size}, copy.view());
   self.absorb(copy.view(), theirs.n_rows);
+  self.target_dims = dims;
 }
 
 void RFactor::triangle(MatrixView<double> out) const {
@@ -383,6 +396,7 @@ Json RFactor::save(ModelWriter& writer, const std::string& prefix) const {
   json["n_features"] = impl_->d;
   json["n_outputs"] = impl_->k;
   json["n_rows"] = impl_->n_rows;
+  json["target_dims"] = impl_->target_dims;
   return json;
 }
 
@@ -391,6 +405,9 @@ RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& r
   const std::int64_t rows = config.at("n_rows").integer();
   GRAMIAN_REQUIRE(d >= 1 && d < kMostColumns && k >= 0 && k < kMostColumns && rows >= 0, file_format,
                   "the R factor has an impossible size");
+  // The first files of schema 1 do not say: their targets count as one-dimensional, as they did then.
+  const std::int64_t dims = config.contains("target_dims") ? config.at("target_dims").integer() : 1;
+  GRAMIAN_REQUIRE(dims == 1 || dims == 2, file_format, "the R factor has targets of an impossible shape");
   const std::int64_t size = d + k;
   // Looked up, and so its size checked, before memory for the state is taken.
   const double* packed = reader.tensor(prefix + "triangle", TensorType::f64, {size * (size + 1) / 2}).f64();
@@ -406,6 +423,7 @@ RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& r
   auto impl = std::make_unique<Impl>(exec, d, k);
   upload<double>(exec, {host.data(), size, size}, impl->r.view());
   impl->n_rows = rows;
+  impl->target_dims = static_cast<int>(dims);
   return RFactor(std::move(impl));
 }
 

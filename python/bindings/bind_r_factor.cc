@@ -1,4 +1,5 @@
 // The mergeable triangle of least squares.
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -14,14 +15,18 @@ namespace {
 
 using Box = Guarded<RFactor>;
 
-void add(Box& self, const py::object& x, const py::object& y, const py::object& weight) {
+// target_dims: of y as the caller has it; once 2, always 2.
+void add(Box& self, const py::object& x, const py::object& y, const py::object& weight, int target_dims) {
   const RowsIn rows(x, "X");
   std::optional<RowsIn> targets;
   if (!y.is_none()) targets.emplace(y, "Y");
   const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
   RowsView none;
   none.rows = rows.rows();
-  self.write([&](RFactor& r) { r.add(rows.view(), targets ? targets->view() : none, weights.data()); });
+  self.write([&](RFactor& r) {
+    r.add(rows.view(), targets ? targets->view() : none, weights.data());
+    r.set_target_dims(std::max(r.target_dims(), target_dims));
+  });
 }
 
 py::array triangle(const Box& self) {
@@ -60,7 +65,10 @@ void bind_r_factor(py::module_& module) {
       .def_property_readonly("n_outputs", getter<RFactor>([](const auto& r) { return r.n_outputs(); }))
       .def_property_readonly("n_rows", getter<RFactor>([](const auto& r) { return r.n_rows(); }))
       .def_property_readonly("nbytes", getter<RFactor>([](const auto& r) { return r.bytes(); }))
-      .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("weight"))
+      .def_property_readonly("target_dims", getter<RFactor>([](const auto& r) { return r.target_dims(); }))
+      .def("set_target_dims",
+           [](Box& self, int dims) { self.write([&](RFactor& r) { r.set_target_dims(dims); }); }, py::arg("dims"))
+      .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("weight"), py::arg("target_dims"))
       .def("merge",
            [](Box& self, const Box& other) {
              self.write_with(other, [](RFactor& mine, const RFactor& theirs) { mine.merge(theirs); });

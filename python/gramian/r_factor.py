@@ -75,7 +75,7 @@ class RFactor:
     array([ 3., -2.])
     """
 
-    __slots__ = ("_core", "_device", "_flat", "_n_jobs")
+    __slots__ = ("_core", "_device", "_n_jobs")
 
     def __init__(self, n_features, n_outputs=0, *, device="cpu", n_jobs=None):
         self._core = _core.RFactor(
@@ -85,7 +85,6 @@ class RFactor:
             threads=thread_count(n_jobs),
         )
         self._device, self._n_jobs = device, n_jobs
-        self._flat = True  # whether all targets so far were one-dimensional
 
     @property
     def n_features(self):
@@ -161,9 +160,7 @@ class RFactor:
             _validate.check_length(rows, targets)
             if targets.shape[1] != self.n_outputs:
                 raise ValueError(f"Y has {targets.shape[1]} columns, but the state has {self.n_outputs} outputs")
-        self._core.add(rows, targets, weight)
-        if Y is not None and Y.ndim != 1:
-            self._flat = False
+        self._core.add(rows, targets, weight, 1 if Y is None else Y.ndim)
         return self
 
     def merge(self, other):
@@ -180,7 +177,6 @@ class RFactor:
         if not isinstance(other, RFactor):
             raise TypeError(f"only an RFactor can be merged into an RFactor, got {type(other).__name__}")
         self._core.merge(other._core)
-        self._flat = self._flat and other._flat
         return self
 
     def solve(self, rtol=None, ridge=0.0):
@@ -196,7 +192,8 @@ class RFactor:
         Returns
         -------
         TriangularSolution
-            ``x`` of shape (d,) where there is one output and all targets were one-dimensional, or a file was loaded.
+            ``x`` of shape (d,) where there is one output and all targets were one-dimensional, also those of states
+            that were merged or loaded. Files of the first versions do not say, and count as one-dimensional.
 
         Raises
         ------
@@ -205,16 +202,16 @@ class RFactor:
         """
         tolerance = -1.0 if rtol is None else _validate.check_number(rtol, "rtol")
         x, norms, rank, condition = self._core.solve(tolerance, _validate.check_number(ridge, "ridge"))
-        if self._flat and self.n_outputs == 1:
+        if self._core.target_dims == 1 and self.n_outputs == 1:
             return TriangularSolution(x[:, 0], float(norms[0]), rank, condition)
         return TriangularSolution(x, norms, rank, condition)
 
     # Files.
 
     @classmethod
-    def _wrap(cls, core, device, n_jobs, flat=True):
+    def _wrap(cls, core, device, n_jobs):
         self = object.__new__(cls)
-        self._core, self._device, self._n_jobs, self._flat = core, device, n_jobs, flat
+        self._core, self._device, self._n_jobs = core, device, n_jobs
         return self
 
     def save(self, path):
@@ -230,8 +227,12 @@ class RFactor:
         return cls._wrap(_core.RFactor.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
     def __reduce__(self):
-        return _unpickle, (self._core.save_bytes(), self._device, self._n_jobs, self._flat)
+        return _unpickle, (self._core.save_bytes(), self._device, self._n_jobs)
 
 
-def _unpickle(data, device, n_jobs, flat):
-    return RFactor._wrap(_core.RFactor.load_bytes(data, device, thread_count(n_jobs)), device, n_jobs, flat)
+def _unpickle(data, device, n_jobs, flat=True):
+    """`flat` is in pickles of the first versions, whose bytes do not say it."""
+    core = _core.RFactor.load_bytes(data, device, thread_count(n_jobs))
+    if not flat:
+        core.set_target_dims(2)
+    return RFactor._wrap(core, device, n_jobs)

@@ -133,8 +133,52 @@ def test_files_and_pickles(tmp_path):
         RFactor.load(tmp_path / "bad")
     with pytest.raises(FileNotFoundError):
         RFactor.load(tmp_path / "missing")
-    flat = pickle.loads(pickle.dumps(RFactor(11, 1).add(X, Y[:, 0])))
-    assert flat.solve().x.shape == (11,)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_files_keep_the_dimensions_of_the_targets(tmp_path, columns):
+    X, Y = data(k=1)
+    state = RFactor(11, 1).add(X, Y if columns else Y[:, 0])
+    wanted = (11, 1) if columns else (11,)
+    state.save(tmp_path / "r")
+    loaded, solved = RFactor.load(tmp_path / "r"), state.solve().x
+    for copy in (state, loaded, pickle.loads(pickle.dumps(state)), pickle.loads(pickle.dumps(loaded))):
+        found = copy.solve()
+        assert found.x.shape == wanted and np.shape(found.residual_norm) == wanted[1:]
+        assert (found.x == solved).all()
+        # As in the state itself, columns once are columns for good.
+        assert copy.add(X[:2], Y[:2, 0]).solve().x.shape == wanted
+        assert RFactor(11, 1).merge(copy).solve().x.shape == wanted
+        assert RFactor(11, 1).add(X, Y[:, 0]).merge(copy).solve().x.shape == wanted
+
+
+def test_the_first_files_count_as_one_dimensional(tmp_path):
+    X, Y = data(k=1)
+    state = RFactor(11, 1).add(X, Y)
+    state.save(tmp_path / "new")
+    data_of_file = (tmp_path / "new").read_bytes()
+
+    def rewritten(before, after):
+        size = int.from_bytes(data_of_file[:8], "little")
+        header = data_of_file[8 : 8 + size]
+        assert header.count(before) == 1
+        # Headers are padded with spaces, so that the values stay where they are.
+        return data_of_file[:8] + header.replace(before, after).rstrip().ljust(size) + data_of_file[8 + size :]
+
+    field = rb",\"target_dims\":2"
+    (tmp_path / "old").write_bytes(rewritten(field, b""))
+    old = RFactor.load(tmp_path / "old")
+    assert old.solve().x.shape == (11,) and (old.R == state.R).all()
+    for damaged in (rb",\"target_dims\":3", rb",\"target_dims\":0", rb",\"target_dims\":[]"):
+        (tmp_path / "bad").write_bytes(rewritten(field, damaged))
+        with pytest.raises(FormatError):
+            RFactor.load(tmp_path / "bad")
+    # What pickles of those versions call.
+    from gramian import r_factor
+
+    bytes_of_old = (tmp_path / "old").read_bytes()
+    assert r_factor._unpickle(bytes_of_old, "cpu", None, True).solve().x.shape == (11,)
+    assert r_factor._unpickle(bytes_of_old, "cpu", None, False).solve().x.shape == (11, 1)
 
 
 def test_rows_beyond_the_range_of_squares():

@@ -38,6 +38,10 @@ class GRAMIAN_EXPORT RFactor {
   std::int64_t n_features() const;
   std::int64_t n_outputs() const;
   std::int64_t n_rows() const;
+  // Dimensions of the targets as callers with arrays have them: 1 until one says 2. Nothing is computed from it; merges
+  // and files keep it, so that solutions take the shape of the targets.
+  int target_dims() const;
+  void set_target_dims(int dims);
   std::size_t bytes() const;
   const Exec& exec() const;
 
