@@ -152,7 +152,7 @@ void CentredRows::sketch_whole(const SketchOp& op, MatrixView<double> out) const
     download<double>(exec_, copy.view(), {values.data(), rows(), cols()});
     source = RowsView::dense<double>({values.data(), rows(), cols()});
   }
-  op.apply<double>(exec_, source, out);
+  op.try_apply<double>(exec_, source, out);  // sizes are looked at afterwards
   if (!intercept_) return;
   std::vector<double> root(root_);
   if (root.empty()) root.assign(static_cast<std::size_t>(rows()), 1.0);

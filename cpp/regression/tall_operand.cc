@@ -30,7 +30,7 @@ class RowsOperand : public TallOperand {
   std::int64_t rows() const override { return a_.rows; }
   std::int64_t cols() const override { return a_.cols; }
   void sketch(const SketchOp& op, MatrixView<double> out) const override {
-    op.apply<double>(exec_, a_, out);
+    op.try_apply<double>(exec_, a_, out);  // sizes are looked at afterwards
   }
   void load(std::int64_t begin, MatrixView<double> out) const override {
     load_rows<double>(exec_, a_.slice(begin, out.rows), nullptr, nullptr, out, name_);
@@ -137,7 +137,7 @@ class MapOperand : public TallOperand {
     Array<double> part(exec_, out.rows, kMapColumns);
     each_image(exec_, map_, [&](std::int64_t begin, MatrixView<const double> image) {
       const MatrixView<double> sketched(part.data(), out.rows, image.cols);
-      op.apply<double>(exec_, RowsView::dense<double>(image), sketched);
+      op.try_apply<double>(exec_, RowsView::dense<double>(image), sketched);  // as above
       axpby<double, double>(exec_, 1.0, sketched, 0.0, out.block(0, begin, out.rows, image.cols));
     });
   }

@@ -7,6 +7,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "gramian/sketch/sum.hpp"
+#include "sketch/in_range.h"
 #include "sketch/operator_plan.h"
 #include "sketch/validate.h"
 
@@ -29,6 +30,8 @@ namespace {
 
 // Columns of S that are made at a time to be written out.
 constexpr std::int64_t kMaterialised = 256;
+// Rows of factors that are looked at, or divided by powers of two, at a time.
+constexpr std::int64_t kFactorRows = 1024;
 // Of S where n_in is not known, as in SketchSum.
 constexpr std::int64_t kMostColumns = std::int64_t{1} << 62;
 
@@ -74,6 +77,51 @@ void require_columns(const SketchDist& dist, std::int64_t start, std::int64_t co
                   "start must be below 2^62 less the number of rows, got " + std::to_string(start));
 }
 
+// A copy of x in which each row is divided by the power of two near its largest value; powers[r] += its exponent.
+Array<double> near_one(const Exec& host, const RowsView& x, std::vector<int>& powers) {
+  Array<double> out(host, x.rows, x.cols);
+  load_rows<double>(host, x, nullptr, nullptr, out.view(), "factors");
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    double* row = out.view().row(r);
+    double largest = 0;
+    for (std::int64_t c = 0; c < x.cols; ++c) largest = std::max(largest, std::abs(row[c]));
+    const int power = linalg::exponent_of(largest);
+    for (std::int64_t c = 0; c < x.cols; ++c) row[c] = std::ldexp(row[c], -power);
+    powers[static_cast<std::size_t>(r)] += power;
+  }
+  return out;
+}
+
+// Whether products of some of three or more factors may overflow or vanish where that of all does not.
+template <class T>
+bool part_products_leave(const Exec& host, const std::vector<RowsView>& factors) {
+  constexpr int kSafe = sizeof(T) == sizeof(float) ? 80 : 880;
+  if (factors.size() < 3) return false;
+  for (std::int64_t begin = 0; begin < factors.front().rows; begin += kFactorRows) {
+    const std::int64_t count = std::min(kFactorRows, factors.front().rows - begin);
+    std::vector<int> up(static_cast<std::size_t>(count), 0), down(up);
+    for (const RowsView& factor : factors) {
+      std::vector<int> powers(up.size(), 0);
+      near_one(host, factor.slice(begin, count), powers);
+      for (std::size_t r = 0; r < up.size(); ++r) (powers[r] > 0 ? up : down)[r] += powers[r];
+    }
+    for (std::size_t r = 0; r < up.size(); ++r)
+      if (up[r] > kSafe || down[r] < -kSafe) return true;
+  }
+  return false;
+}
+
+// Row r of x in device memory times 2^powers[r], which itself may be no double.
+void shift_rows(const Exec& exec, const std::vector<int>& powers, MatrixView<double> x) {
+  std::vector<double> values(static_cast<std::size_t>(x.rows * x.cols));
+  const MatrixView<double> host(values.data(), x.rows, x.cols);
+  download<double>(exec, x, host);
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t c = 0; c < x.cols; ++c)
+      host(r, c) = std::ldexp(host(r, c), powers[static_cast<std::size_t>(r)]);
+  upload<double>(exec, host, x);
+}
+
 }  // namespace
 
 SketchOp::SketchOp(SketchDist dist) {
@@ -110,24 +158,36 @@ const SketchDist& SketchOp::dist() const {
 
 template <class T>
 void SketchOp::apply(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
+  sketch::require_in_range<T>(try_apply<T>(exec, x, out), "S A");
+}
+
+template <class T>
+bool SketchOp::try_apply(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
   const SketchDist& d = dist();
   require_shape(d.n_in == 0 || x.rows == d.n_in, "A", x.rows, x.cols,
                 "the sketch takes n_in = " + std::to_string(d.n_in) + " rows");
   require_shape(out.rows == d.n_out && out.cols == x.cols, "the output", out.rows, out.cols,
                 shape_text(d.n_out, x.cols) + " is needed");
-  if (out.empty()) return;
+  if (out.empty()) return true;
+  sum_up<T>(exec, x, out);
+  if (is_finite<T>(exec, out)) return true;
+  check_finite(exec, x);
+  return sketch::recomputed<T>(
+      exec, x, out, [&](const RowsView& rows, MatrixView<double> sums) { sum_up<double>(exec, rows, sums); });
+}
+
+// S x, whatever its values are.
+template <class T>
+void SketchOp::sum_up(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
   bool whole = x.rows > 0;
   for (const Plan::Part& part : plan_->parts) {
     const MatrixView<T> rows = out.block(part.first, 0, part.rows, out.cols);
     whole = whole && part.of<T>().whole(exec, x, part.factor, rows);
   }
-  if (whole) {
-    if (!is_finite<T>(exec, out)) check_finite(exec, x);
-    return;
-  }
+  if (whole) return;
   SketchSum<T> sum(exec, *this, x.cols);
   sum.update(exec, x, 0);
-  sum.result(exec, out);
+  sum.sum_up(exec, out);
 }
 
 template <class T>
@@ -139,7 +199,7 @@ void SketchOp::update(const Exec& exec, const RowsView& x, std::int64_t start, M
   SketchSum<T> sum(exec, *this, x.cols);
   sum.update(exec, x, start);
   const Array<T> part(exec, out.rows, out.cols);
-  sum.result(exec, part.view());
+  sum.sum_up(exec, part.view());
   axpby<T, T>(exec, 1.0, part.view(), 1.0, out);
 }
 
@@ -149,6 +209,24 @@ void SketchOp::apply_adjoint(const Exec& exec, MatrixView<const T> y, std::int64
   require_shape(y.rows == dist().n_out && y.cols == out.cols, "Y", y.rows, y.cols,
                 shape_text(dist().n_out, out.cols) + " is needed");
   if (out.empty()) return;
+  spread<T>(exec, y, start, out);
+  if (is_finite<T>(exec, out)) return;
+  // Once more in double, of Y divided by a power of two.
+  const Array<double> rows(exec, y.rows, y.cols), wide(exec, out.rows, out.cols);
+  axpby<T, double>(exec, 1.0, y, 0.0, rows.view());
+  const double largest = linalg::largest_of(linalg::column_maxima(exec, rows.view()));
+  GRAMIAN_REQUIRE(std::isfinite(largest), non_finite, "Y contains NaN or infinity");
+  const std::vector<int> powers(static_cast<std::size_t>(y.cols), sketch::excess_of(largest));
+  linalg::shift_columns(exec, powers, -1, rows.view());
+  spread<double>(exec, rows.view(), start, wide.view());
+  linalg::shift_columns(exec, powers, 1, wide.view());
+  axpby<double, T>(exec, 1.0, wide.view(), 0.0, out);
+  sketch::require_in_range<T>(is_finite<T>(exec, out), "S' Y");
+}
+
+// S' y, whatever its values are.
+template <class T>
+void SketchOp::spread(const Exec& exec, MatrixView<const T> y, std::int64_t start, MatrixView<T> out) const {
   Array<T> part;
   for (const Plan::Part& p : plan_->parts) {
     const MatrixView<const T> rows = y.block(p.first, 0, p.rows, y.cols);
@@ -170,11 +248,21 @@ void SketchOp::project(const Exec& exec, const RowsView& x, MatrixView<T> out) c
   require_shape(out.rows == x.rows && out.cols == dist().n_out, "the output", out.rows, out.cols,
                 shape_text(x.rows, dist().n_out) + " is needed");
   if (out.empty()) return;
+  if (project_parts<T>(exec, x, out)) return;
+  check_finite(exec, x);
+  const bool finite = sketch::recomputed<T>(
+      exec, x, out, [&](const RowsView& rows, MatrixView<double> sums) { project_parts<double>(exec, rows, sums); });
+  sketch::require_in_range<T>(finite, "A S'");
+}
+
+// Returns whether out is finite.
+template <class T>
+bool SketchOp::project_parts(const Exec& exec, const RowsView& x, MatrixView<T> out) const {
   bool finite = true;
   for (const Plan::Part& part : plan_->parts) {
     finite = part.of<T>().project(exec, x, part.factor, out.block(0, part.first, out.rows, part.rows)) && finite;
   }
-  if (!finite) check_finite(exec, x);
+  return finite;
 }
 
 template <class T>
@@ -192,11 +280,36 @@ void SketchOp::apply_factors(const Exec& exec, const std::vector<RowsView>& fact
   }
   require_shape(out.cols == d.n_out, "the output", out.rows, out.cols, shape_text(out.rows, d.n_out) + " is needed");
   if (out.empty()) return;
+  if (!part_products_leave<T>(exec.on_host(), factors)) {
+    multiply<T>(exec, factors, out);
+    if (is_finite<T>(exec, out)) return;
+  }
+  for (const RowsView& factor : factors) check_finite(exec, factor);
+  // In double, each row of each factor divided by a power of two: a large factor may meet a small one.
+  for (std::int64_t begin = 0; begin < out.rows; begin += kFactorRows) {
+    exec.poll();
+    const std::int64_t count = std::min(kFactorRows, out.rows - begin);
+    std::vector<Array<double>> near;
+    std::vector<RowsView> rows;
+    std::vector<int> powers(static_cast<std::size_t>(count), 0);
+    for (const RowsView& factor : factors) {
+      near.push_back(near_one(exec.on_host(), factor.slice(begin, count), powers));
+      rows.push_back(RowsView::dense<double>(near.back().view()));
+    }
+    const Array<double> wide(exec, count, out.cols);
+    multiply<double>(exec, rows, wide.view());
+    shift_rows(exec, powers, wide.view());
+    axpby<double, T>(exec, 1.0, wide.view(), 0.0, out.block(begin, 0, count, out.cols));
+  }
+  sketch::require_in_range<T>(is_finite<T>(exec, out), "the sketch of the product of the factors");
+}
+
+// The sketches of the products, whatever their values are.
+template <class T>
+void SketchOp::multiply(const Exec& exec, const std::vector<RowsView>& factors, MatrixView<T> out) const {
   for (const Plan::Part& part : plan_->parts) {
     part.factors_of<T>().factors(exec, factors, part.factor, out.block(0, part.first, out.rows, part.rows));
   }
-  if (is_finite<T>(exec, out)) return;
-  for (const RowsView& factor : factors) check_finite(exec, factor);
 }
 
 template <class T>
@@ -220,6 +333,7 @@ void SketchOp::materialise(const Exec& exec, std::int64_t i0, std::int64_t j0, M
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                         \
   template GRAMIAN_EXPORT void SketchOp::apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;                  \
+  template GRAMIAN_EXPORT bool SketchOp::try_apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;              \
   template GRAMIAN_EXPORT void SketchOp::update<T>(const Exec&, const RowsView&, std::int64_t, MatrixView<T>) const;   \
   template GRAMIAN_EXPORT void SketchOp::apply_adjoint<T>(const Exec&, MatrixView<const T>, std::int64_t,              \
                                                           MatrixView<T>) const;                                        \

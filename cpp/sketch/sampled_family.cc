@@ -189,7 +189,7 @@ class SampledFamily final : public Family<T> {
       copy_transposed<T>(exec, sums.view().block(0, 0, out.cols, count), target);
       if (factor != 1.0) axpby<T, T>(exec, factor, target, 0.0, target);
     }
-    return true;  // loading looks at every value
+    return is_finite<T>(exec, out);
   }
 
   void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,

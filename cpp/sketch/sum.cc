@@ -7,6 +7,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "io/file_error.h"
+#include "sketch/in_range.h"
 #include "sketch/operator_plan.h"
 
 namespace gramian {
@@ -292,6 +293,13 @@ template <class T>
 void SketchSum<T>::result(const Exec& exec, MatrixView<T> out) const {
   GRAMIAN_REQUIRE(out.rows == op_.dist().n_out && out.cols == cols_, shape_mismatch,
                   "the output of a sketch has the wrong shape");
+  sum_up(exec, out);
+  sketch::require_in_range<T>(is_finite<T>(exec, out), "the sum");
+}
+
+// result, whatever its values are.
+template <class T>
+void SketchSum<T>::sum_up(const Exec& exec, MatrixView<T> out) const {
   std::map<Place, Node> nodes = complete(exec);
   if (nodes.empty()) return axpby<T, T>(exec, 0.0, {}, 0.0, out);
   // Level by level: two neighbours make the sum above them, one alone is that sum.

@@ -461,6 +461,78 @@ def test_not_finite_names_the_row(kind, bad, rng):
         s.project(np.where(np.arange(3)[:, np.newaxis] == 1, A[:, 1], 1.0))
 
 
+def _up_to_the_end(dtype, *arrays):
+    """The power of two that brings the largest value of some arrays next to the end of the range."""
+    largest = max(np.abs(array).max() for array in arrays)
+    return np.finfo(dtype).maxexp - 1 - int(np.ceil(np.log2(largest)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_values_near_the_end_of_the_range(kind, dtype, rng):
+    """A result that float holds is given although sums on the way overflow; one that it does not hold is an error."""
+    n = 4096 + 200
+    s = one_of(kind, 24, n)
+    A, V, Y = (rng.uniform(-1, 1, size=shape).astype(dtype) for shape in ((n, 3), (3, n), (24, 2)))
+    streamed = one_of(kind, 24, n)
+
+    def stream(rows):
+        return streamed.reset().update(rows, 0).result()
+
+    for operation, given in ((s.apply, A), (s.project, V), (s.apply_adjoint, Y), (stream, A)):
+        base = operation(given)
+        power = _up_to_the_end(dtype, base, given)
+        # In float64 the same operations on other exponents; in float32 the sums are made again in float64.
+        bound = 0 if dtype == "float64" else 64 * U[dtype] * np.sqrt(n) * np.abs(base).max()
+        try:
+            found = operation(np.ldexp(given, power))
+        except ValueError as error:  # sums of a stream cannot be made again
+            assert operation is stream and "overflows: values lie outside the range" in str(error)
+            continue
+        assert found.dtype == dtype and np.isfinite(found).all()
+        assert np.abs(np.ldexp(found, -power) - base).max() <= bound
+    row = s.materialise((0, 1), dtype="float64")[0]
+    largest = np.finfo(dtype).max
+    beyond = (np.where(row < 0, -largest, largest)[:, np.newaxis]).astype(dtype)
+    assert np.abs(row).sum() > 2
+    for operation, given in ((s.apply, beyond), (s.project, beyond.T), (stream, beyond)):
+        with pytest.raises(ValueError, match=f"overflows: values lie outside the range of {dtype}"):
+            operation(given)
+    assert np.isfinite(stream(A)).all()
+
+
+@pytest.mark.parametrize("kind", [gm.sketch.TensorSketch, gm.sketch.TensorSRHT])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products_of_factors_of_any_size(kind, dtype, rng):
+    unit = 700 if dtype == "float64" else 90  # powers of two; products of two such overflow, or vanish
+    two, three = kind(16, [5, 6], seed=1), kind(16, [5, 6, 7], seed=1)
+    x, y, z = (rng.standard_normal((2, dim)).astype(dtype) for dim in (5, 6, 7))
+    for sketch, factors, powers in (
+        (two, (x, y), [(unit, -unit), (-unit, unit)]),
+        (three, (x, y, z), [(unit, unit, -unit), (-unit, unit, unit)]),
+        (three, (x, y, z), [(-unit, -unit, unit), (unit, -unit, -unit)]),
+        (three, (x, y, z), [(unit, -unit, unit), (-unit, unit, -unit)]),
+    ):
+        base = sketch.apply_factors(factors)
+        scaled = [np.ldexp(factor, [[row[f]] for row in powers]) for f, factor in enumerate(factors)]
+        found = sketch.apply_factors(scaled)
+        assert found.dtype == dtype
+        back = np.ldexp(found, -np.array([sum(row) for row in powers])[:, np.newaxis])
+        # Rounding of the transforms, of length at most 16, and of the largest values that are in them.
+        size = np.prod([np.linalg.norm(factor, axis=1) for factor in factors], axis=0)[:, np.newaxis]
+        assert (np.abs(back - base) <= 200 * U[dtype] * size).all()
+    huge = 1e200 if dtype == "float64" else 1e30
+    for sketch, factors in ((two, (x, y)), (three, (x, y, z))):
+        with pytest.raises(ValueError, match="the sketch of the product of the factors overflows: values lie outside"):
+            sketch.apply_factors([(huge * factor).astype(dtype) for factor in factors])
+        bad = [factor.copy() for factor in factors]
+        bad[1][1, 2] = np.nan
+        with pytest.raises(ValueError, match="row 1"):
+            sketch.apply_factors(bad)
+        # What really vanishes is zero.
+        assert (sketch.apply_factors([(factor / huge).astype(dtype) for factor in factors]) == 0).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_rows_that_overlap_or_run_backwards(kind, dtype, rng):

@@ -65,7 +65,8 @@ struct SketchDist {
 
 // A sample of a distribution: cheap to make and to copy, constant, safe to share between threads. All matrices but
 // RowsView are in the memory of the Exec's device; T is float or double. NaN or infinity in x is Error{non_finite}
-// naming the row. Cost of S x, x being n x d: gaussian, rademacher, dct 2 n_out n d flops; srht, hdhd n d log2 n;
+// naming the row, and so is a result with values beyond the range of T; where only sums on the way leave it, they are
+// made again in double, of x divided by a power of two. Cost of S x, x being n x d: gaussian, rademacher, dct 2 n_out n d flops; srht, hdhd n d log2 n;
 // count_sketch, sparse_sign 2 nnz n d (CSR: 2 nnz stored entries); long_axis, row_sampling touch the drawn rows only.
 class GRAMIAN_EXPORT SketchOp {
  public:
@@ -75,7 +76,11 @@ class GRAMIAN_EXPORT SketchOp {
   // out (n_out x x.cols) = S x, x being n_in rows (any number where n_in is 0).
   template <class T>
   void apply(const Exec& exec, const RowsView& x, MatrixView<T> out) const;
-  // out += S[:, start .. start + x.rows) x. srht, hdhd and tensor_srht cost 2 n_out d flops for each row here.
+  // The same, but for a result beyond the range of T it returns false: out then is not finite.
+  template <class T>
+  bool try_apply(const Exec& exec, const RowsView& x, MatrixView<T> out) const;
+  // out += S[:, start .. start + x.rows) x, which may overflow: a sum of many calls is looked at when it is complete.
+  // srht, hdhd and tensor_srht cost 2 n_out d flops for each row here.
   template <class T>
   void update(const Exec& exec, const RowsView& x, std::int64_t start, MatrixView<T> out) const;
   // out = S[:, start .. start + out.rows)' y, y being n_out x out.cols.
@@ -94,6 +99,14 @@ class GRAMIAN_EXPORT SketchOp {
 
  private:
   struct Plan;
+  template <class T>
+  void sum_up(const Exec& exec, const RowsView& x, MatrixView<T> out) const;
+  template <class T>
+  void spread(const Exec& exec, MatrixView<const T> y, std::int64_t start, MatrixView<T> out) const;
+  template <class T>
+  bool project_parts(const Exec& exec, const RowsView& x, MatrixView<T> out) const;
+  template <class T>
+  void multiply(const Exec& exec, const std::vector<RowsView>& factors, MatrixView<T> out) const;
   std::shared_ptr<const Plan> plan_;
   template <class T>
   friend class SketchSum;

@@ -33,7 +33,7 @@ class GRAMIAN_EXPORT SketchSum {
   void update(const Exec& exec, const RowsView& x, std::int64_t start, double weight = 1.0);
   // The sum += that of another one, with an equal distribution and as many columns.
   void merge(const Exec& exec, const SketchSum& other);
-  // out (n_out x cols) = the sum times the scale of S.
+  // out (n_out x cols) = the sum times the scale of S. Error{non_finite} where sums have left the range of T.
   void result(const Exec& exec, MatrixView<T> out) const;
 
   // A model file of kind "sketch_sum": the same bytes on every machine. Rows that wait for the rest of their panel are
@@ -43,6 +43,8 @@ class GRAMIAN_EXPORT SketchSum {
   static SketchSum load(const Exec& exec, const ModelReader& reader);
 
  private:
+  friend class SketchOp;
+  void sum_up(const Exec& exec, MatrixView<T> out) const;
   // Level and number at that level: node (l, k) is the blocks k 2^l .. (k + 1) 2^l.
   using Place = std::pair<int, std::int64_t>;
   struct Node {
