@@ -96,6 +96,32 @@ struct Units {
   std::vector<int> b, beyond;
 };
 
+// fraction 2^exponent, for squares of targets beyond the range of double. Infinite: no score.
+struct Score {
+  double fraction = kInfinity;
+  int exponent = 0;
+
+  double value() const { return std::ldexp(fraction, exponent); }
+  bool operator<(const Score& other) const {
+    const bool ordinary = fraction != 0 && std::isfinite(fraction) && other.fraction != 0;
+    if (ordinary && exponent != other.exponent) return exponent < other.exponent || std::isinf(other.fraction);
+    return fraction < other.fraction;
+  }
+};
+
+// x 2^exponent, x >= 0.
+Score score_of(double x, int exponent) {
+  int own = 0;
+  const double fraction = std::frexp(x, &own);
+  if (std::isnan(x)) return {};
+  return x == 0 || std::isinf(x) ? Score{x, 0} : Score{fraction, own + exponent};
+}
+
+std::int64_t lowest(const std::vector<Score>& scores) {
+  const auto found = std::min_element(scores.begin(), scores.end());
+  return found == scores.end() || std::isinf(found->fraction) ? -1 : found - scores.begin();
+}
+
 // Numbers of this size leave the range in which they can be squared and summed: other units, please.
 struct OutOfRange {};
 
@@ -121,6 +147,8 @@ class PathSolver {
                      [&](std::size_t i, std::size_t j) { return options.ridges[i] < options.ridges[j]; });
     for (const std::size_t place : order_) ridges_.push_back(options.ridges[place]);
     result_.points.resize(at(count_));
+    gcv_.resize(at(count_));
+    loo_.resize(at(count_));
     for (std::int64_t j = 0; j < count_; ++j) point(j).ridge = ridges_[at(j)];
     squares_.resize(at(count_ * k_));
     if (ridges_.back() > kFar && !units_.chosen) throw OutOfRange();
@@ -547,37 +575,49 @@ class PathSolver {
       for (double& value : out) value *= value;
       return out;
     };
-    const double n = std::ldexp(rows_.weight_sum(), 2 * units_.weight);
+    // Weights, and so degrees of freedom, in units of 4^units_.weight.
+    const auto weighted = [&](double degrees) { return std::ldexp(degrees, -2 * units_.weight); };
+    const double n = rows_.weight_sum();
     for (std::int64_t i = 0; i < count; ++i) {
       SketchedRidgePoint& p = point(j + i);
       if (!by_lstsq_) p.effective_dimension = std::ldexp(effective_dimension(ridges_[at(j + i)]), -beyond(j + i));
       const MatrixView<double> own = r.block(0, i * k_, n_, k_);
       const std::vector<double> squares = squares_of(own);
       std::copy(squares.begin(), squares.end(), squares_.begin() + (j + i) * k_);
-      const double left = n - p.effective_dimension - (options_.intercept ? 1.0 : 0.0);
-      p.gcv = left > 0 ? sum_of_targets(squares, units_.weight) / left * (n / left) : kInfinity;
-      p.loo = options_.loo ? left_out(j + i, own, squares_of) : std::numeric_limits<double>::quiet_NaN();
+      const double left = n - weighted(p.effective_dimension) - weighted(options_.intercept ? 1.0 : 0.0);
+      const std::size_t place = order_[at(j + i)];
+      const Score sum = sum_of_targets(squares);
+      gcv_[place] = left > 0 ? score_of(sum.fraction / left * (n / left), sum.exponent) : Score();
+      p.gcv = gcv_[place].value();
+      if (options_.loo) loo_[place] = left_out(j + i, own, squares_of);
+      p.loo = options_.loo ? loo_[place].value() : std::numeric_limits<double>::quiet_NaN();
     }
   }
 
-  // Over the columns of b, in the units of the caller but for 4^weight.
-  double sum_of_targets(const std::vector<double>& squares, int weight) const {
+  // Over the columns of b, in the units of the caller.
+  Score sum_of_targets(const std::vector<double>& squares) const {
+    std::vector<Score> terms;
+    Score largest{0.0, 0};
+    for (std::int64_t t = 0; t < k_; ++t) {
+      terms.push_back(score_of(squares[at(t)], 2 * unit_of_target(t)));
+      largest = std::max(largest, terms.back());
+    }
     double sum = 0;
-    for (std::int64_t t = 0; t < k_; ++t) sum += std::ldexp(squares[at(t)], 2 * (unit_of_target(t) + weight));
-    return sum;
+    for (const Score& term : terms) sum += std::ldexp(term.fraction, term.exponent - largest.exponent);
+    return {sum, largest.exponent};
   }
 
   template <class Squares>
-  double left_out(std::int64_t j, MatrixView<double> r, const Squares& squares_of) {
+  Score left_out(std::int64_t j, MatrixView<double> r, const Squares& squares_of) {
     std::vector<double> factors;
     for (std::int64_t i = 0; i < n_; ++i) {
       const double left = 1 - std::ldexp(leverages_[at(j * n_ + i)], -beyond(j)) - share_of_intercept(i);
-      if (!(left > kIndispensable)) return kInfinity;
+      if (!(left > kIndispensable)) return {};
       factors.push_back(1 / left);
     }
     scale_rows<double>(exec_, factors, r);
-    const std::vector<double> squares = squares_of(r);
-    return sum_of_targets(squares, 0) / rows_.weight_sum();
+    const Score sum = sum_of_targets(squares_of(r));
+    return score_of(sum.fraction / rows_.weight_sum(), sum.exponent);
   }
 
   SketchedRidgeResult finish() {
@@ -613,6 +653,8 @@ class PathSolver {
     result_.sketch_rows = result_.exact ? 0 : sketch_.rows();
     result_.readings += sketch_.readings();
     result_.why = why_;
+    result_.best_gcv = lowest(gcv_);
+    result_.best_loo = lowest(loo_);
     return std::move(result_);
   }
 
@@ -624,6 +666,7 @@ class PathSolver {
   CentredRows rows_;
   RidgeSketch sketch_;
   std::vector<std::size_t> order_;
+  std::vector<Score> gcv_, loo_;  // in the order that the ridges were given
   std::vector<double> ridges_, target_mean_, leverages_, squares_;
   Array<double> b_, g_, x_;  // n x k, centred; k x d; (ridges k) x d
   std::optional<RidgeSpectrum> spectrum_;

@@ -186,6 +186,8 @@ py::dict solve_sketched_ridge(const py::object& a, const py::object& b, const py
              d = static_cast<py::ssize_t>(rows.view().cols), k = static_cast<py::ssize_t>(right.view().cols);
   py::dict out;
   out["ridges"] = column_of(result.points, &SketchedRidgePoint::ridge);
+  out["best_gcv"] = result.best_gcv;
+  out["best_loo"] = result.best_loo;
   out["coef"] = vector_out(result.coef).reshape({count, k, d});
   out["intercept"] = vector_out(result.intercept).reshape({count, k});
   out["residual_norms"] = vector_out(result.residual_norms).reshape({count, k});

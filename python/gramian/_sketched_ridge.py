@@ -44,7 +44,8 @@ class SketchedRidgeResult:
     residual_norm : float or ndarray of shape (k,)
         ``|b - A x - intercept|``, weighted.
     gcv : float
-        Generalised cross-validation: mean squared residual over ``(1 - D / n)^2``, summed over outputs.
+        Generalised cross-validation: mean squared residual over ``(1 - D / n)^2``, summed over outputs. Infinity where
+        squares of ``b`` leave the range of float64.
     readings : int
         Of ``A``.
     converged : bool
@@ -82,7 +83,11 @@ class SketchedRidgePath:
     iterations : ndarray of int of shape (n_ridges,)
         Neighbours share readings of ``A``.
     loo : ndarray of shape (n_ridges,) or None
-        Mean squared leave-one-out error, summed over outputs; infinity where a row cannot be left out.
+        Mean squared leave-one-out error, summed over outputs; infinity where a row cannot be left out, or squares of
+        ``b`` leave the range of float64.
+    best_gcv, best_loo : int
+        What `best` returns, -1 where no ridge has a score. Scores are compared before they are rounded to float64, so
+        the choice also holds for a ``b`` whose squares overflow or vanish.
     leverages : ndarray of shape (n_ridges, n) or None
         Diagonals of the hat matrices, an intercept counted: row i left out misses its target by
         ``residual_i / (1 - leverages[j, i])``.
@@ -114,17 +119,19 @@ class SketchedRidgePath:
     refined_rows: int
     readings: int
     why: str
+    best_gcv: int
+    best_loo: int
 
     def best(self, rule="gcv"):
         """Place of the ridge with the lowest score by ``rule``, "gcv" or "loo"."""
         if rule not in _RULES:
             raise ValueError(f"rule must be 'gcv' or 'loo', got {rule!r}")
-        scores = self.gcv if rule == "gcv" else self.loo
-        if scores is None:
+        if rule == "loo" and self.loo is None:
             raise ValueError("the path was made without leave-one-out errors: pass loo=True")
-        if not np.isfinite(scores).any():
+        found = self.best_gcv if rule == "gcv" else self.best_loo
+        if found < 0:
             raise ValueError(f"no ridge has a finite score by {rule!r}; larger ones are needed")
-        return int(np.argmin(scores))
+        return found
 
 
 def _targets(b, who, name):
@@ -182,6 +189,8 @@ def _path_of(out, flat):
         refined_rows=out["refined_rows"],
         readings=out["readings"],
         why=out["why"],
+        best_gcv=out["best_gcv"],
+        best_loo=out["best_loo"],
     )
 
 
@@ -394,7 +403,8 @@ class SketchedRidge(Composite, Estimator):
         "ridge", "effective_dimension", "sketch_rows", "iterations", "error" (estimate, relative, of the weights),
         "backward_error", "gcv", "readings" of the rows, "converged" and "why" there are so many rows.
     ridges_, scores_ : ndarray of shape (n_ridges,)
-        The path and its scores, only with ``ridge="gcv"`` and ``"loo"``.
+        The path and its scores, only with ``ridge="gcv"`` and ``"loo"``. The choice does not depend on whether scores,
+        which are squares of targets, overflow to infinity or vanish in float64.
     n_features_in_ : int
     feature_names_in_ : ndarray, only where ``X`` has column names that are all strings.
 

@@ -270,6 +270,30 @@ def test_the_ridge_that_is_chosen(rule):
 # --- kinds of input
 
 
+@pytest.mark.parametrize("power", [-900, -600, 600, 900])
+def test_the_choice_for_targets_whose_squares_leave_the_range(power):
+    rng = np.random.default_rng(11)
+    A = rng.normal(size=(300, 40))
+    b = A @ (rng.normal(size=(40, 2)) / np.arange(1, 41)[:, None]) + 2 * rng.normal(size=(300, 2))
+    grid = np.logspace(4, -2, 13)
+    # Targets of one size; and a second column that is too small to count, but not zero.
+    for scales in ((power, power), (power, -power))[: 2 if power > 0 else 1]:
+        far = np.ldexp(b, scales)
+        near = sketched_ridge(A, b if scales[1] == power else b * [1.0, 0.0], grid, loo=True, fit_intercept=True)
+        path = sketched_ridge(A, far, grid, loo=True, fit_intercept=True)
+        for rule in ("gcv", "loo"):
+            scores = getattr(path, rule)
+            assert (scores == (np.inf if power > 0 else 0)).all()
+            assert path.best(rule) == near.best(rule) > 0
+            # The control: the scores as float64 holds them say nothing.
+            assert np.argmin(scores) == 0
+            model = SketchedRidge(rule, grid).fit(A, far)
+            assert model.ridge_ == near.ridges[near.best(rule)]
+            if scales[1] == power:
+                back = np.ldexp(model.coef_, -power)
+                np.testing.assert_allclose(back, near.coef[near.best(rule)], rtol=0, atol=1e-8 * np.abs(back).max())
+
+
 def test_wide_problems():
     rng = np.random.default_rng(11)
     for decay in (0.0, 1.0):

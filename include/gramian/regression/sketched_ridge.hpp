@@ -42,13 +42,16 @@ struct SketchedRidgePoint {
   double error = 0;                // estimate of |x - x*| / |x*|, the largest over the outputs
   double backward_error = 0;       // bound of |dA|_F / |A|_F for the smallest dA with which x is exact, A with its
                                    // sqrt(ridge) I below; the largest over the outputs
-  double gcv = 0;                  // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs
+  double gcv = 0;                  // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs.
+                                   // Infinite where D >= n, or squares of b overflow
   double loo = 0;                  // mean squared leave-one-out error, summed over outputs; NaN where not asked for
   bool converged = false;          // error <= 4 rtol, or rounding of A'A: eps |A|_F^2 / ridge, at most 1e-6
 };
 
 struct SketchedRidgeResult {
   std::vector<SketchedRidgePoint> points;  // in the order of the ridges
+  // The points of the lowest gcv and loo, found also where all scores overflow or vanish in double; -1: no ridge has one.
+  std::int64_t best_gcv = -1, best_loo = -1;
   std::vector<double> coef;                // ridges x k x d
   std::vector<double> intercept;           // ridges x k
   std::vector<double> residual_norms;      // ridges x k, weighted
