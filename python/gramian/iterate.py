@@ -6,6 +6,7 @@ import numpy as np
 
 from . import _core, _validate
 from .base import draw_seed, thread_count, warn_not_converged
+from .regression import _refuse_complex_operator
 
 _WHO = "flexible_cg"
 
@@ -51,6 +52,7 @@ def _as_map(value, n, name, flat):
         return None
     operation = "matvec" if flat else "matmat"
     if hasattr(value, operation) and not _validate.is_sparse(value) and not isinstance(value, np.ndarray):
+        _refuse_complex_operator(value, name)
         return getattr(value, operation)
     if callable(value):
         return value
@@ -135,6 +137,8 @@ def flexible_cg(
 
     Raises
     ------
+    TypeError
+        ``A`` or ``precondition`` returns complex numbers, or no numbers.
     numpy.linalg.LinAlgError
         Where a direction has negative curvature beyond rounding, or a residual none: A is not positive definite.
 

@@ -8,7 +8,7 @@ import numpy as np
 from . import _core, _validate
 from .base import draw_seed, thread_count, warn_not_converged
 from .iterate import _as_map
-from .regression import _is_operator, _products
+from .regression import _is_operator, _products, _refuse_complex_operator
 
 _METHODS = ("krylov", "subspace")
 _NARROW = frozenset("float16 float32 bool uint8 int16".split())
@@ -170,8 +170,8 @@ def randomized_svd(
     if adaptive and method == "subspace":
         raise ValueError("method 'subspace' needs a rank without a tolerance")
     operator = _is_operator(A) and not _validate.is_sparse(A)
-    if operator and np.dtype(getattr(A, "dtype", None) or np.float64).kind == "c":
-        raise ValueError("Complex data not supported: A is a complex linear operator")
+    if operator:
+        _refuse_complex_operator(A)
     rows = None if operator else _validate.check_rows(A, "randomized_svd", name="A")
     n, d = (int(side) for side in (A if operator else rows).shape)
     if rank is not None and _validate.check_count(rank, "rank") > min(n, d):
@@ -260,7 +260,8 @@ def _symmetric(K, n, flat, who):
     if hasattr(K, "matvec") and not _validate.is_sparse(K) and not isinstance(K, np.ndarray):
         if tuple(K.shape) != (n, n):
             raise ValueError(f"K has the shape {tuple(K.shape)}, expected {(n, n)}")
-        return K.matvec if flat else _products(K, "matvec", "matmat", n)
+        _refuse_complex_operator(K, "K")
+        return K.matvec if flat else _products(K, "matvec", "matmat", n, "K")
     found = _as_map(K, n, "K", flat)
     if not callable(found):
         _validate.check_finite(found, "K")
@@ -375,7 +376,7 @@ class NystromPcgResult:
         False: the spectrum is too flat for the preconditioner to help, and plain conjugate gradients ran.
     condition : float
         Of the system that was iterated on, at most, with probability ``1 - 1e-10``, if ``K`` is positive semi-definite:
-        an eigenvalue below 0 that the products do not show, which ``mu`` makes up for, is not in it.
+        an eigenvalue below 0 that no product shows, which ``mu`` makes up for, is not in it.
     smallest_eigenvalue : float
         That the approximation reaches down to; what matters is how it compares to ``mu``.
     n_products : int
@@ -436,7 +437,8 @@ def nystrom_pcg(
     Raises
     ------
     numpy.linalg.LinAlgError
-        ``K`` has negative curvature, in the random products; or ``K + mu I`` has, along a direction of the iteration.
+        ``K`` has negative curvature beyond rounding: in the random products, along a direction of the iteration, or
+        for a combination of those directions (their lowest Ritz vector), also where ``mu`` makes up for it.
 
     Notes
     -----

@@ -194,28 +194,38 @@ def _operator_shape(A):
     return _check_size(n, "A.shape[0]"), _check_size(d, "A.shape[1]")
 
 
+def _refuse_complex_operator(A, name="A"):
+    """By its dtype, where it has one; what others call a dtype says nothing."""
+    try:
+        dtype = np.dtype(getattr(A, "dtype", None) or np.float64)
+    except TypeError:
+        return
+    if dtype.kind == "c":
+        raise TypeError(f"{name} must have real entries, not complex ones: its dtype is {dtype}")
+
+
 def _product(function, name, X, rows):
     """What a method of a linear operator returns, as float64 of shape (rows,) + X.shape[1:]."""
     values = np.asarray(function(X))
     if values.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: A.{name} returns {values.dtype}")
+        raise TypeError(f"{name} must return real numbers, not complex ones")
     shape = (rows, *X.shape[1:])
     # A vector may come as a column.
     if values.shape != shape and not (X.ndim == 1 and values.size == rows):
-        raise ValueError(f"A.{name} must give an array of shape {shape}, got {values.shape}")
+        raise ValueError(f"{name} must give an array of shape {shape}, got {values.shape}")
     try:
         return values.reshape(shape).astype(np.float64, copy=False)
     except (TypeError, ValueError):
-        raise TypeError(f"A.{name} must give an array of numbers, got dtype {values.dtype}") from None
+        raise TypeError(f"{name} must give an array of numbers, got dtype {values.dtype}") from None
 
 
-def _products(A, single, several, rows):
+def _products(A, single, several, rows, name="A"):
     """A function of an array of k columns from the methods of a linear operator, by columns where it knows no more."""
     many = getattr(A, several, None)
     if many is not None:
-        return lambda X: _product(many, several, X, rows)
+        return lambda X: _product(many, f"{name}.{several}", X, rows)
     one = getattr(A, single)
-    return lambda X: np.stack([_product(one, single, column, rows) for column in X.T], axis=1)
+    return lambda X: np.stack([_product(one, f"{name}.{single}", column, rows) for column in X.T], axis=1)
 
 
 def _right_hand_sides(b, who="lstsq"):
@@ -289,6 +299,8 @@ def lstsq(
     ValueError
         Shapes that do not fit; NaN or infinity (names the first such row of ``A`` or ``b``); an ``rmatvec`` that is not
         the adjoint of ``matvec``, to single precision.
+    TypeError
+        A linear operator that is complex, or returns complex numbers or no numbers.
     numpy.linalg.LinAlgError
         A method that was asked for breaks down, or no method solves the problem: the backward error stays above 1e-13
         ("sketch_and_solve" apart), ``rtol`` cuts through the singular values of a linear operator, or the solution
@@ -329,8 +341,7 @@ def lstsq(
     device, threads = _validate.device_name(device), thread_count(n_jobs)
     if _is_operator(A):
         n, d = _operator_shape(A)
-        if np.dtype(getattr(A, "dtype", None) or np.float64).kind == "c":
-            raise ValueError(f"Complex data not supported\n{A.dtype}")
+        _refuse_complex_operator(A)
         _check_rows_of_b(right, n)
         apply, adjoint = _products(A, "matvec", "matmat", n), _products(A, "rmatvec", "rmatmat", d)
         out = _core.lstsq_map(n, d, apply, adjoint, right, options, device, threads)

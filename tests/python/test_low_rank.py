@@ -279,8 +279,11 @@ def test_linear_operator():
     assert calls
     with pytest.raises(ValueError, match="not finite"):
         gm.randomized_svd(scipy.sparse.linalg.aslinearoperator(np.full((5, 4), np.nan)), 2)
-    with pytest.raises(ValueError, match="Complex"):
+    with pytest.raises(TypeError, match="A must have real entries, not complex ones: its dtype is complex128"):
         gm.randomized_svd(scipy.sparse.linalg.aslinearoperator(A * 1j), 2)
+    Operator.matvec = lambda self, x: A @ x * 1j
+    with pytest.raises(TypeError, match="A.matvec must return real numbers, not complex ones"):
+        gm.randomized_svd(Operator(), 2)
 
 
 def test_passes_are_counted():

@@ -606,8 +606,10 @@ def test_bad_operators_and_sizes():
         lstsq(Operator(), b)
     Operator.shape = (300, 3)
     Operator.matvec = lambda self, x: A @ x + 0j
-    with pytest.raises(ValueError, match="Complex data not supported: A.matvec"):
+    with pytest.raises(TypeError, match="A.matvec must return real numbers, not complex ones"):
         lstsq(Operator(), b)
+    with pytest.raises(TypeError, match="A must have real entries, not complex ones: its dtype is complex128"):
+        lstsq(scipy.sparse.linalg.aslinearoperator(A * 1j), b)
     Operator.matvec = lambda self, x: np.array(["a"] * 300)
     with pytest.raises(TypeError, match="A.matvec must give an array of numbers"):
         lstsq(Operator(), b)
