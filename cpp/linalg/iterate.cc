@@ -13,6 +13,7 @@
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/symmetric.hpp"
+#include "linalg/curvature.h"
 
 namespace gramian {
 namespace {
@@ -397,8 +398,10 @@ NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<con
   out.rank = out.preconditioned ? static_cast<std::int64_t>(by.eigenvalues().size()) : 0;
   const double reach = out.preconditioned ? by.eigenvalues().back() : top;
   out.condition = (reach + mu + error) / mu;
+  linalg::CurvatureWatch watch(exec, b.cols, std::isfinite(error) ? std::max(top, error) : top, wanted.unit);
   const BlockMap shifted = [&](ConstView in, View y) {
     a(in, y);
+    watch.see(in, y);
     add(exec, mu, in, 1.0, y);
   };
   const BlockMap precondition =
@@ -407,7 +410,7 @@ NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<con
   FlexibleCgOptions steady = options;
   steady.stall_window = 0;
   out.cg = flexible_cg(exec, shifted, b, x, precondition, steady);
-  out.products += out.cg.products;
+  out.products += out.cg.products + watch.finish(a);
   return out;
 }
 

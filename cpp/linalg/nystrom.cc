@@ -12,10 +12,12 @@
 #include "gramian/linalg/probes.hpp"
 #include "gramian/linalg/sketching.hpp"
 #include "gramian/linalg/symmetric.hpp"
+#include "linalg/curvature.h"
 
 namespace gramian {
 namespace {
 
+using linalg::symmetric_part;
 using View = MatrixView<double>;
 using ConstView = MatrixView<const double>;
 
@@ -47,40 +49,6 @@ std::vector<double> to_host(const Exec& exec, ConstView x) {
 
 double frobenius(const Exec& exec, ConstView x) {
   return std::sqrt(sum_of_squares<double>(exec, x));
-}
-
-// The symmetric part of a k x k host matrix as one on the device.
-SymmetricMatrix<double> symmetric_part(const Exec& exec, const std::vector<double>& a, std::int64_t k) {
-  std::vector<double> lower;
-  for (std::int64_t i = 0; i < k; ++i)
-    for (std::int64_t j = 0; j <= i; ++j) lower.push_back((a[at(i * k + j)] + a[at(j * k + i)]) / 2);
-  SymmetricMatrix<double> out(exec, k);
-  out.unpack(exec, lower.data());
-  return out;
-}
-
-// (Z Z') and then the smallest eigenvalue of Z H Z' with respect to it; both k x k on the host.
-double smallest_ritz_value(const Exec& exec, const std::vector<double>& gram, const std::vector<double>& h,
-                           std::int64_t k) {
-  std::vector<double> w;
-  Array<double> v;
-  symmetric_eigen(exec, symmetric_part(exec, gram, k), w, v);
-  std::int64_t first = 0;
-  while (first < k && !(w[at(first)] > kDependent * w.back())) ++first;
-  const std::int64_t kept = k - first;
-  if (kept == 0) return 0.0;
-  std::vector<double> scale;
-  for (std::int64_t i = first; i < k; ++i) scale.push_back(1 / std::sqrt(w[at(i)]));
-  const View basis = v.view().block(first, 0, kept, k);
-  scale_rows<double>(exec, scale, basis);
-  Array<double> middle(exec, k, k), half(exec, kept, k), inside(exec, kept, kept);
-  upload<double>(exec, {h.data(), k, k}, middle.view());
-  gemm<double>(exec, Trans::no, Trans::no, 1.0, basis, middle.view(), 0.0, half.view());
-  gemm<double>(exec, Trans::no, Trans::yes, 1.0, half.view(), basis, 0.0, inside.view());
-  std::vector<double> values;
-  Array<double> vectors;
-  symmetric_eigen(exec, symmetric_part(exec, to_host(exec, inside.view()), kept), values, vectors);
-  return values.front();
 }
 
 [[noreturn]] void refuse(double curvature) {
@@ -293,7 +261,8 @@ class Builder {
     gemm<double>(exec_, Trans::no, Trans::yes, 1.0, z.view(), ez.view(), 0.0, h.view());
     const std::vector<double> curvature = to_host(exec_, h.view());
     require_symmetric(curvature, row_squares<double>(exec_, z.view()), row_squares<double>(exec_, ez.view()));
-    const double least = smallest_ritz_value(exec_, to_host(exec_, gram.view()), curvature, 2 * r);
+    const linalg::Ritz ritz = linalg::ritz_of(exec_, to_host(exec_, gram.view()), curvature, 2 * r, kDependent);
+    const double least = ritz.values.empty() ? 0.0 : ritz.values.front();
     const double of_products = out_.rounding * kEps / options_.unit;
     if (least < -kSlack * (out_.rounding + of_products / kDependent)) refuse(least / alpha_);
   }

@@ -255,11 +255,37 @@ def test_systems_of_any_size(scale):
 
 def test_what_hides_from_the_products_shows_in_the_iteration():
     K = np.diag(np.r_[np.linspace(1, 0.01, 499), -0.5])
-    with pytest.raises(np.linalg.LinAlgError, match="not positive definite: v'A v / v'v = -"):
-        gm.nystrom_pcg(K, np.ones(500), 0.1, rank=20)
-    # The control: a mu that makes up for it.
-    x = gm.nystrom_pcg(K, np.ones(500), 0.6, rank=20).x
-    np.testing.assert_allclose(x, 1 / (np.diag(K) + 0.6), rtol=1e-7)
+    for mu in (0.1, 0.6):  # also one that makes up for it: the bound of the condition would be wrong
+        with pytest.raises(np.linalg.LinAlgError, match="not positive semi-definite: v'K v / v'v = -0.[0-9]+ for a"):
+            gm.nystrom_pcg(K, np.ones(500), mu, rank=20)
+    # The control: the same magnitudes.
+    x = gm.nystrom_pcg(abs(K), np.ones(500), 0.6, rank=20).x
+    np.testing.assert_allclose(x, 1 / (np.diag(abs(K)) + 0.6), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("lowest", "mu"), [(-0.1, 1.0), (-0.01, 0.1), (-0.05, 0.06)])
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_no_direction_alone_shows_it_but_their_span_does(lowest, mu, scale):
+    # p'K p > 0 for all directions of the first two: only a combination of them is negative.
+    K = scale * psd(400, np.r_[np.linspace(1, 0, 399), lowest])
+    b = np.random.default_rng(3).normal(size=(400, 2))
+    for matrix in (K, lambda x: K @ x):
+        for right in (b, b[:, 0]):
+            with pytest.raises(np.linalg.LinAlgError, match="not positive semi-definite: v'K v / v'v = -"):
+                gm.nystrom_pcg(matrix, right, mu * scale, rank=5)
+    # The control: semi-definite, singular, and of rounding errors below zero.
+    K = scale * psd(400, np.r_[np.linspace(1, 0, 399), 0.0])
+    assert gm.nystrom_pcg(K, b, mu * scale, rank=5).converged
+
+
+def test_rounding_is_no_negative_curvature():
+    # Thousands of eigenvalues at the level of rounding, of either sign, and a mu that is hardly above them.
+    for K in (kernel(300, 3.0), kernel(300, 3.0).astype("float32")):
+        K64 = K.astype("float64")
+        assert np.linalg.eigvalsh(K64)[0] < 0
+        mu = 30 * np.finfo(K.dtype).eps * np.linalg.norm(K64)
+        found = gm.nystrom_pcg(K, K64 @ np.ones(300), mu, rtol=1e-6)
+        assert np.linalg.norm(K64 @ (found.x - 1) + mu * found.x) <= 1e-5 * np.linalg.norm(K64 @ np.ones(300))
 
 
 def test_refusals_name_the_curvature():
@@ -283,8 +309,14 @@ def test_an_operator_that_is_not_symmetric_is_refused():
 
 def test_complex_products_are_refused():
     K = kernel(30)
-    for rows in (scipy.sparse.linalg.aslinearoperator(K + 1j * K), lambda x: (K + 1j * K) @ x):
-        for solve in (gm.nystrom_pcg, gm.flexible_cg):
-            for b in (np.ones(30), np.ones((30, 2))):
-                with pytest.raises((TypeError, ValueError), match="[Cc]omplex"):
-                    solve(rows, b, 0.1) if solve is gm.nystrom_pcg else solve(rows, b)
+    twisted = K + 1j * K
+    declared = scipy.sparse.linalg.aslinearoperator(twisted)
+    hidden = scipy.sparse.linalg.LinearOperator(K.shape, matvec=lambda x: twisted @ x, dtype="float64")
+    for rows, says in ((declared, "must have real"), (hidden, "must return real"), (twisted.dot, "must return real")):
+        for b in (np.ones(30), np.ones((30, 2))):
+            with pytest.raises(TypeError, match=rf"^K(\.mat...)? {says}.* not complex ones"):
+                gm.nystrom_pcg(rows, b, 0.1)
+            with pytest.raises(TypeError, match=rf"^A(\.mat...)? {says}.* not complex ones"):
+                gm.flexible_cg(rows, b)
+    with pytest.raises(TypeError, match=r"^K\.matmat must return real numbers, not complex ones"):
+        gm.nystrom(hidden, 5)

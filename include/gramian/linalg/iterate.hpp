@@ -63,7 +63,9 @@ struct NystromPcgReport {
 
 // (A + mu I) x = b for psd A and mu > 0, k right-hand sides as in flexible_cg, preconditioned by a Nystrom
 // approximation ("Randomized Nystrom Preconditioning"). nystrom.rank = 0: doubled until the smallest eigenvalue is
-// below 10 mu, or up to max_rank.
+// below 10 mu, or up to max_rank. Negative curvature of A beyond rounding, of a direction of the iteration or in their
+// span, is Error{not_positive_definite} whether or not mu makes up for it: the preconditioner and the bound of the
+// condition are for psd A.
 GRAMIAN_EXPORT NystromPcgReport nystrom_pcg(const Exec& exec, const BlockMap& a, MatrixView<const double> b,
                                             MatrixView<double> x, double mu, const NystromOptions& nystrom,
                                             const FlexibleCgOptions& options);
