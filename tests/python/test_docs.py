@@ -89,12 +89,52 @@ def test_every_function_has_its_line():
     expected = set()
     for name, one in public_names():
         _, home, short = name.split(".")
-        if inspect.isfunction(one) and home not in SECOND_ORDER:
+        if inspect.isfunction(one) and home not in SOLVERS:
             expected.add(f"{home}.{short}" if home in ("codes", "federated", "presets") else short)
     assert lines.keys() == expected
 
 
-SECOND_ORDER = ("diagonal_steps", "logistic_head", "second_order", "softmax_regression")  # of another family
+SOLVERS = (
+    "_sketched_ridge",
+    "diagonal_steps",
+    "gradient_sketch",
+    "iterate",
+    "logistic_head",
+    "low_rank",
+    "r_factor",
+    "regression",
+    "second_order",
+    "sketch",
+    "softmax_regression",
+    "transforms",
+)
+# Results stand on the page of what returns them; a Sketch is one of its families.
+RESULTS = re.compile(r".*(Result|Plan|Path|Solution)|Sketch")
+
+
+def test_every_solver_has_its_line():
+    """Each public function and class of regression, sketches and solvers, with when to use it."""
+    page = (ROOT / "docs" / "regression-by-use.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| `([\w.]+)` \| (.{20,}?) \|$", page, re.MULTILINE)
+    homes = {f"gramian.{name}" for name in SOLVERS}
+    expected = set()
+    for name in gramian.__all__:
+        one = getattr(gramian, name)
+        if getattr(one, "__module__", None) in homes and not RESULTS.fullmatch(name):
+            expected.add(name)
+    for module in (gramian.gradient_sketch, gramian.second_order, gramian.sketch):
+        short = module.__name__.split(".")[-1]
+        for name in {*module.__all__, *(["leverage_scores"] if short == "sketch" else [])} - expected:
+            if not RESULTS.fullmatch(name):
+                expected.add(f"{short}.{name}")
+    assert {name for name, _ in lines} == expected and len(lines) == len(expected)
+    assert len({use for _, use in lines}) == len(lines)  # no line is a copy
+
+
+def test_every_page_of_solvers_says_when():
+    for page in OTHER_FAMILIES:
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        assert re.search(r"[Uu]se it when", text), page
 
 
 FAMILY = (
@@ -118,6 +158,7 @@ OTHER_FAMILIES = (
     "iterative-solvers",
     "least-squares",
     "low-rank",
+    "regression-by-use",
     "second-order",
     "sketched-ridge",
     "sketching",
