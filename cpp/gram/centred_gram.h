@@ -48,6 +48,20 @@ class CentredGram final : public SpdOperator {
   }
 
   const std::vector<double>& scale() const { return scale_; }
+  // The largest over the smallest diagonal entry without the ridge, constant features left out.
+  double diagonal_spread() const {
+    std::vector<double> diagonal(scale_.size());
+    sums_.g().diagonal(sums_.exec, diagonal.data());
+    double least = std::numeric_limits<double>::infinity(), most = 0;
+    for (std::size_t k = 0; k < scale_.size(); ++k) {
+      const double centre = centred_ ? sums_.s[k] / sums_.weight_sum * sums_.s[k] : 0.0;
+      const double value = diagonal[k] - centre;
+      if (!(value > 1e-8 * diagonal[k])) continue;
+      least = std::min(least, value * scale_[k] * scale_[k]);
+      most = std::max(most, value * scale_[k] * scale_[k]);
+    }
+    return most > 0 ? most / least : 1.0;
+  }
   // S (Q' - s t'/n), d x c, on the device.
   Array<double> right_hand_side() const {
     std::vector<double> b = sums_.centred_cross();

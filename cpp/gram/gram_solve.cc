@@ -18,6 +18,9 @@ namespace {
 // Where a spectrum pays: one eigen-decomposition costs as much as dozens of Cholesky factors, and serves all ridges.
 constexpr std::int64_t kSmallSystem = 256;
 constexpr std::size_t kManyRidges = 50;
+// Eigenvalues are exact to rounding of the largest one. Where squares of features differ by more than this, those of the
+// small ones would be lost, and Cholesky factors, which do not mind, serve each ridge.
+constexpr double kUnlikeSizes = 1e6;
 
 void require_ridge(double ridge) {
   GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument,
@@ -84,7 +87,8 @@ Spectrum spectrum_of(const GramState::Sums& sums, const CentredGram& centred) {
   return out;
 }
 
-bool use_spectrum(const GramState::Sums& sums, std::size_t n_ridges) {
+bool use_spectrum(const GramState::Sums& sums, const CentredGram& centred, std::size_t n_ridges) {
+  if (centred.diagonal_spread() > kUnlikeSizes) return false;
   return n_ridges >= kManyRidges || (sums.d <= kSmallSystem && n_ridges > 1);
 }
 
@@ -120,7 +124,7 @@ Solution GramState::solve(const SolveOptions& options) const {
 std::vector<Solution> GramState::path(const std::vector<double>& ridges, const SolveOptions& options) const {
   for (const double ridge : ridges) require_ridge(ridge);
   std::vector<Solution> out;
-  if (sums_->n_rows == 0 || !use_spectrum(*sums_, ridges.size())) {
+  if (sums_->n_rows == 0 || !use_spectrum(*sums_, CentredGram(*sums_, 0.0, options.standardize), ridges.size())) {
     for (const double ridge : ridges) {
       SolveOptions one = options;
       one.ridge = ridge;
@@ -184,9 +188,9 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
                                     : std::numeric_limits<double>::infinity());
   };
   const double intercept = sums.options.intercept ? 1.0 : 0.0;
-  if (use_spectrum(sums, ridges.size())) {
+  const CentredGram centred(sums, 0.0, standardize);
+  if (use_spectrum(sums, centred, ridges.size())) {
     curve.method = "eigh";
-    const CentredGram centred(sums, 0.0, standardize);
     const Spectrum spectrum = spectrum_of(sums, centred);
     const double threshold = threshold_of(spectrum, 0.0);
     // Energy per mode; what no mode explains is left at any ridge. Summing modes loses no digits where the residual is

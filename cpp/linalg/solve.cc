@@ -24,6 +24,7 @@ constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in do
 constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
 constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
 constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
+constexpr double kUnlikeSizes = 1e6;             // of diagonal entries, from which a matrix is judged by its scaled form
 
 // The root of a sum of squares that may itself lie outside the range of double.
 class ScaledNorm {
@@ -112,18 +113,63 @@ std::string number(double value) {
   return text;
 }
 
+// D A D. The accuracy of a Cholesky factor and of an eigen-decomposition follows the condition of the matrix whose
+// columns have one size, not of one where a feature is in seconds and another one a flag.
+class ScaledOperator final : public SpdOperator {
+ public:
+  ScaledOperator(const SpdOperator& a, const std::vector<double>& scale) : a_(a), scale_(scale) {}
+  std::int64_t size() const override { return a_.size(); }
+  void build(const Exec& exec, SymmetricMatrix<double>& a) const override {
+    a_.build(exec, a);
+    a.scale(exec, scale_);
+  }
+  void build(const Exec& exec, SymmetricMatrix<float>& a) const override {
+    a_.build(exec, a);
+    a.scale(exec, scale_);
+  }
+  void apply(const Exec& exec, MatrixView<const double> w, MatrixView<double> out) const override {
+    const Array<double> scaled(exec, w.rows, w.cols);
+    axpby<double, double>(exec, 1.0, w, 0.0, scaled.view());
+    scale_rows(exec, scale_, scaled.view());
+    a_.apply(exec, scaled.view(), out);
+    scale_rows(exec, scale_, out);
+  }
+
+ private:
+  const SpdOperator& a_;
+  const std::vector<double>& scale_;
+};
+
+// Powers of two that bring a positive diagonal near 1 where its entries differ widely; nothing where they do not, or
+// where one is not positive.
+std::vector<double> scale_of(const Exec& exec, const SymmetricMatrix<double>& a) {
+  std::vector<double> out(static_cast<std::size_t>(a.size()));
+  a.diagonal(exec, out.data());
+  const auto [least, most] = std::minmax_element(out.begin(), out.end());
+  if (out.empty() || !(*least > 0) || !std::isfinite(*most) || *most <= kUnlikeSizes * *least) return {};
+  for (double& value : out) value = std::ldexp(1.0, -std::ilogb(value) / 2);
+  return out;
+}
+
 // One system on its way through the ladder.
 class Ladder {
  public:
-  Ladder(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w)
-      : exec_(exec), a_(a), b_(b), w_(w), residual_(exec, b.rows, b.cols), norm_b_(frobenius(exec, b)) {
+  Ladder(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w,
+         bool require_full_rank)
+      : exec_(exec),
+        a_(a),
+        b_(b),
+        w_(w),
+        require_full_rank_(require_full_rank),
+        residual_(exec, b.rows, b.cols),
+        norm_b_(frobenius(exec, b)) {
     report_.size = report_.rank = a.size();
   }
 
-  SolveReport run(Precision precision, bool require_full_rank) {
+  SolveReport run(Precision precision) {
     const auto start = std::chrono::steady_clock::now();
     const bool mixed = precision == Precision::mixed || (precision == Precision::automatic && a_.size() >= kMixedFrom);
-    if (!(mixed && solve_mixed()) && !solve_full()) solve_eigh(require_full_rank);
+    if (!(mixed && solve_mixed()) && !solve_full()) solve_eigh();
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report_;
   }
@@ -193,6 +239,7 @@ class Ladder {
     a_.build(exec_, l);
     const double norm_a = frobenius(exec_, l);
     GRAMIAN_REQUIRE(std::isfinite(norm_a), non_finite, "the sums of the state have overflowed");
+    const std::vector<double> scale = scale_of(exec_, l);
     if (const std::int64_t pivot = cholesky(exec_, l); pivot != 0)
       return fall("Cholesky met a pivot that is not positive at " + std::to_string(pivot));
     const auto solve = [&](MatrixView<double> x) {
@@ -200,7 +247,7 @@ class Ladder {
       cholesky_solve_half<double>(exec_, Trans::yes, l, x);
     };
     estimate_condition(exec_, a_, solve, report_);
-    if (!(report_.condition <= kConditionLimit))
+    if (!(report_.condition <= kConditionLimit) && !is_sound_once_scaled(solve, scale))
       return fall("the condition number is about " + number(report_.condition));
     axpby<double, double>(exec_, 1.0, b_, 0.0, w_);
     solve(w_);
@@ -210,15 +257,33 @@ class Ladder {
     return true;
   }
 
-  void solve_eigh(bool require_full_rank) {
+  // The factor of D A D is D L, so L is as good as that one. Without a ridge sizes are left alone: a column that is
+  // constant but for rounding must not grow into one that has a say.
+  bool is_sound_once_scaled(const std::function<void(MatrixView<double>)>& solve, const std::vector<double>& scale) {
+    if (scale.empty() || require_full_rank_) return false;
+    std::vector<double> inverse(scale);
+    for (double& value : inverse) value = 1.0 / value;
+    SolveReport scaled;
+    const auto solve_scaled = [&](MatrixView<double> x) {
+      scale_rows(exec_, inverse, x);
+      solve(x);
+      scale_rows(exec_, inverse, x);
+    };
+    estimate_condition(exec_, ScaledOperator(a_, scale), solve_scaled, scaled);
+    return scaled.condition <= kConditionLimit;
+  }
+
+  void solve_eigh() {
     const std::int64_t n = a_.size();
-    std::vector<double> values;
+    std::vector<double> values, scale;
     Array<double> vectors;
     double norm_a = 0;
     {
       SymmetricMatrix<double> a(exec_, n);
       a_.build(exec_, a);
       norm_a = frobenius(exec_, a);
+      if (!require_full_rank_) scale = scale_of(exec_, a);
+      if (!scale.empty()) a.scale(exec_, scale);
       symmetric_eigen(exec_, a, values, vectors);
     }
     const double largest = values.empty() ? 0.0 : std::max(std::abs(values.front()), std::abs(values.back()));
@@ -232,15 +297,18 @@ class Ladder {
       if (kept) smallest = std::min(smallest, values[k]);
       report_.rank += kept ? 1 : 0;
     }
-    if (require_full_rank && report_.rank < n) {
-      throw Error(ErrorCode::not_positive_definite, "ridge = 0 needs features of full rank: the rank is " +
-                                                        std::to_string(report_.rank) + " of " + std::to_string(n) +
-                                                        "; use a ridge above 0");
+    if (require_full_rank_ && report_.rank < n) {
+      throw Error(ErrorCode::not_positive_definite,
+                  "ridge = 0 needs features of full rank: the rank is " + std::to_string(report_.rank) + " of " +
+                      std::to_string(n) + "; use a ridge above 0, or standardize where features differ widely in size");
     }
-    Array<double> coordinates(exec_, n, b_.cols);
-    gemm<double>(exec_, Trans::no, Trans::no, 1.0, vectors.view(), b_, 0.0, coordinates.view());
+    Array<double> coordinates(exec_, n, b_.cols), right(exec_, n, b_.cols);
+    axpby<double, double>(exec_, 1.0, b_, 0.0, right.view());
+    if (!scale.empty()) scale_rows(exec_, scale, right.view());
+    gemm<double>(exec_, Trans::no, Trans::no, 1.0, vectors.view(), right.view(), 0.0, coordinates.view());
     scale_rows(exec_, inverse, coordinates.view());
     gemm<double>(exec_, Trans::yes, Trans::no, 1.0, vectors.view(), coordinates.view(), 0.0, w_);
+    if (!scale.empty()) scale_rows(exec_, scale, w_);
     report_.method = "eigh";
     report_.condition = smallest > 0 ? largest / smallest : 1.0;
     report_.smallest_eigenvalue = smallest;
@@ -266,6 +334,7 @@ class Ladder {
   const SpdOperator& a_;
   MatrixView<const double> b_;
   MatrixView<double> w_;
+  bool require_full_rank_;
   Array<double> residual_;
   double norm_b_;
   SolveReport report_;
@@ -372,7 +441,7 @@ SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const d
                       Precision precision, bool require_full_rank) {
   GRAMIAN_REQUIRE(b.rows == a.size() && w.rows == b.rows && w.cols == b.cols, shape_mismatch,
                   "solve_spd: the shapes of A, B and W do not fit");
-  return Ladder(exec, a, b, w).run(precision, require_full_rank);
+  return Ladder(exec, a, b, w, require_full_rank).run(precision);
 }
 
 }  // namespace gramian

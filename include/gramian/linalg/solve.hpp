@@ -79,7 +79,8 @@ GRAMIAN_EXPORT void estimate_condition(const Exec& exec, const SpdOperator& a,
 
 // Solves A W = B (n x c, device memory; B is kept). ridge and form only label the report. Where A is numerically
 // singular the answer is the minimum-norm one with the rank in the report; if `require_full_rank`, it is
-// Error{not_positive_definite} with the rank instead.
+// Error{not_positive_definite} with the rank instead. Unless that is asked for, a diagonal whose entries differ by more
+// than 1e6 is brought near 1 by powers of two before the rank is judged (the norm is then that of scaled weights).
 GRAMIAN_EXPORT SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const double> b,
                                      MatrixView<double> w, Precision precision, bool require_full_rank);
 
