@@ -171,10 +171,13 @@ class BroadLearner(Composite, OneLabelClassifier, Estimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Adds rows; labels that were never seen become classes. The first call is a `fit`.
 
+        On an error the model stays as it was. A call that brings new classes works on a copy of the sums.
+
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`; the weights of a later call may all be 0.
+            As in `fit`; the weights of a later call may all be 0. Labels must be of the kind of those seen before,
+            where whole numbers may be int or float; any other kind is a TypeError.
         classes : ignored
             New classes may come at any time.
 
@@ -194,13 +197,23 @@ class BroadLearner(Composite, OneLabelClassifier, Estimator):
         nodes = self._nodes(rows, self._groups)[:, self._kept]
         known = self.classes_
         grown = np.union1d(known, _present(labels, weight))
-        if len(grown) > len(known):
-            places = np.searchsorted(known, grown)
-            old = (places < len(known)) & (known[np.minimum(places, len(known) - 1)] == grown)
-            self._ridge.rearrange_outputs(np.where(old, places, -1).tolist())
-            self.classes_ = grown
-        self._cache.clear()
-        self._ridge.add(nodes, _codes_in(labels, grown), weight)
+        codes = _codes_in(labels, grown)
+        if len(grown) == len(known):
+            # Weights of older sums must not outlive the rows, whatever interrupts; rows that are refused leave both.
+            cache, self._cache = self._cache, {}
+            try:
+                self._ridge.add(nodes, codes, weight)
+            except Exception:
+                self._cache = cache
+                raise
+            return
+        places = np.searchsorted(known, grown)
+        old = (places < len(known)) & (known[np.minimum(places, len(known) - 1)] == grown)
+        # On a copy: a batch that is refused leaves neither outputs nor classes behind.
+        growing = _core.GrowingRidge(self._ridge.state(), self._fitted_ridge)
+        growing.rearrange_outputs(np.where(old, places, -1).tolist())
+        growing.add(nodes, codes, weight)
+        self._ridge, self.classes_, self._cache = growing, grown, {}
 
     def add_nodes(self, X, y, mapped=0, enhancement=0, sample_weight=None):
         """More nodes, by bordered Cholesky: the model is then what one with all its nodes would be.
@@ -244,22 +257,30 @@ class BroadLearner(Composite, OneLabelClassifier, Estimator):
 
         Parameters
         ----------
-        nodes : array-like of int
-            Places in the columns of ``coef_``. At least one node must stay.
+        nodes : array-like of int, or of bool of shape (n_nodes_,)
+            Places in the columns of ``coef_``, or which of these go. At least one node must stay.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            Neither integers nor a mask.
+        ValueError
+            A place that is none, a mask of another length, or no node would stay.
         """
-        nodes = np.unique(np.asarray(nodes, dtype=np.int64))
+        nodes = np.asarray(nodes)
         with self._lock():
             self._require_fitted()
+            nodes = _places_of(nodes, self.n_nodes_)
             if nodes.size and (nodes[0] < 0 or nodes[-1] >= self.n_nodes_):
                 raise ValueError(f"nodes must be in [0, {self.n_nodes_}), got {nodes.tolist()!r}")
             if nodes.size >= self.n_nodes_:
                 raise ValueError("at least one node must stay")
             self._ridge.delete_features(nodes.tolist())
-            self._kept = np.delete(self._kept, nodes)
+            self._kept = np.delete(self._kept, nodes.astype(np.int64))
             self._cache.clear()
         return self
 
@@ -322,7 +343,11 @@ class BroadLearner(Composite, OneLabelClassifier, Estimator):
     def _next_batch(self, X, y, sample_weight):
         _, rows, labels, weight = self._batch(X, y, sample_weight)
         self._check_width(X, rows)
-        return rows, _labels.match_kind(labels, _labels.kind_of(self.classes_)), weight
+        kind = _labels.kind_of(self.classes_)
+        labels = _labels.match_kind(labels, kind)
+        if labels.kind != kind:
+            raise TypeError(f"labels of kind {labels.kind} do not mix with the labels of kind {kind} seen before")
+        return rows, labels, weight
 
     def _check_width(self, X, rows):
         _validate.check_column_names(X, getattr(self, "feature_names_in_", None), type(self).__name__)
@@ -427,6 +452,19 @@ def _group_from_json(group, width):
     features = with_params(description, None)
     features._fit_rows(np.broadcast_to(0.0, (1, sees or width)))
     return _Group(features, sees)
+
+
+def _places_of(nodes, n_nodes):
+    """Distinct places, sorted, from places or from a mask."""
+    if nodes.dtype.kind == "b":
+        if nodes.shape != (n_nodes,):
+            raise ValueError(f"nodes is a mask of shape {nodes.shape}, expected ({n_nodes},)")
+        return np.flatnonzero(nodes)
+    if nodes.ndim > 1:
+        raise ValueError(f"nodes must have one dimension, got an array of shape {nodes.shape}")
+    if nodes.size and nodes.dtype.kind not in "iu":
+        raise TypeError(f"nodes must be integers or a boolean mask, got an array of dtype {nodes.dtype}")
+    return np.unique(nodes)
 
 
 def _present(labels, weight):

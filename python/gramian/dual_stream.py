@@ -155,7 +155,8 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
         classes : array-like of shape (n_classes,), default=None
             All labels that may ever come. Not needed; where given, any other label is a ValueError from then on.
         new_phase : bool, default=False
-            Ends the present phase first, if the model has rows.
+            Ends the present phase first, if the model has rows. That is done on a copy, which needs memory for two more
+            of the model meanwhile; `end_phase` before the call does without.
 
         Returns
         -------
@@ -172,11 +173,11 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
                 self._learnt = learnt
             else:
                 if new_phase and learnt.model.n_rows > 0:
-                    # A batch that is refused must not have ended the phase.
-                    _validate.check_finite(rows)
-                    _labels.match_kind(labels, learnt.model.classes()[0])
+                    # On a copy: a batch that is refused or interrupted must not have ended the phase.
+                    learnt = _DualLearnt.unpacked(*learnt.packed())
                     learnt.model.end_phase()
                 self._feed(learnt, rows, labels, weight)
+                self._learnt = learnt
             learnt.form.declared = declared
         self._say("added", rows, began)
         return self

@@ -749,9 +749,10 @@ class GaussianMechanism(CalibratedNoise):
     -----
     Sufficient-statistics perturbation. One row moves sum 1, sum x, sum y, sum y^2, X'Y and the lower triangle of X'X by
     at most 1, B, T, T^2, B T and B^2. Each of the six parts gets noise in proportion to its own bound, so that together
-    they are one Gaussian mechanism of sensitivity 1; each part then carries sqrt(6) sigma of its bound. Sums must be
-    unweighted. The bounds cannot be checked from sums alone beyond the trace. The generator is seeded from the system
-    unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it. Source:
+    they are one Gaussian mechanism of sensitivity 1; each part then carries sqrt(6) sigma of its bound. Every row must
+    have weight 1 and the bounds must hold: a row that weighs more is hidden by less noise than was promised. Sums alone
+    tell that only in part, see `privatize`; the rest is for the caller to see to. The generator is seeded from the
+    system unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it. Source:
     "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal Denoising" for the
     size of the noise; that six parts in proportion to their bounds are one mechanism is a textbook identity.
     """
@@ -764,7 +765,7 @@ class GaussianMechanism(CalibratedNoise):
         for name in ("feature_bound", "target_bound"):
             object.__setattr__(self, name, _validate.check_number(getattr(self, name), name, strict=True))
 
-    def privatize(self, state, random_state=None):
+    def privatize(self, state, random_state=None, *, assume_unit_weights=False):
         """A state whose sums carry noise. Its Gram matrix is made positive semidefinite again, which costs no privacy.
 
         Parameters
@@ -773,6 +774,9 @@ class GaussianMechanism(CalibratedNoise):
             Sums of clipped, unweighted rows.
         random_state : int, Generator or None, default=None
             None draws a seed from the system; anything else is for tests.
+        assume_unit_weights : bool, default=False
+            The caller's word that every row was added with weight 1 (or 0). Needed where rows came without labels
+            (`GramState.add`); sums that contradict it are refused all the same.
 
         Returns
         -------
@@ -782,14 +786,22 @@ class GaussianMechanism(CalibratedNoise):
         Raises
         ------
         ValueError
-            The trace of the sums says that rows were longer than the bounds, or rows were weighted.
+            The traces of the sums say that rows were longer than the bounds; the sums say that rows were weighted; or
+            they cannot say that they were not.
+
+        Notes
+        -----
+        What is looked at: the sum of all weights is the number of rows and, where all rows came with labels, the sum of
+        the weights of each class is the number of its rows. So balanced classes and any weights by class that are not
+        1 are found. Weights that differ within a class and have mean 1 there leave no trace in the sums, and are not
+        found: never pass such sums. Nor are single rows above the bounds found, as long as the mean square is not.
         """
         if not isinstance(state, GramState):
             raise TypeError(f"state must be a GramState, got {type(state).__name__}")
         d, c = state.n_features, state.n_outputs
         values = state._core.moments([0.0] * d, [0.0] * c)
-        if state.weight_sum != state.n_rows:
-            raise ValueError("sample weights were used, so one row may weigh more than the noise is made for")
+        counts = values[2 + d + 2 * c : 2 + d + 3 * c]
+        _require_unit_weights(state, values[2 + d : 2 + d + c], counts, assume_unit_weights)
         slack = 1 + 1e-6
         diagonal = np.cumsum(np.arange(1, d + 1)) - 1
         gram = values[2 + d + 3 * c + c * d :]
@@ -809,7 +821,7 @@ class GaussianMechanism(CalibratedNoise):
         noisy[1] = np.rint(noisy[0])
         noisy[2 + d + c : 2 + d + 2 * c] = np.maximum(noisy[2 + d + c : 2 + d + 2 * c], 0.0)
         # Rows per class are released through the noisy sums of the one-hot targets alone.
-        codes = bool(values[2 + d + 2 * c : 2 + d + 3 * c].any())
+        codes = bool(counts.any())
         sums = noisy[2 + d : 2 + d + c]
         noisy[2 + d + 2 * c : 2 + d + 3 * c] = np.maximum(np.rint(sums), 1.0) if codes else 0.0
         noisy[1] = max(noisy[1], noisy[2 + d + 2 * c : 2 + d + 3 * c].sum())
@@ -817,6 +829,22 @@ class GaussianMechanism(CalibratedNoise):
         out = _state_of(noisy, like)
         out._core.make_positive()
         return out
+
+
+def _require_unit_weights(state, class_weights, counts, assumed):
+    """ValueError where sums show rows of a weight that is not 1, or, unless that is assumed, cannot show it."""
+    weighted = "sample weights or class weights were used, so one row may weigh more than the noise is made for"
+    if state.weight_sum != state.n_rows:
+        raise ValueError(weighted)
+    if counts.any() and counts.sum() == state.n_rows:
+        # Sums of ones, taken around another point and brought back: off by some roundings of the number of rows.
+        if (np.abs(class_weights - counts) > 1e-10 * state.n_rows).any():
+            raise ValueError(weighted)
+    elif not assumed:
+        raise ValueError(
+            "sums of rows without labels do not tell whether rows were weighted: pass assume_unit_weights=True if each "
+            "row was added with weight 1"
+        )
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,67 @@ def test_other_rows_are_refused(data):
             BroadLearner(**params).fit(X, y)
 
 
+@pytest.mark.parametrize("known", [int, str, bool])
+def test_labels_of_another_kind_are_refused(data, known):
+    X, y = data
+    y = (y > 0).astype(known)
+    model = BroadLearner(20, 20).fit(X, y)
+    before, classes = model.coef_, model.classes_
+    for labels in (["a"] * 3, [b"a"] * 3, [1, 7, 1], [1.0, 7.0, 1.0], [True, False, True]):
+        kind = np.asarray(labels).dtype.kind
+        if kind == y.dtype.kind or (known is int and kind == "f"):
+            continue
+        for weight in (None, np.zeros(3)):
+            with pytest.raises(TypeError, match="do not mix"):
+                model.partial_fit(X[:3], labels, sample_weight=weight)
+        with pytest.raises(TypeError, match="do not mix"):
+            model.add_nodes(X[:3], labels, mapped=1)
+    assert model.classes_ is classes and model.coef_ is before
+    if known is int:
+        assert np.array_equal(model.partial_fit(X[:3], [1.0, 7.0, 1.0]).classes_, [0, 1, 7])
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("label", [0, 7])
+def test_a_refused_batch_changes_nothing(data, label, loaded):
+    X, y = data
+    model = BroadLearner(20, 0, "relu").fit(X, y)
+    model = pickle.loads(pickle.dumps(model)) if loaded else model
+    before, sums = model.coef_, model.state_.to_bytes()
+    for large in (1e200, 1e307):  # the products overflow; already the nodes do
+        with np.errstate(over="ignore"):
+            bad = large * 10 * X[:3]
+        with pytest.raises(ValueError):
+            model.partial_fit(bad, [label] * 3)
+    assert np.array_equal(model.classes_, [0, 1, 2])
+    assert model.coef_ is before and model.state_.to_bytes() == sums
+    model.partial_fit(X[:3], [label] * 3)
+    assert_is_ridge(model, np.vstack([X, X[:3]]), np.append(y, [label] * 3))
+
+
+def test_nodes_to_delete(data):
+    X, y = data
+    mask = np.zeros(40, dtype=bool)
+    mask[[3, 17, 39]] = True
+    model, places = (BroadLearner(20, 20).fit(X, y) for _ in range(2))
+    for wrong, error in (
+        ([0.9, 7.9], TypeError),
+        (["3"], TypeError),
+        (mask[:-1], ValueError),
+        (mask[np.newaxis], ValueError),
+        ([[1, 2]], ValueError),
+        (~np.zeros(40, dtype=bool), ValueError),
+    ):
+        with pytest.raises(error, match="node"):
+            model.delete_nodes(wrong)
+    assert model.delete_nodes([]).delete_nodes(np.zeros(40, dtype=bool)).n_nodes_ == 40
+    model.delete_nodes(mask.tolist())
+    places.delete_nodes(np.array([39, 3, 17, 3], dtype=np.uint8))
+    assert model.n_nodes_ == 37
+    assert np.array_equal(model.coef_, places.coef_)
+    assert_is_ridge(model, X, y)
+
+
 def test_pickle(data):
     X, y = data
     model = BroadLearner(20, 20).fit(X, y).add_nodes(X, y, enhancement=5)

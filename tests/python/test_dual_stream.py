@@ -189,6 +189,41 @@ def test_an_error_changes_nothing(phases, variant):
     assert np.array_equal(model.compensation_coef_, before)
 
 
+@pytest.mark.parametrize("variant", ["invariant", "published"])
+def test_a_refused_batch_does_not_end_the_phase(phases, variant):
+    model, plain = (learn(phases[:2], WHOLE[:2], variant) for _ in range(2))
+    X, y = phases[2]
+    before = model.compensation_coef_
+    for bad, labels in ((1e200 * X, y), (X, y.astype(str))):
+        with pytest.raises((TypeError, ValueError)):
+            model.partial_fit(bad, labels, new_phase=True)
+        assert model.n_phases_ == 1
+        assert np.array_equal(model.compensation_coef_, before)
+    for part in (model, plain):  # the classes of the phase are still its own
+        part.partial_fit(X[:40], y[:40])
+    assert np.array_equal(model.compensation_coef_, plain.compensation_coef_)
+    model.partial_fit(X[40:], y[40:], new_phase=True)
+    plain.end_phase().partial_fit(X[40:], y[40:])
+    assert model.n_phases_ == plain.n_phases_ == 2
+    assert np.array_equal(model.coef_, plain.coef_)
+    assert np.array_equal(model.compensation_coef_, plain.compensation_coef_)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_batch_does_not_end_the_phase(phases, monkeypatch, error):
+    model = learn(phases[:2], WHOLE[:2], "invariant")
+
+    def interrupted(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DualStreamClassifier, "_feed", staticmethod(interrupted))
+        with pytest.raises(error):
+            model.partial_fit(*phases[2], new_phase=True)
+    assert model.n_phases_ == 1
+    assert model.partial_fit(*phases[2], new_phase=True).n_phases_ == 2
+
+
 def test_bad_parameters(phases):
     X, y = phases[0]
     for name, value in (

@@ -474,20 +474,55 @@ class TestPrivacy:
     def test_the_gram_matrix_is_made_positive(self):
         X = fed.clip_rows(np.random.default_rng(0).normal(size=(30, 10)), 1.0)
         state = gm.GramState(10, 1).add(X, np.zeros(30))
-        noisy = fed.GaussianMechanism(0.5, 1e-6, 1.0).privatize(state, random_state=0)
+        noisy = fed.GaussianMechanism(0.5, 1e-6, 1.0).privatize(state, random_state=0, assume_unit_weights=True)
         gram, _ = noisy.moments()
         mean, _ = noisy.feature_moments()
         values = np.linalg.eigvalsh(gram - noisy.weight_sum * np.outer(mean, mean))
         assert values[0] >= -100 * EPS * values[-1]
         noisy.solve(1e-3)
 
+    @pytest.mark.parametrize("fit_intercept", [True, False])
+    @pytest.mark.parametrize("rare, roots", [(500, [0.5, 3.5]), (3000, [0.5, 1.5]), (3500, [0.75, 1.25])])
+    def test_weights_of_classes_are_found(self, rng, rare, roots, fit_intercept):
+        """Weights by class that add up to the number of rows, exactly, as balanced ones do but for rounding."""
+        n = 8000
+        X = fed.clip_rows(rng.normal(size=(n, 4)), 1.0)
+        y = np.zeros(n, dtype=int)
+        y[rng.choice(n, size=rare, replace=False)] = 1
+        mechanism = fed.GaussianMechanism(1.0, 1e-6, feature_bound=1.0)
+        state = gm.GramState(4, 2, fit_intercept=fit_intercept)
+        state.add_labels(X, y, sample_weight=np.square(roots)[y])
+        assert state.weight_sum == n  # so only the classes tell
+        balanced = gm.GramState(4, 2, fit_intercept=fit_intercept)
+        balanced.add_labels(X, y, sample_weight=(n / (2 * np.bincount(y)))[y])
+        for assumed in (False, True):
+            with pytest.raises(ValueError, match="weights"):
+                mechanism.privatize(balanced, random_state=0, assume_unit_weights=assumed)
+            with pytest.raises(ValueError, match="weights"):
+                mechanism.privatize(state, random_state=0, assume_unit_weights=assumed)
+        halves = [
+            gm.GramState(4, 2, fit_intercept=fit_intercept).add_labels(X[part], y[part])
+            for part in (slice(0, 3000), slice(3000, n))
+        ]
+        mechanism.privatize(halves[0] + halves[1], random_state=0)
+
+    def test_weights_of_an_estimator_are_found(self, rng):
+        X = fed.clip_rows(rng.normal(size=(400, 4)), 1.0)
+        y = np.repeat([0, 1], 200)
+        mechanism = fed.GaussianMechanism(1.0, 1e-6, feature_bound=1.0)
+        with pytest.raises(ValueError, match="class weights"):
+            mechanism.privatize(gm.AnalyticClassifier(class_weight={0: 0.5, 1: 1.5}).fit(X, y).state_, random_state=0)
+        mechanism.privatize(gm.AnalyticClassifier().fit(X, y).state_, random_state=0)
+
     def test_bad_input(self):
         X = np.ones((5, 3))
         mechanism = fed.GaussianMechanism(1.0, 1e-5, feature_bound=1.0)
         with pytest.raises(ValueError, match="longer than feature_bound"):
-            mechanism.privatize(gm.GramState(3).add(X))
+            mechanism.privatize(gm.GramState(3).add(X), assume_unit_weights=True)
         with pytest.raises(ValueError, match="sample weights"):
-            mechanism.privatize(gm.GramState(3).add(X / 10, sample_weight=[2.0, 1, 1, 1, 1]))
+            mechanism.privatize(gm.GramState(3).add(X / 10, sample_weight=[2.0, 1, 1, 1, 1]), assume_unit_weights=True)
+        with pytest.raises(ValueError, match="assume_unit_weights"):
+            mechanism.privatize(gm.GramState(3, 1).add(X / 10, np.zeros(5)))
         with pytest.raises(ValueError, match="delta"):
             fed.gaussian_sigma(1.0, 1.0)
         with pytest.raises(ValueError, match="epsilon"):
