@@ -468,8 +468,8 @@ def _of_account(after):
     return Dependency(
         "error account",
         "counts",
-        "Counts of operations and powers of two that bound the largest sums ever held remain: the error bound is made of "
-        "them. The sums keep the rounding errors that it bounds.",
+        "Counts of operations and powers of two that bound the largest sums ever held remain, since the error bound is "
+        "made of them, and so do the rounding errors that it bounds.",
         "Where that is too much, fit a new model on the rows that are left.",
     )
 
