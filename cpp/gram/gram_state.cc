@@ -22,6 +22,15 @@ bool all_zero(const std::vector<double>& v) {
   return std::all_of(v.begin(), v.end(), [](double x) { return x == 0; });
 }
 
+// The smallest power of two that is no less, for largest sums: after a row is taken out, what is left of its size in
+// them must not tell more. A number above all powers of two stays.
+double power_of_two_above(double x) {
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);
+  if (!(fraction > 0.5) || exponent >= std::numeric_limits<double>::max_exponent) return x;
+  return std::ldexp(1.0, exponent);
+}
+
 // q += alpha u v'
 void add_outer(const Exec& exec, double alpha, const Array<double>& u, const Array<double>& v, Array<double>& q) {
   if (q.size() == 0) return;
@@ -76,9 +85,9 @@ void GramState::Sums::read_diagonal() const {
   double trace = 0;
   for (std::size_t k = 0; k < diagonal_.size(); ++k) {
     trace += diagonal_[k];
-    largest_diagonal_[k] = std::max(largest_diagonal_[k], diagonal_[k]);
+    largest_diagonal_[k] = power_of_two_above(std::max(largest_diagonal_[k], diagonal_[k]));
   }
-  largest_trace_ = std::max(largest_trace_, trace);
+  largest_trace_ = power_of_two_above(std::max(largest_trace_, trace));
 }
 
 void GramState::Sums::note_trace() {

@@ -47,7 +47,7 @@ struct GramState::Sums {
   // Features come from a map in float, so the shift must be a number of that type.
   bool float_shift = false;
 
-  // For the bound on what removals cost, and to tell a constant feature from one that varies.
+  // For the bound on what removals cost, and to tell a constant feature from one that varies. Powers of two.
   double largest_trace() const {
     settle();
     return largest_trace_;

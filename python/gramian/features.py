@@ -11,6 +11,7 @@ from .base import Estimator, draw_seed
 
 KINDS = ("gaussian", "rademacher", "hadamard", "orthogonal", "sparse")
 TOO_FEW = ("all", "mix", "raise")
+ORIGINS = ("given", "rows")
 FUSIONS = ("concat", "mean", "project")
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "cos", "sign")
 
@@ -395,6 +396,10 @@ class RBFFeatures(FeatureMap):
     too_few : {"all", "mix", "raise"}, default="all"
         Where ``X`` has fewer rows than ``centers``: take all rows and have fewer features; add convex mixtures of the
         rows (weights uniform on the simplex, so each mixture lies among them); or raise ValueError.
+    origin : {"given", "rows"}, default="given"
+        What given ``centers`` and ``gamma`` were made from: "rows" where they were drawn, clustered or otherwise
+        computed from rows, as `from_stream` says of its own. The features are the same, but the record of `unlearn`
+        does not call such a map clean. Without effect where ``centers`` is a number: those are rows.
 
     Attributes
     ----------
@@ -420,11 +425,12 @@ class RBFFeatures(FeatureMap):
     array([[1.    , 0.3679]])
     """
 
-    def __init__(self, centers=100, gamma="median", random_state=0, too_few="all"):
+    def __init__(self, centers=100, gamma="median", random_state=0, too_few="all", origin="given"):
         self.centers = centers
         self.gamma = gamma
         self.random_state = random_state
         self.too_few = too_few
+        self.origin = origin
 
     @classmethod
     def from_stream(cls, batches, centers=100, gamma="median", random_state=0, too_few="all"):
@@ -445,7 +451,8 @@ class RBFFeatures(FeatureMap):
         Returns
         -------
         RBFFeatures
-            With the centres and the gamma as its parameters, so it is the same map in front of any model.
+            With the centres and the gamma as its parameters, so it is the same map in front of any model, and with
+            ``origin="rows"``.
 
         Raises
         ------
@@ -494,7 +501,7 @@ class RBFFeatures(FeatureMap):
             chosen = np.vstack([chosen, _core.convex_weights(seed, wanted - drawn.seen, drawn.seen) @ chosen])
         if isinstance(gamma, str) and gamma == "median":
             gamma = 0.5 / _median_distance(near.rows, chosen) ** 2
-        return cls(chosen, gamma=gamma, random_state=random_state, too_few=too_few)
+        return cls(chosen, gamma=gamma, random_state=random_state, too_few=too_few, origin="rows")
 
     def _drawn_centers(self, rows):
         wanted, have, seed = _validate.check_count(self.centers, "centers"), rows.shape[0], draw_seed(self.random_state)
@@ -509,6 +516,8 @@ class RBFFeatures(FeatureMap):
     def _fit_rows(self, rows):
         if self.too_few not in TOO_FEW:
             raise ValueError(f"too_few must be one of {TOO_FEW}, got {self.too_few!r}")
+        if self.origin not in ORIGINS:
+            raise ValueError(f"origin must be one of {ORIGINS}, got {self.origin!r}")
         if isinstance(self.centers, (int, np.integer)):
             centers = self._drawn_centers(rows)
         else:
@@ -562,6 +571,7 @@ class RBFFeatures(FeatureMap):
             "centers": int(self.centers) if given else None,  # None: those of the map in the file
             "gamma": self.gamma if isinstance(self.gamma, str) else float(self.gamma),
             "too_few": self.too_few,
+            "origin": self.origin,
         }
 
 

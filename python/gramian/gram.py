@@ -250,7 +250,7 @@ class GramState:
 
     @property
     def largest_trace(self):
-        """The largest trace of the Gram matrix held since the state was last empty."""
+        """The largest trace of the Gram matrix held since the state was last empty, rounded up to a power of two."""
         return self._core.largest_trace
 
     @property

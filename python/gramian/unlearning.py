@@ -25,10 +25,13 @@ class Dependency:
     Attributes
     ----------
     what : str
-        "feature map", "ridge", "standardisation", "shift", "classes", "temperature", "width" or "preprocessing".
-    status : {"clean", "depends", "unknown", "outside"}
+        "feature map", "ridge", "standardisation", "shift", "classes", "temperature", "width", "error account" or
+        "preprocessing".
+    status : {"clean", "depends", "unknown", "counts", "outside"}
         "clean": nothing of the rows is left in it. "depends": something is, or may well be, and deletion does not take
-        it out. "unknown": cannot be told from the model. "outside": not a part of the model, so for its owner to check.
+        it out. "unknown": cannot be told from the model. "counts": how many operations there were and how large the
+        sums got, to a power of two, is left, because the error bound is made of it; ``strict`` allows it. "outside":
+        not a part of the model, so for its owner to check.
     why : str
     remedy : str
         What to do about it, "" where there is nothing to do.
@@ -331,6 +334,7 @@ def _dependencies(model, before, after, X):
         Dependency("shift", "clean", "Sums are moved to the mean of the rows that are left."),
         _of_classes(before, after),
         _of_temperature(before),
+        _of_account(after),
         Dependency(
             "preprocessing",
             "outside",
@@ -364,16 +368,22 @@ def _map_status(description, fitted, X):
         return "unknown", f"How {description['type']} was fitted is not known."
     params = description["params"]
     from_rows = params["centers"] is not None
-    if from_rows and X is None:
-        return "unknown", "Its centres are features of rows of the first X."
+    if X is None:
+        what = "are features of rows of the first X" if from_rows else "were given, and may be features of rows"
+        return "unknown", f"Its centres {what}."
     # Given centres may be rows as well, as those of RBFFeatures.from_stream are.
-    hit = 0 if X is None else _rows_among(X, fitted.centers_)
+    hit = _rows_among(X, fitted.centers_)
     if hit:
         return "depends", f"{hit} of the deleted rows are centres, and stay in the model and in its file."
     if isinstance(params["gamma"], str):
         return "unknown", "Its gamma is a median over rows of the first X."
     if from_rows:
         return "clean", "Its centres are rows of the first X, none of them a deleted one."
+    origin = params.get("origin")
+    if origin is None:
+        return "unknown", "Its file is from before maps said what their centres and gamma were made from."
+    if origin == "rows":
+        return "unknown", "Its centres, its gamma or both were made from rows, which may have been among these."
     return "clean", "Its centres and gamma were given."
 
 
@@ -450,6 +460,18 @@ def _of_classes(before, after):
             "Fit again with fewer classes declared.",
         )
     return Dependency("classes", "clean", f"{names} lost their last row and left.")
+
+
+def _of_account(after):
+    if after.model.n_rows == 0:
+        return Dependency("error account", "clean", "No row is left, and the sums began anew.")
+    return Dependency(
+        "error account",
+        "counts",
+        "Counts of operations and powers of two that bound the largest sums ever held remain, since the error bound is "
+        "made of them, and so do the rounding errors that it bounds.",
+        "Where that is too much, fit a new model on the rows that are left.",
+    )
 
 
 def _of_temperature(learnt):

@@ -9,6 +9,7 @@ import scipy.sparse
 from reference_path import analytic, checks, influence
 
 import gramian as gm
+from gramian import unlearning
 
 
 def rows(rng, n=300, d=20):
@@ -36,8 +37,8 @@ def test_is_retraining(rng, ridge, size):
     error = checks.relative_error(model.coef_, coef[0])
     assert error <= promised
     # What the record says is a proven bound: every product of every sum rounded the same way, around a shift that the
-    # rows had; it is no larger than that takes.
-    largest = 8 * (len(X) + 20) * checks.EPS * np.trace(all_rows.T @ all_rows)
+    # rows had; it is no larger than that takes, with the largest trace rounded up to a power of two.
+    largest = 16 * (len(X) + 20) * checks.EPS * np.trace(all_rows.T @ all_rows)
     assert error <= record.error_bound <= largest / np.linalg.eigvalsh(A)[0]
     assert record.rows == size
     # Negative control: products of single precision break the promise.
@@ -214,7 +215,12 @@ def test_what_else_depends(rng):
         (gm.RBFFeatures(X[:4] + 0.5, gamma=0.1), "clean"),
         (gm.RBFFeatures(X[:4] + 0.5), "unknown"),
         (gm.RBFFeatures(len(X), gamma=0.1), "depends"),  # every row is a centre
+        (gm.RBFFeatures(X[:4] + 0.5, gamma=0.1, origin="rows"), "unknown"),
+        (gm.RBFFeatures.from_stream([X[5:], X[:5]], centers=4), "unknown"),  # its draw holds none of the first five
+        (gm.RBFFeatures.from_stream([X], centers=len(X), gamma=0.1), "depends"),
         (gm.FeatureChain([gm.RandomFeatures(8), gm.RBFFeatures(9, gamma=0.1)]), "unknown"),
+        (gm.FeatureChain([gm.RandomFeatures(8), gm.RBFFeatures(np.ones((2, 8)), gamma=0.1)]), "unknown"),
+        (gm.FeatureChain([gm.RandomFeatures(8), gm.RandomFeatures(8)]), "clean"),
         (gm.FeatureChain([gm.RBFFeatures(len(X), gamma=0.1), gm.RandomFeatures(8)]), "depends"),
     ):
         model = gm.AnalyticRegressor(feature_map).fit(X, y)
@@ -227,8 +233,60 @@ def test_what_else_depends(rng):
         assert status(record, "feature map") == expected
         assert record.clean is (expected == "clean")
         assert status(record, "preprocessing") == "outside"
+        assert status(record, "error account") == "counts"
         for what in ("ridge", "standardisation", "shift", "classes", "temperature", "width"):
             assert status(record, what) == "clean"
+
+
+@pytest.mark.parametrize("how", ["pickle", "file", "clone"])
+def test_centres_of_a_stream_stay_marked(rng, how):
+    X, y = rows(rng)
+    drawn = gm.RBFFeatures.from_stream([X], centers=5)
+    assert drawn.origin == "rows" == drawn.get_params()["origin"]
+    others = np.flatnonzero(~(X[:, np.newaxis] == drawn.centers).all(axis=2).any(axis=1))[:5]
+    layers = [gm.RandomFeatures(8)]
+    behind = gm.RBFFeatures.from_stream([layers[0].fit_transform(X)], centers=len(X))  # every row is a centre
+    for feature_map in (drawn, gm.FeatureChain([*layers, behind]), gm.FusedFeatures(1, maps=drawn)):
+        if how == "clone":
+            feature_map = pytest.importorskip("sklearn").base.clone(feature_map)
+        model = gm.AnalyticRegressor(feature_map).fit(X, y)
+        if how != "clone":
+            model = checks.reloaded(model, how, gm.load)
+        before = state_bytes(model)
+        with pytest.raises(ValueError, match="feature map: .*rows.*Give centres"):
+            gm.unlearn(model, X[others], y[others], strict=True)
+        assert state_bytes(model) == before
+        assert status(gm.unlearn(model, X[others], y[others]), "feature map") == "unknown"
+    with pytest.raises(ValueError, match="origin must be one of"):
+        gm.RBFFeatures([[0.0]], gamma=1.0, origin="stream").fit(np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_size_of_a_deleted_row_is_left_to_a_power_of_two(rng, standardize):
+    X, y = rows(rng, n=30, d=4)
+
+    def after(size):
+        model = gm.AnalyticRegressor(fit_intercept=False, standardize=standardize).partial_fit(X, y)
+        big = np.array([[1.0, 2.0, -2.0, 4.0]]) * size
+        model.partial_fit(big, [3.0])
+        record = gm.unlearn(model, big, [3.0], strict=True)
+        assert record.clean and status(record, "error account") == "counts"
+        header, tensors = unlearning._parts_of_file(model.state_.to_bytes())
+        (name,) = (name for name in header if name.endswith("largest_diagonal"))
+        begin, end = header[name]["data_offsets"]
+        squares = np.frombuffer(tensors[begin:end])
+        assert (np.frexp(squares)[0] == 0.5).all() and (squares >= big[0] ** 2).all()
+        return model.state_.largest_trace, (X**2).sum() + (big**2).sum()
+
+    (small, exact), (large, above) = after(1000.0), after(1010.0)
+    assert small == large and np.frexp(small)[0] == 0.5  # one power of two for both, and no less than either
+    assert exact < above <= small < 2 * exact
+    # Negative control: rows of another power of two are told apart.
+    assert after(4000.0)[0] == 16 * small
+    # Nothing is left of it where no row is.
+    model = gm.AnalyticRegressor(fit_intercept=False).fit(X, y)
+    assert status(gm.unlearn(model, X, y), "error account") == "clean"
+    assert model.state_.largest_trace == 0
 
 
 def test_a_width_is_that_of_the_fit(rng):

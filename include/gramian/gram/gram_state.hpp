@@ -83,7 +83,7 @@ class GRAMIAN_EXPORT GramState {
   const GramOptions& options() const;
   const Exec& exec() const;
   std::size_t bytes() const;     // of all sums
-  double largest_trace() const;  // the largest trace of G ever held since the state was last empty
+  double largest_trace() const;  // of all G held since the state was last empty, rounded up to a power of two
 
   // Adds rows, mapped by `map` if given. weight: one double per row, >= 0, or null; rows of weight 0 are as if they
   // were not there. atomic: on any error or cancellation the state is unchanged (work of more than one block is
