@@ -173,7 +173,7 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
             else:
                 if new_phase and learnt.model.n_rows > 0:
                     # A batch that is refused must not have ended the phase.
-                    _validate.check_finite(rows)
+                    _validate.check_finite(_validate.blanked(rows, weight))
                     _labels.match_kind(labels, learnt.model.classes()[0])
                     learnt.model.end_phase()
                 self._feed(learnt, rows, labels, weight)
@@ -338,7 +338,8 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
     @staticmethod
     def _feed(learnt, rows, labels, weight):
         labels = _labels.match_kind(labels, learnt.model.classes()[0])
-        learnt.model.partial_fit(rows, labels.kind, labels.listed(), labels.codes, weight)
+        shown = _validate.blanked(rows, weight)
+        learnt.model.partial_fit(shown, labels.kind, labels.listed(), labels.codes, weight)
 
     @classmethod
     def _from_model(cls, model, config, device, n_jobs):
