@@ -81,6 +81,10 @@ class Learnt:
         if self.leaves_one_out and self.model.n_rows < 2:
             raise ValueError("leave-one-out errors need two rows of positive weight or more, got 1 sample")
 
+    def addable(self, rows, weight):
+        """The rows as the model shall see them: which rows are held out is told by the values of all."""
+        return _validate.blanked(rows, weight) if self.model.config["holdout"] == "moments" else rows
+
     def packed(self):
         """All but the model, as a state of its own, and the bytes of the model."""
         rest = {**self.__dict__, "form": copy.copy(self.form)}
@@ -223,11 +227,11 @@ class AnalyticEstimator(Estimator):
                 "(ridge='gcv' chooses the ridge from the sums)"
             )
 
-    def _begin(self, X, rows, form, n_outputs):
+    def _begin(self, X, rows, form, n_outputs, weight):
         """An empty model for rows like these; nothing of self changes. n_outputs: None for one label per row."""
         config = self._config()
         names = _validate.column_names(X)
-        fitted = None if self.feature_map is None else fit_map(self.feature_map, rows, self.random_state)
+        fitted = None if self.feature_map is None else fit_map(self.feature_map, rows, self.random_state, weight)
         return self._empty(config, rows.shape[1], fitted, names, form, n_outputs)
 
     def _empty(self, config, n_inputs, fitted_map, names, form, n_outputs):

@@ -225,3 +225,15 @@ def outside(values, known):
     if len(kinds) > 1 and not kinds <= set(_NUMBERS):
         return values
     return values[~np.isin(values, known)]
+
+
+def refuse_undeclared(classes, declared):
+    """ValueError where a model that declares its classes (or None) shall take in others."""
+    if declared is None or not len(classes):
+        return
+    unknown = outside(classes, declared)
+    if unknown.size:
+        raise ValueError(
+            f"labels that are not among the declared classes cannot be merged: {unknown.tolist()!r}; declared are "
+            f"{declared.tolist()!r}"
+        )

@@ -225,7 +225,12 @@ def check_finite(rows, name="X"):
     """ValueError naming the first row with NaN or infinity."""
     row = first_bad_row(rows)
     if row is not None:
-        raise ValueError(f"Input {name} contains NaN or infinity, first in row {row}.")
+        refuse_row(row, name)
+
+
+def refuse_row(row, name="X"):
+    """The ValueError of a row with NaN or infinity."""
+    raise ValueError(f"Input {name} contains NaN or infinity, first in row {row}.")
 
 
 def first_bad_row(rows):
@@ -240,6 +245,41 @@ def first_bad_row(rows):
             if not finite.all():
                 return begin + int(np.argmin(finite))
     return None
+
+
+def take_rows(rows, places):
+    """Copies of some rows; the structure of CSR rows must be sound."""
+    if not isinstance(rows, CSRRows):
+        return rows[places]
+    starts = np.asarray(rows.indptr, dtype=np.int64)[places]
+    lengths = np.asarray(rows.indptr, dtype=np.int64)[places + 1] - starts
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    stored = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+    shape = (len(places), rows.shape[1])
+    return CSRRows(rows.data[stored], rows.indices[stored], indptr.astype(rows.indptr.dtype), shape)
+
+
+def counting(weight, rows, *others):
+    """Rows of positive weight alone, what else there is for each of them, and their weights."""
+    if weight is None or weight.all():
+        return (rows, *others, weight)
+    places = np.flatnonzero(weight)
+    return (take_rows(rows, places), *(other[places] for other in others), weight[places])
+
+
+def blanked(rows, weight):
+    """The rows, those of weight 0 as zeros: for code that looks at all values, yet must name rows by their places."""
+    if weight is None or weight.all() or rows.dtype.kind != "f":
+        return rows
+    empty = weight == 0
+    if isinstance(rows, CSRRows):
+        check_structure(rows)
+        data = rows.data.copy()
+        data[rows.indptr[0] : rows.indptr[-1]][np.repeat(empty, np.diff(rows.indptr))] = 0
+        return CSRRows(data, rows.indices, rows.indptr, rows.shape)
+    rows = rows.copy()
+    rows[empty] = 0
+    return rows
 
 
 def check_width(rows, n_features, who):

@@ -216,7 +216,7 @@ class AnalyticClassifier(AnalyticEstimator):
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
         labels = None if _labels.is_indicator(y) else _labels.encode(y)
-        learnt = self._begin_with(X, rows, y, labels, None)
+        learnt = self._begin_with(X, rows, y, labels, weight, None)
         counts = None
         if isinstance(learnt.form.class_weight, str) and labels is not None:
             # All counts are known, so one set of weighted sums is enough.
@@ -274,7 +274,7 @@ class AnalyticClassifier(AnalyticEstimator):
             known = {**known, **_checked_counts(class_counts)}
             counts = None if labels is None or not known else _counts_of(known, labels)
             if learnt is None:
-                learnt = self._begin_with(X, rows, y, labels, declared)
+                learnt = self._begin_with(X, rows, y, labels, weight, declared)
                 if not atomic:
                     self._learnt = learnt
                 self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic), counts=counts)
@@ -508,11 +508,12 @@ class AnalyticClassifier(AnalyticEstimator):
 
     _routed = {**AnalyticEstimator._routed, "partial_fit": ("classes", "sample_weight")}
 
-    def _begin_with(self, X, rows, y, labels, declared):
+    def _begin_with(self, X, rows, y, labels, weight, declared):
         """An empty model for rows and targets like these; labels: None for multi-label targets."""
         multi = labels is None
         form = LabelForm(multi, y.dtype if multi else labels.dtype, declared, self._checked_class_weight())
-        return self._begin(X, rows, form, y.shape[1] if multi else None)
+        weight = weight if multi else _weighed(form.class_weight, labels, weight)
+        return self._begin(X, rows, form, y.shape[1] if multi else None, weight)
 
     def _checked_class_weight(self):
         if self.class_weight is None or (isinstance(self.class_weight, str) and self.class_weight in BALANCES):
@@ -542,10 +543,10 @@ class AnalyticClassifier(AnalyticEstimator):
             if form.class_weight is not None:
                 raise ValueError("class_weight is not for multi-label targets")
             y = y.astype(np.uint8)
-            call(rows, y, weight, atomic)
+            call(learnt.addable(rows, weight), y, weight, atomic)
             if whole and learnt.chooses_once:
                 learnt.check_choice()
-                model.choose(rows, y, weight)
+                model.choose(*_validate.counting(weight, rows, y))
             return
         kind = model.classes()[0]
         labels = _labels.match_kind(labels, kind)
@@ -554,14 +555,16 @@ class AnalyticClassifier(AnalyticEstimator):
             raise ValueError("class_weight makes the weights of all rows zero")
         declared = {} if counts is None else {"totals": counts}
         try:
-            call(rows, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
+            shown = learnt.addable(rows, weight)
+            call(shown, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
         finally:
             # No class before, or none any more; an error may have let rows in (atomic=False), or none.
             if kind == "none" and model.classes()[0] != "none":
                 form.dtype = labels.dtype
         if whole and learnt.chooses_once:
             learnt.check_choice()
-            model.choose(rows, labels.kind, labels.listed(), labels.codes, weight)
+            rows, codes, weight = _validate.counting(weight, rows, labels.codes)
+            model.choose(rows, labels.kind, labels.listed(), codes, weight)
 
     @staticmethod
     def _declare(classes, learnt, labels):
@@ -627,6 +630,8 @@ class AnalyticClassifier(AnalyticEstimator):
         kind = _kind_of(mine)
         its_kind, values, _ = source.model.classes()
         labels = _labels.match_kind(_labels.LabelledRows(its_kind, np.asarray(values), None, None), kind)
+        if source.form.declared is None:
+            _labels.refuse_undeclared(_labels.from_core(its_kind, values, source.form.dtype), mine.form.declared)
         same = labels.kind == its_kind
         mine.model.merge(source.model if same else source.model.relabelled(labels.kind, labels.listed()))
         if kind == "none":
@@ -660,6 +665,7 @@ class AnalyticClassifier(AnalyticEstimator):
             labels = _labels.match_kind(_labels.encode(classes), _kind_of(learnt))
             if len(labels.values) != len(classes) or (labels.codes != np.arange(len(classes))).any():
                 raise ValueError("classes must be sorted and without repeats")
+            _labels.refuse_undeclared(classes, learnt.form.declared)
             learnt.model.merge_sums(state._core, labels.kind, labels.listed())
             self._learnt = learnt
         return self
@@ -871,12 +877,12 @@ class AnalyticRegressor(AnalyticEstimator):
         weight = _validate.check_weight(sample_weight, rows.shape[0])
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero for all rows")
-        learnt = self._begin_with(X, rows, y)
+        learnt = self._begin_with(X, rows, y, weight)
         targets = self._columns(learnt, y)
-        learnt.model.partial_fit(rows, targets, weight, True)
+        learnt.model.partial_fit(learnt.addable(rows, weight), targets, weight, True)
         if learnt.chooses_once:
             learnt.check_choice()
-            learnt.model.choose(rows, targets, weight)
+            learnt.model.choose(*_validate.counting(weight, rows, targets))
         with self._lock():
             self._learnt = learnt
         self._say("fitted", rows, began)
@@ -905,15 +911,16 @@ class AnalyticRegressor(AnalyticEstimator):
                 learnt = self._trainable()
                 rows = self._checked_rows(X, learnt)
                 weight = self._checked_pair(learnt, rows, y, sample_weight)
-                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, bool(atomic))
+                shown = learnt.addable(rows, weight)
+                learnt.model.partial_fit(shown, self._columns(learnt, y), weight, bool(atomic))
             else:
                 rows = self._first_rows(X)
                 _validate.check_length(rows, y)
                 weight = _validate.check_weight(sample_weight, rows.shape[0])
-                learnt = self._begin_with(X, rows, y)
+                learnt = self._begin_with(X, rows, y, weight)
                 if not atomic:
                     self._learnt = learnt
-                learnt.model.partial_fit(rows, self._columns(learnt, y), weight, bool(atomic))
+                learnt.model.partial_fit(learnt.addable(rows, weight), self._columns(learnt, y), weight, bool(atomic))
                 self._learnt = learnt
         self._say("added", rows, began)
         return self
@@ -939,7 +946,8 @@ class AnalyticRegressor(AnalyticEstimator):
             learnt = self._trainable()
             rows = self._checked_rows(X, learnt)
             weight = self._checked_pair(learnt, rows, y, sample_weight)
-            learnt.model.forget(rows, self._columns(learnt, y), weight, bool(atomic))
+            shown = learnt.addable(rows, weight)
+            learnt.model.forget(shown, self._columns(learnt, y), weight, bool(atomic))
         self._say("forgot", rows, began)
         return self
 
@@ -998,9 +1006,9 @@ class AnalyticRegressor(AnalyticEstimator):
         intercept = learnt.model.solution()[1]
         return float(intercept[0]) if learnt.form.flat else intercept
 
-    def _begin_with(self, X, rows, y):
+    def _begin_with(self, X, rows, y, weight):
         """An empty model for rows and targets like these."""
-        return self._begin(X, rows, ValueForm(y.ndim == 1), 1 if y.ndim == 1 else y.shape[1])
+        return self._begin(X, rows, ValueForm(y.ndim == 1), 1 if y.ndim == 1 else y.shape[1], weight)
 
     @staticmethod
     def _columns(learnt, y):

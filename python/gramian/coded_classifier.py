@@ -377,7 +377,7 @@ class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
         if declared is not None:
             book = book.with_labels(labels.kind, _core_labels(declared, labels.kind))
         form = _CodedForm(labels.dtype, declared, book, code)
-        return self._begin(X, rows, form, code.dim)
+        return self._begin(X, rows, form, code.dim, weight)
 
     def _make_code(self, n_classes):
         """The code of a new model for so many classes."""
@@ -518,6 +518,8 @@ class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
 
     @classmethod
     def _merge(cls, mine, source):
+        if source.form.declared is None:
+            _labels.refuse_undeclared(source.form.state[0].classes(source.form.dtype), mine.form.declared)
         state, first = cls._joined(mine, source, 1), not mine.form.state[0].labels
         mine.model.merge(source.model)
         mine.form.state = state

@@ -339,7 +339,8 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
     @staticmethod
     def _feed(learnt, rows, labels, weight):
         labels = _labels.match_kind(labels, learnt.model.classes()[0])
-        learnt.model.partial_fit(rows, labels.kind, labels.listed(), labels.codes, weight)
+        shown = _validate.blanked(rows, weight)
+        learnt.model.partial_fit(shown, labels.kind, labels.listed(), labels.codes, weight)
 
     @classmethod
     def _from_model(cls, model, config, device, n_jobs):

@@ -30,6 +30,8 @@ def seed_from_json(text):
 class FeatureMap(Estimator):
     """What all maps share: a scikit-learn transformer around a map of the compiled module."""
 
+    _reads_rows = True  # does fitting look at more than the width of the rows?
+
     def fit(self, X, y=None):
         """Fixes the map for rows of this width.
 
@@ -257,6 +259,8 @@ class RandomFeatures(FeatureMap):
         self.bias = bias
         self.random_state = random_state
         self.n_nonzero = n_nonzero
+
+    _reads_rows = False
 
     def _fit_rows(self, rows):
         if self.kind not in KINDS:
@@ -614,6 +618,10 @@ class FeatureChain(FeatureMap):
             check_map(part, "maps")
         return self.maps
 
+    @property
+    def _reads_rows(self):
+        return any(part._reads_rows for part in self._checked_maps())
+
     def _fit_rows(self, rows):
         unseeded = iter(lambda: None, 0)  # parts without a seed draw their own
         parts = [part._fresh(unseeded) for part in self._checked_maps()]
@@ -733,6 +741,11 @@ class FusedFeatures(FeatureMap):
         unseeded = iter(lambda: None, 0)  # parts without a seed draw their own
         return [None if part is None else part._fresh(unseeded) for part in maps]
 
+    @property
+    def _reads_rows(self):
+        parts = self.maps if isinstance(self.maps, (list, tuple)) else [self.maps]
+        return any(isinstance(part, FeatureMap) and part._reads_rows for part in parts)
+
     def _fit_rows(self, rows):
         widths = self._checked_widths(int(rows.shape[1]))
         parts = self._checked_parts(len(widths))
@@ -816,8 +829,11 @@ def check_map(feature_map, name):
         )
 
 
-def fit_map(feature_map, rows, random_state):
-    """A fitted copy of a map; parts without a seed of their own take consecutive ones from ``random_state``."""
+def fit_map(feature_map, rows, random_state, weight=None):
+    """A fitted copy of a map; parts without a seed of their own take consecutive ones from ``random_state``.
+
+    weight: of the rows, or None; those of weight 0 are as if they were not there.
+    """
     check_map(feature_map, "feature_map")
 
     def seeds():
@@ -828,7 +844,20 @@ def fit_map(feature_map, rows, random_state):
 
     fitted = feature_map._fresh(seeds())
     _validate.check_structure(rows)  # maps look at rows before the compiled module does
-    fitted._fit_rows(rows)
+    if weight is None or weight.all() or not fitted._reads_rows:
+        fitted._fit_rows(rows)
+        return fitted
+    places = np.flatnonzero(weight)
+    if not places.size:
+        raise ValueError(f"sample_weight is zero for all rows, so {feature_map!r} has no rows to be fitted to")
+    there = _validate.take_rows(rows, places)
+    try:
+        fitted._fit_rows(there)
+    except ValueError:
+        row = _validate.first_bad_row(there)
+        if row is None:
+            raise
+        _validate.refuse_row(places[row])
     return fitted
 
 

@@ -26,10 +26,10 @@ class _ClassModel(OneLabelClassifier, AnalyticClassifier):
     def _checked_class_weight(self):
         return None
 
-    def _begin_with(self, X, rows, y, labels, declared):
+    def _begin_with(self, X, rows, y, labels, weight, declared):
         if labels is None:
             raise ValueError(f"Multi-label targets are not for {type(self).__name__}: a row has one class")
-        return super()._begin_with(X, rows, y, labels, declared)
+        return super()._begin_with(X, rows, y, labels, weight, declared)
 
 
 class GaussianClassifier(_ClassModel):

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from gramian import AnalyticClassifier, AnalyticRegressor, FeatureChain, RandomFeatures, RBFFeatures
+from gramian import (
+    AnalyticClassifier,
+    AnalyticRegressor,
+    CodedClassifier,
+    FeatureChain,
+    GramState,
+    RandomFeatures,
+    RBFFeatures,
+)
+from gramian.federated import merge_sums
 
 
 @pytest.fixture
@@ -91,6 +100,39 @@ def test_an_emptied_model_takes_the_labels_it_merges(data):
     assert list(model.classes_) == ["0", "1", "2"]
     model = AnalyticClassifier().fit(X, y.astype(np.int8)).forget(X, y)
     assert model.merge(AnalyticClassifier().fit(X, y)).classes_.dtype == np.int64
+
+
+def copy_of(model):
+    return type(model)(**model.get_params(deep=False))
+
+
+@pytest.mark.parametrize(
+    "model", [AnalyticClassifier(), CodedClassifier("one_hot", code_dim=4)], ids=lambda model: type(model).__name__
+)
+@pytest.mark.parametrize("label", [np.int64, np.float64, str, bytes, bool], ids=lambda label: label.__name__)
+def test_declared_classes_are_all_that_is_merged(data, model, label):
+    X, y = data
+    few, y = y == 0 if label is bool else y < 2, (y > 0 if label is bool else y).astype(label)
+    declared = np.unique(y[few])
+    model = copy_of(model).partial_fit(X[few], y[few], classes=declared)
+    before = model.to_bytes()
+    with pytest.raises(ValueError, match="not among the declared classes"):
+        model.merge(copy_of(model).partial_fit(X, y))
+    assert model.to_bytes() == before
+    # One that has seen no more than the declared classes, or nothing at all, may come.
+    model.merge(copy_of(model).partial_fit(X[few], y[few]))
+    model.merge(copy_of(model).partial_fit(X, y, sample_weight=np.zeros(60)))
+    assert model.n_samples_seen_ == 2 * few.sum()
+    assert np.array_equal(model.classes_, declared)
+
+
+def test_declared_classes_are_all_that_bare_sums_bring(data):
+    X, y = data
+    model = AnalyticClassifier().partial_fit(X[y < 2], y[y < 2], classes=[0, 1])
+    before = model.to_bytes()
+    with pytest.raises(ValueError, match="not among the declared classes"):
+        merge_sums(model, GramState(5, 3).add_labels(X, y), classes=[0, 1, 2])
+    assert model.to_bytes() == before
 
 
 def test_float32_sums_stay_float32(data, tmp_path):

@@ -196,8 +196,17 @@ def saved_after(calls, kind, **params):
     return checks.file_bytes(model)
 
 
+# Maps of which all but the first are fitted to rows.
+MAPS = [
+    gm.RandomFeatures(20),
+    gm.RBFFeatures(20),
+    gm.RBFFeatures(20, gamma=0.3),
+    gm.FeatureChain([gm.RandomFeatures(9), gm.RBFFeatures(20)]),
+]
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("features", [None, gm.RandomFeatures(20)])
+@pytest.mark.parametrize("features", [None, *MAPS], ids=repr)
 @pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor])
 def test_rows_of_weight_zero_leave_every_bit(rng, kind, features, dtype):
     X, y = rng.normal(size=(9000, 5)), rng.integers(0, 3, 9000)
@@ -215,6 +224,81 @@ def test_rows_of_weight_zero_leave_every_bit(rng, kind, features, dtype):
         odd = np.r_[X[:2], np.full((1, 5), np.nan)]
         call = (odd, np.array([77, 78, 79]), np.zeros(3))
         assert saved_after([(X[counting], y[counting], weight[counting]), call], kind, **params) == expected
+
+
+CHOICES = [
+    {"ridge": "holdout"},
+    {"ridge": "holdout", "holdout_rule": "ranpac"},
+    {"ridge": "loo"},
+    {"width": "loo"},
+    {"ridge": "gcv", "low_latency": True},
+]
+
+
+@pytest.mark.parametrize("params", CHOICES, ids=repr)
+@pytest.mark.parametrize("features", [None, *MAPS], ids=repr)
+@pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor])
+def test_rows_of_weight_zero_choose_nothing(rng, kind, features, params):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y, weight = rng.normal(size=(3000, 4)), rng.integers(0, 3, 3000), rng.random(3000) + 0.5
+    gone = rng.random(3000) < 0.1
+    weight[gone], bad = 0, X.copy()
+    bad[gone] = np.nan
+    y[gone] += 5 * (rng.random(gone.sum()) < 0.5)  # some labels that only such rows have
+    model = kind(features, **params)
+    expected = copy.deepcopy(model).fit(X[~gone], y[~gone], sample_weight=weight[~gone])
+    for rows in (X, bad, np.asfortranarray(bad), sparse.csr_matrix(bad)):
+        assert copy.deepcopy(model).fit(rows, y, sample_weight=weight).to_bytes() == expected.to_bytes()
+    # A row that counts is still looked at, and named as the caller has it.
+    row = int(np.flatnonzero(~gone)[-1])
+    bad[row, 2] = np.inf
+    for rows in (bad, sparse.csr_matrix(bad)):
+        with pytest.raises(ValueError, match=rf"row {row}\b"):
+            copy.deepcopy(model).fit(rows, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("rule", ["moments", "ranpac"])
+@pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor])
+def test_rows_of_weight_zero_are_not_held_out_on_a_stream(rng, kind, rule):
+    X, y, weight = rng.normal(size=(600, 4)), rng.integers(0, 3, 600), np.ones(600)
+    weight[::7] = 0
+    bad, there = X.copy(), weight > 0
+    bad[::7] = np.nan
+    model = kind(ridge="holdout", holdout_rule=rule)
+    expected, found = copy.deepcopy(model), copy.deepcopy(model)
+    for part in (slice(0, 300), slice(300, 600)):
+        expected.partial_fit(X[part][there[part]], y[part][there[part]])
+        found.partial_fit(bad[part], y[part], sample_weight=weight[part])
+    assert found.to_bytes() == expected.to_bytes()
+    expected.forget(X[:100][there[:100]], y[:100][there[:100]])
+    found.forget(bad[:100], y[:100], sample_weight=weight[:100])
+    assert found.to_bytes() == expected.to_bytes()
+
+
+def test_rows_of_a_class_of_weight_zero_fit_no_map(rng):
+    X, y = rng.normal(size=(500, 4)), rng.integers(0, 3, 500)
+    model = gm.AnalyticClassifier(gm.RBFFeatures(20), class_weight={1: 0.0})
+    bad = np.where((y == 1)[:, None], np.nan, X)
+    expected = copy.deepcopy(model).fit(X[y != 1], y[y != 1])
+    assert copy.deepcopy(model).fit(bad, y).feature_map_.gamma_ == expected.feature_map_.gamma_
+    # The negative control: the rows would have made another map.
+    other = copy.deepcopy(model).set_params(class_weight=None).fit(X, y)
+    assert other.feature_map_.gamma_ != expected.feature_map_.gamma_
+
+
+@pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor, gm.CodedClassifier])
+def test_a_map_that_is_fitted_to_rows_needs_one_that_counts(rng, kind):
+    X, y = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
+    for features in (gm.RBFFeatures(5), gm.FeatureChain([gm.RandomFeatures(6), gm.RBFFeatures(5)])):
+        for atomic in (True, False):
+            model = kind(feature_map=features)
+            with pytest.raises(ValueError, match="sample_weight is zero for all rows"):
+                model.partial_fit(X, y, sample_weight=np.zeros(50), atomic=atomic)
+            expected = kind(feature_map=features).partial_fit(X, y)
+            assert model.partial_fit(X, y).to_bytes() == expected.to_bytes()
+    for features in (None, gm.RandomFeatures(6), gm.FeatureChain([gm.RandomFeatures(6), gm.RandomFeatures(5)])):
+        model = kind(feature_map=features).partial_fit(X, y, sample_weight=np.zeros(50))
+        assert model.n_samples_seen_ == 0
 
 
 def test_weight_one_is_no_weight(rng):
@@ -239,12 +323,19 @@ def test_zero_weights_and_nan_name_the_row_of_the_call(rng):
     "model",
     [
         gm.AnalyticClassifier(),
-        gm.AnalyticClassifier(gm.RandomFeatures(20)),
+        *(gm.AnalyticClassifier(features) for features in MAPS),
         gm.AnalyticClassifier(ridge="gcv"),
+        gm.AnalyticClassifier(ridge="holdout"),
+        gm.AnalyticClassifier(ridge="loo"),
         gm.AnalyticClassifier(class_weight="balanced"),
         gm.AnalyticClassifier(low_latency=True),
         gm.AnalyticRegressor(),
+        gm.AnalyticRegressor(ridge="holdout"),
+        gm.AnalyticRegressor(ridge="loo"),
         gm.CodedClassifier(),
+        gm.CodedClassifier(feature_map=gm.RBFFeatures(20)),
+        gm.DualStreamClassifier(n_features=20),
+        gm.GaussianClassifier(gm.RBFFeatures(20)),
     ],
     ids=repr,
 )
@@ -256,6 +347,10 @@ def test_values_in_rows_of_weight_zero_are_not_looked_at(rng, model):
     expected = copy.deepcopy(model).fit(X, y, sample_weight=weight)
     found = copy.deepcopy(model).fit(bad, y, sample_weight=weight)
     assert checks.file_bytes(found) == checks.file_bytes(expected)
+    if isinstance(model, gm.DualStreamClassifier):  # ends its phases with a look at the rows of the next
+        for stream, rows in ((expected, X), (found, bad)):
+            stream.partial_fit(rows, y, sample_weight=weight, new_phase=True)
+        assert checks.file_bytes(found) == checks.file_bytes(expected)
     weight[105] = 1e-300
     with pytest.raises(ValueError, match=r"row 105\b"):
         copy.deepcopy(model).fit(bad, y, sample_weight=weight)
