@@ -206,8 +206,8 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
   std::vector<std::unique_ptr<GramState>> made(rows.size());
   for (std::size_t k = 0; k < rows.size(); ++k) {
     if (rows[k].empty()) continue;
-    const std::string of_class = std::to_string(rows[k].size()) + " rows of class '" +
-                                 y.labels->text(static_cast<std::int64_t>(k)) + "'";
+    const std::string of_class =
+        std::to_string(rows[k].size()) + " rows of class '" + y.labels->text(static_cast<std::int64_t>(k)) + "'";
     GRAMIAN_REQUIRE(places[k] >= 0, invalid_argument, "cannot forget " + of_class + ": the model never saw it");
     const Entry& entry = entries_[at(places[k])];
     GRAMIAN_REQUIRE(entry.scatter == nullptr, invalid_argument,
@@ -217,9 +217,8 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
     GRAMIAN_REQUIRE(static_cast<std::int64_t>(rows[k].size()) <= entry.count, invalid_argument,
                     "cannot forget " + of_class + ": the model holds " + std::to_string(entry.count));
     made[k] = std::make_unique<GramState>(entry.state->clone());
-    with_rows(x, rows[k], weight, [&](const RowsView& part, const double* w) {
-      made[k]->remove(part, Targets(), w, map_.get(), false);
-    });
+    with_rows(x, rows[k], weight,
+              [&](const RowsView& part, const double* w) { made[k]->remove(part, Targets(), w, map_.get(), false); });
   }
   std::vector<bool> gone(entries_.size(), false);
   for (std::size_t k = 0; k < rows.size(); ++k)
@@ -310,8 +309,8 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
       entry.count = list[k].at("count").integer();
       GRAMIAN_REQUIRE(entry.weight > 0 && entry.count > 0, file_format, "a class of the file has no rows");
       if (list[k].contains("scatter")) {
-        entry.scatter = std::make_unique<LowRankScatter>(
-            LowRankScatter::load(exec, list[k].at("scatter"), reader, prefix));
+        entry.scatter =
+            std::make_unique<LowRankScatter>(LowRankScatter::load(exec, list[k].at("scatter"), reader, prefix));
         GRAMIAN_REQUIRE(list[k].at("state").is_null() && entry.scatter->n_features() == out.n_features() &&
                             entry.scatter->rank() == rank && entry.scatter->n_rows() == entry.count &&
                             entry.scatter->weight_sum() == entry.weight,
@@ -406,8 +405,7 @@ double align_error(const ClassMoments& moments, const std::vector<double>& weigh
   require_weights(weight, moments.classes());
   double sum = 0;
   for (std::int64_t k = 0; k < moments.classes().size(); ++k)
-    if (moments.scatter(k) != nullptr)
-      sum += weight[at(k)] / moments.weight(k) * moments.scatter(k)->error_bound();
+    if (moments.scatter(k) != nullptr) sum += weight[at(k)] / moments.weight(k) * moments.scatter(k)->error_bound();
   return sum;
 }
 

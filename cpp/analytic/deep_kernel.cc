@@ -240,10 +240,10 @@ Array<double> DeepKernel::unit_rows(const Exec& exec, const RowsView& x, const c
   std::vector<double> factor = row_squares<double>(exec, rows.view());
   for (std::int64_t r = 0; r < n; ++r) {
     double& value = factor[static_cast<std::size_t>(r)];
-    GRAMIAN_REQUIRE(value > 0 && std::isfinite(value), invalid_argument,
-                    "row " + std::to_string(x.first_row + r) + " of " + name +
-                        (value > 0 ? " is too long to be scaled to unit length"
-                                   : " is zero and has no direction; use lift > 0"));
+    GRAMIAN_REQUIRE(
+        value > 0 && std::isfinite(value), invalid_argument,
+        "row " + std::to_string(x.first_row + r) + " of " + name +
+            (value > 0 ? " is too long to be scaled to unit length" : " is zero and has no direction; use lift > 0"));
     value = 1 / std::sqrt(value);
   }
   scale_rows<double>(exec, factor, rows.view());

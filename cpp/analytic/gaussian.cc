@@ -31,8 +31,8 @@ double mean_of(const std::vector<double>& values) {
 // does not matter: pivots are compared with the variance of their own feature.
 bool is_singular(const RidgeFactor& factor, const GramState& rows, const GramState& pooled) {
   const bool single = rows.options().products == DType::f32;
-  const double unit = single ? static_cast<double>(std::numeric_limits<float>::epsilon())
-                             : std::numeric_limits<double>::epsilon();
+  const double unit =
+      single ? static_cast<double>(std::numeric_limits<float>::epsilon()) : std::numeric_limits<double>::epsilon();
   const auto d = static_cast<double>(factor.n_features());
   std::vector<double> pivots(factor.mean().size()), mean, variance, within_mean, within;
   factor.factor().diagonal(factor.exec(), pivots.data());
@@ -130,7 +130,8 @@ std::int64_t GaussianHead::n_inputs() const {
 }
 
 void GaussianHead::class_means(MatrixView<double> out) const {
-  GRAMIAN_REQUIRE(out.rows == n_classes() && out.cols == n_features(), shape_mismatch, "the output has the wrong shape");
+  GRAMIAN_REQUIRE(out.rows == n_classes() && out.cols == n_features(), shape_mismatch,
+                  "the output has the wrong shape");
   for (std::int64_t k = 0; k < out.rows; ++k)
     for (std::int64_t j = 0; j < out.cols; ++j) out(k, j) = offsets_[at(k * out.cols + j)] + mean()[at(j)];
 }

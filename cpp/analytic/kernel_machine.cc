@@ -189,7 +189,8 @@ void KernelMachine::distribution(const Exec& exec, const RowsView& x, MatrixView
   gemm<double>(exec, Trans::yes, Trans::no, -1.0, kx.view(), v.view(), 1.0, total.view());
   download<double>(exec, total.view(), covariance);
   for (std::int64_t r = 0; r < m; ++r)
-    for (std::int64_t c = 0; c < r; ++c) covariance(r, c) = covariance(c, r) = 0.5 * (covariance(r, c) + covariance(c, r));
+    for (std::int64_t c = 0; c < r; ++c)
+      covariance(r, c) = covariance(c, r) = 0.5 * (covariance(r, c) + covariance(c, r));
 }
 
 void draw_gaussians(const Exec& exec, MatrixView<const double> mean, MatrixView<const double> covariance,

@@ -35,8 +35,7 @@ void check_tree(const Nodes& parents, const std::vector<double>& lengths) {
     GRAMIAN_REQUIRE(p < 0 || (std::isfinite(length) && length >= 0), invalid_argument,
                     "lengths must be finite and not negative; that of node " + std::to_string(v) + " is not");
   }
-  GRAMIAN_REQUIRE(roots == 1, invalid_argument,
-                  "parents must have one root (-1), it has " + std::to_string(roots));
+  GRAMIAN_REQUIRE(roots == 1, invalid_argument, "parents must have one root (-1), it has " + std::to_string(roots));
 }
 
 // Nodes in preorder.
@@ -45,8 +44,10 @@ Nodes preorder_of(const Nodes& parents) {
   Nodes first(at(n + 1), 0), children(at(n));
   std::int64_t root = 0;
   for (std::int64_t v = 0; v < n; ++v) {
-    if (parents[at(v)] < 0) root = v;
-    else ++first[at(parents[at(v)] + 1)];
+    if (parents[at(v)] < 0)
+      root = v;
+    else
+      ++first[at(parents[at(v)] + 1)];
   }
   for (std::int64_t v = 0; v < n; ++v) first[at(v + 1)] += first[at(v)];
   Nodes next(first.begin(), first.end() - 1);
@@ -155,9 +156,9 @@ void TreeMetric::distances(const Exec& exec, std::int64_t first, MatrixView<doub
 }
 
 void TreeMetric::predict(const Exec& exec, MatrixView<const double> p, std::int64_t* labels, double* costs) const {
-  GRAMIAN_REQUIRE(p.cols == n_observed(), shape_mismatch,
-                  "P has " + std::to_string(p.cols) + " columns for " + std::to_string(n_observed()) +
-                      " observed labels");
+  GRAMIAN_REQUIRE(
+      p.cols == n_observed(), shape_mismatch,
+      "P has " + std::to_string(p.cols) + " columns for " + std::to_string(n_observed()) + " observed labels");
   for (std::int64_t r = 0; r < p.rows; ++r) {
     double largest = 0;
     bool valid = true;
@@ -185,8 +186,7 @@ void TreeMetric::predict(const Exec& exec, MatrixView<const double> p, std::int6
         if (set.above < 0) continue;
         // What the larger set adds lies on its two sides; its paths turn at the fork.
         const Set& above = sets_[at(set.above)];
-        const Moments sides =
-            (upto[at(set.begin)] - upto[at(above.begin)]) + (upto[at(above.end)] - upto[at(set.end)]);
+        const Moments sides = (upto[at(set.begin)] - upto[at(above.begin)]) + (upto[at(above.end)] - upto[at(set.end)]);
         outside[s] = outside[at(set.above)] + sides.moved(-2 * set.fork);
       }
       double lowest = HUGE_VAL;

@@ -42,8 +42,7 @@ void LabelScan::take(std::int64_t first, const RowsView& tile, bool labels_in_ro
 }
 
 template <class T>
-void LabelScan::run(std::int64_t first, const RowsView& tile, bool labels_in_rows, double scale,
-                    const double* offset) {
+void LabelScan::run(std::int64_t first, const RowsView& tile, bool labels_in_rows, double scale, const double* offset) {
   const std::int64_t count = labels_in_rows ? tile.rows : tile.cols;
   const Array<T> labels(exec_, tile.rows, tile.cols);
   load_rows<T>(exec_, tile, nullptr, nullptr, labels.view(), "metric");

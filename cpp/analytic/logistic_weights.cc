@@ -87,8 +87,8 @@ double logistic_weights(const Exec& exec, MatrixView<const double> x, const std:
     }
     loss -= fell;
   }
-  throw Error(ErrorCode::no_convergence, "the logistic weights did not settle in " + std::to_string(kMostSteps) +
-                                             " steps; a larger ridge helps");
+  throw Error(ErrorCode::no_convergence,
+              "the logistic weights did not settle in " + std::to_string(kMostSteps) + " steps; a larger ridge helps");
 }
 
 }  // namespace gramian

@@ -186,8 +186,7 @@ Array<double> loaded(const Exec& exec, const RowsView& x, bool centred, const ch
 }
 
 void require_rows(const RowsView& x, const RowsView& y) {
-  GRAMIAN_REQUIRE(x.rows >= 8, invalid_argument,
-                  "a pilot needs at least 8 rows, got " + std::to_string(x.rows));
+  GRAMIAN_REQUIRE(x.rows >= 8, invalid_argument, "a pilot needs at least 8 rows, got " + std::to_string(x.rows));
   GRAMIAN_REQUIRE(x.rows == y.rows && y.cols >= 1, shape_mismatch,
                   "X has " + std::to_string(x.rows) + " rows, but y has " + std::to_string(y.rows));
 }
@@ -255,7 +254,8 @@ PilotSpectrum::PilotSpectrum(std::vector<double> values, std::vector<double> ene
       rest_d -= energies[j] * inverse * inverse;
     }
     const double kappa = d / (rows - z), kappa_d = ((rows - z) + d * z_d) / ((rows - z) * (rows - z));
-    const double share = 1 - z / width, g = kappa / share, g_d = kappa_d / share + kappa * (z_d / width) / (share * share);
+    const double share = 1 - z / width, g = kappa / share,
+                 g_d = kappa_d / share + kappa * (z_d / width) / (share * share);
     const double a = kappa * rest, a_d = kappa_d * rest + kappa * rest_d;
     log_g_.push_back(std::log(g));
     log_z_.push_back(std::log(z));
@@ -337,10 +337,8 @@ SpectralValues PilotSpectrum::at(double g) const {
     return out;
   }
   const auto i = static_cast<std::size_t>(std::upper_bound(log_g_.begin(), log_g_.end(), x) - log_g_.begin()) - 1;
-  const auto [log_z, z_rate] =
-      cubic(log_g_[i], log_z_[i], z_rate_[i], log_g_[i + 1], log_z_[i + 1], z_rate_[i + 1], x);
-  const auto [log_a, a_rate] =
-      cubic(log_g_[i], log_a_[i], a_rate_[i], log_g_[i + 1], log_a_[i + 1], a_rate_[i + 1], x);
+  const auto [log_z, z_rate] = cubic(log_g_[i], log_z_[i], z_rate_[i], log_g_[i + 1], log_z_[i + 1], z_rate_[i + 1], x);
+  const auto [log_a, a_rate] = cubic(log_g_[i], log_a_[i], a_rate_[i], log_g_[i + 1], log_a_[i + 1], a_rate_[i + 1], x);
   out.z = std::exp(log_z);
   out.z_slope = z_rate * out.z / g;
   out.a = std::exp(log_a);
@@ -427,9 +425,8 @@ RiskPoint predict_risk(const SpectralCurve& curve, double n_rows, double k, doub
 
 RiskPoint predict_best_risk(const SpectralCurve& curve, double n, double k) {
   const double middle = std::log(curve.scale()) + std::log(n);
-  const double best = minimum_of(middle - 46, middle + 23, 69, [&](double log_delta) {
-    return predict_risk(curve, n, k, std::exp(log_delta)).test;
-  });
+  const double best = minimum_of(middle - 46, middle + 23, 69,
+                                 [&](double log_delta) { return predict_risk(curve, n, k, std::exp(log_delta)).test; });
   return predict_risk(curve, n, k, std::exp(best));
 }
 

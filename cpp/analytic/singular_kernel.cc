@@ -103,7 +103,8 @@ void SingularKernel::remove(const Exec& exec, const RowsView& x, const std::int6
     const auto range = wanted.equal_range(hash_of(row, n_inputs_));
     for (auto it = range.first; it != range.second; ++it) {
       const double* other = gone.data() + it->second * n_inputs_;
-      if (codes_[static_cast<std::size_t>(i)] != codes[it->second] || !std::equal(row, row + n_inputs_, other)) continue;
+      if (codes_[static_cast<std::size_t>(i)] != codes[it->second] || !std::equal(row, row + n_inputs_, other))
+        continue;
       drop[static_cast<std::size_t>(i)] = true;
       wanted.erase(it);
       break;
@@ -128,9 +129,9 @@ void SingularKernel::probabilities(const Exec& exec, const RowsView& x, std::int
   GRAMIAN_REQUIRE(n_rows() > 0, not_fitted, "the model has no rows");
   GRAMIAN_REQUIRE(x.cols == n_inputs_, shape_mismatch,
                   "X has " + std::to_string(x.cols) + " features, but " + std::to_string(n_inputs_) + " are expected");
-  GRAMIAN_REQUIRE(out.rows == x.rows && out.cols == n_classes &&
-                      *std::max_element(codes_.begin(), codes_.end()) < n_classes,
-                  shape_mismatch, "the output has another shape");
+  GRAMIAN_REQUIRE(
+      out.rows == x.rows && out.cols == n_classes && *std::max_element(codes_.begin(), codes_.end()) < n_classes,
+      shape_mismatch, "the output has another shape");
   const std::int64_t n = n_rows();
   const std::int64_t block = std::min(PairDistances::block_rows(n), std::max<std::int64_t>(x.rows, 1));
   double largest = largest_of(rows_);

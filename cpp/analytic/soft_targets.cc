@@ -123,8 +123,7 @@ void vote_shares(const Exec& exec, MatrixView<const std::int64_t> votes, const s
   });
 }
 
-std::vector<double> annotator_accuracies(const Exec& exec, MatrixView<const std::int64_t> votes,
-                                         std::int64_t classes) {
+std::vector<double> annotator_accuracies(const Exec& exec, MatrixView<const std::int64_t> votes, std::int64_t classes) {
   GRAMIAN_REQUIRE(classes >= 2, invalid_argument, "accuracies need two classes or more");
   const std::int64_t n = votes.cols;
   GRAMIAN_REQUIRE(n >= 3, invalid_argument,

@@ -57,8 +57,16 @@ struct State {
   LabelMap labels;
 
   State copy(const Exec& exec) const {
-    return {copied(exec, basis.view()), energies, copied(exec, cross.view()), sum, shift, counts, n_rows, dropped,
-            unit, labels};
+    return {copied(exec, basis.view()),
+            energies,
+            copied(exec, cross.view()),
+            sum,
+            shift,
+            counts,
+            n_rows,
+            dropped,
+            unit,
+            labels};
   }
 };
 
@@ -263,11 +271,11 @@ struct TruncatedRidgeClassifier::Impl {
         constants[at(o)] -= weights[at(o * d + j)] * (state.shift[at(j)] + state.sum[at(j)] / n / unit);
     }
     const auto finite = [](double value) { return std::isfinite(value); };
-    GRAMIAN_REQUIRE(std::all_of(weights.begin(), weights.end(), finite) &&
-                        std::all_of(constants.begin(), constants.end(), finite),
-                    not_positive_definite,
-                    "the features are so small that their weights overflow (rank " + std::to_string(k) + " of " +
-                        std::to_string(d) + "); multiply X by a large number");
+    GRAMIAN_REQUIRE(
+        std::all_of(weights.begin(), weights.end(), finite) && std::all_of(constants.begin(), constants.end(), finite),
+        not_positive_definite,
+        "the features are so small that their weights overflow (rank " + std::to_string(k) + " of " +
+            std::to_string(d) + "); multiply X by a large number");
     auto out = std::make_unique<Solved>();
     out->coef = std::move(weights);
     out->intercept = std::move(constants);

@@ -79,8 +79,7 @@ enum gramian_distribution { GRAMIAN_GAUSSIAN = 0, GRAMIAN_RADEMACHER = 1 };
 /* Values of the longest row that hadamard_rows of CPU tables transforms together with others, and the elements of work
  * that it wants. */
 #define GRAMIAN_HADAMARD_TOGETHER 4096
-#define GRAMIAN_HADAMARD_WORK(rows, n) \
-  ((rows) * (n) + ((n) <= GRAMIAN_HADAMARD_TOGETHER ? (rows) * (n) + 256 : 0))
+#define GRAMIAN_HADAMARD_WORK(rows, n) ((rows) * (n) + ((n) <= GRAMIAN_HADAMARD_TOGETHER ? (rows) * (n) + 256 : 0))
 
 /* What a call runs on. CPU tables ignore it and accept NULL. */
 typedef struct gramian_context {
@@ -166,9 +165,9 @@ typedef struct gramian_op_table {
   int (*normal_sweep)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* a, int64_t lda,
                       const double* x, const double* b, double* r, double* g);
   /* Givens rotations on rows of L (rows x cols) and on what they have left of b further rows, X (rows x b); all double.
-   * For p in order and within it for j in order, with c = cosine[p * cols + j] and s = sine[p * cols + j], where l stands
-   * for L[r, j] and x for X[r, p]: sign > 0: (l, x) = (c l + s x, c x - s l). sign < 0 solves that relation for the rows
-   * of before: l = (l - s x) / c, then x = c x - s l. 6 rows cols b flops. */
+   * For p in order and within it for j in order, with c = cosine[p * cols + j] and s = sine[p * cols + j], where l
+   * stands for L[r, j] and x for X[r, p]: sign > 0: (l, x) = (c l + s x, c x - s l). sign < 0 solves that relation for
+   * the rows of before: l = (l - s x) / c, then x = c x - s l. 6 rows cols b flops. */
   int (*rotate_rows)(gramian_context*, int sign, int64_t rows, int64_t cols, int64_t b, const double* cosine,
                      const double* sine, double* l, int64_t ldl, double* x, int64_t ldx);
 
@@ -286,8 +285,8 @@ typedef struct gramian_op_table {
   /* The same for CSR rows and a row-major out: the entries of a row in their order, each to its nnz places. Values of
    * value_dtype (F32 or F64), rounded to dtype before they are added. 2 nnz flops a stored entry. */
   int (*sparse_sketch_csr)(gramian_context*, int dtype, int value_dtype, int index_dtype, int64_t rows, int64_t nnz,
-                           const int32_t* codes, const void* indptr, const void* indices, const void* values,
-                           void* out, int64_t ld_out);
+                           const int32_t* codes, const void* indptr, const void* indices, const void* values, void* out,
+                           int64_t ld_out);
   /* v[r, c] = scale[c] * x[r, index[c]], and 0 where index[c] < 0; scale of dtype, or NULL for ones. out = v, or with
    * `times` out[r, c] *= v[r, c]. */
   int (*gather_columns)(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,

@@ -184,9 +184,9 @@ gramian::FeatureMapPtr map_of(std::int64_t n_inputs, const gramian_classifier_op
 
 // Of two sizes >= 0, or out_of_memory: no memory holds so much.
 std::int64_t product(std::int64_t a, std::int64_t b, const char* what) {
-  GRAMIAN_REQUIRE(b == 0 || a <= PTRDIFF_MAX / b, out_of_memory,
-                  std::string(what) + ": " + std::to_string(a) + " times " + std::to_string(b) +
-                      " is more than any memory holds");
+  GRAMIAN_REQUIRE(
+      b == 0 || a <= PTRDIFF_MAX / b, out_of_memory,
+      std::string(what) + ": " + std::to_string(a) + " times " + std::to_string(b) + " is more than any memory holds");
   return a * b;
 }
 

@@ -30,8 +30,8 @@ std::vector<double> column_lengths(const Exec& exec, MatrixView<const double> pa
 }
 
 // Gram-Schmidt of the columns of `panel` behind the orthonormal columns of `before`. The Cholesky factor of a Gram
-// has a positive diagonal, which fixes every sign; the second pass takes the loss of orthogonality of the first one (the
-// squared condition of the panel) down to rounding.
+// has a positive diagonal, which fixes every sign; the second pass takes the loss of orthogonality of the first one
+// (the squared condition of the panel) down to rounding.
 void orthonormalise(const Exec& exec, MatrixView<const double> before, MatrixView<double> panel) {
   Array<double> inside(exec, before.cols, panel.cols);
   for (int pass = 0; pass < 2; ++pass) {

@@ -186,8 +186,7 @@ class RandomFeatures final : public FeatureMap {
         }
       }
     } else if (config_.kind == RandomKind::sparse) {
-      drawn->sparse =
-          SparseWeights<T>(config_.seed, config_.n_inputs, config_.n_features, config_.n_nonzero, scale_);
+      drawn->sparse = SparseWeights<T>(config_.seed, config_.n_inputs, config_.n_features, config_.n_nonzero, scale_);
     } else if (config_.kind == RandomKind::orthogonal) {
       drawn->weights = Array<T>(steady, config_.n_inputs, config_.n_features);
       draw_orthogonal<T>(exec, config_.seed, scale_, drawn->weights.view());

@@ -201,9 +201,9 @@ template <class Body>
 void ConformalRows::each_query_block(const RowsView& x, MatrixView<const double> directions, const Body& body) const {
   const Exec& exec = influence_.factor().exec();
   const std::int64_t c = influence_.n_outputs(), m = influence_.width(), n = directions.rows;
-  GRAMIAN_REQUIRE(x.cols == influence_.n_inputs(), shape_mismatch,
-                  "X has " + std::to_string(x.cols) + " features, but " + std::to_string(influence_.n_inputs()) +
-                      " are expected");
+  GRAMIAN_REQUIRE(
+      x.cols == influence_.n_inputs(), shape_mismatch,
+      "X has " + std::to_string(x.cols) + " features, but " + std::to_string(influence_.n_inputs()) + " are expected");
   const std::int64_t edge =
       std::min(std::max<std::int64_t>(1, x.rows),
                std::clamp<std::int64_t>((std::int64_t{1} << 22) / std::max<std::int64_t>(1, std::max(n, m)), 16, 1024));
@@ -239,62 +239,67 @@ void ConformalRows::intervals(const RowsView& x, std::int64_t lower_rank, std::i
   }
   const MatrixView<const double> directions = folds ? change_.view() : p_.view();
   const std::int64_t width = directions.rows;
-  each_query_block(x, directions, [&](std::int64_t first, std::int64_t q, const std::vector<double>& scores,
-                                      const std::vector<double>& products, const std::vector<double>&) {
-    influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
-      std::vector<double> low(static_cast<std::size_t>(n)), high(low.size());
-      const double* product = products.data() + j * width;
-      for (std::int64_t k = 0; k < c; ++k) {
-        const double score = scores[at(j, c, k)];
-        const bool plus = rule == BandRule::plus;
-        for (std::int64_t i = 0; i < n; ++i) {
-          const double e = held_out_[at(i, c, k)];
-          const double without =
-              score - (folds ? product[fold_of_[static_cast<std::size_t>(i)] * c + k] : product[i] * e);
-          const double reach = plus ? std::fabs(e) : 0.0;
-          low[static_cast<std::size_t>(i)] = without - reach;
-          high[static_cast<std::size_t>(i)] = without + reach;
-        }
-        if (plus) {
-          lower(first + j, k) = order_statistic(low, lower_rank);
-          upper(first + j, k) = order_statistic(high, upper_rank);
-        } else {
-          lower(first + j, k) = *std::min_element(low.begin(), low.end()) - margin[static_cast<std::size_t>(k)];
-          upper(first + j, k) = *std::max_element(high.begin(), high.end()) + margin[static_cast<std::size_t>(k)];
-        }
-      }
-    });
-  });
+  each_query_block(
+      x, directions,
+      [&](std::int64_t first, std::int64_t q, const std::vector<double>& scores, const std::vector<double>& products,
+          const std::vector<double>&) {
+        influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
+          std::vector<double> low(static_cast<std::size_t>(n)), high(low.size());
+          const double* product = products.data() + j * width;
+          for (std::int64_t k = 0; k < c; ++k) {
+            const double score = scores[at(j, c, k)];
+            const bool plus = rule == BandRule::plus;
+            for (std::int64_t i = 0; i < n; ++i) {
+              const double e = held_out_[at(i, c, k)];
+              const double without =
+                  score - (folds ? product[fold_of_[static_cast<std::size_t>(i)] * c + k] : product[i] * e);
+              const double reach = plus ? std::fabs(e) : 0.0;
+              low[static_cast<std::size_t>(i)] = without - reach;
+              high[static_cast<std::size_t>(i)] = without + reach;
+            }
+            if (plus) {
+              lower(first + j, k) = order_statistic(low, lower_rank);
+              upper(first + j, k) = order_statistic(high, upper_rank);
+            } else {
+              lower(first + j, k) = *std::min_element(low.begin(), low.end()) - margin[static_cast<std::size_t>(k)];
+              upper(first + j, k) = *std::max_element(high.begin(), high.end()) + margin[static_cast<std::size_t>(k)];
+            }
+          }
+        });
+      });
 }
 
 IntervalSets ConformalRows::sets(const RowsView& x, std::int64_t excluded, bool deleted) const {
   const std::int64_t n = n_rows(), c = influence_.n_outputs();
   IntervalSets out;
-  each_query_block(x, p_.view(), [&](std::int64_t, std::int64_t q, const std::vector<double>& scores,
-                                     const std::vector<double>& products, const std::vector<double>& sizes) {
-    std::vector<IntervalSets> found(static_cast<std::size_t>(q * c));
-    influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
-      const double more = 1 + sizes[static_cast<std::size_t>(j)];
-      std::vector<Event> events;
-      for (std::int64_t k = 0; k < c; ++k) {
-        events.clear();
-        std::int64_t always = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-          const double cross = products[at(j, n, i)];
-          // With the row added 1 - h_i grows by c_i^2 / (1 + s), and the added row has 1 - h = 1 / (1 + s).
-          const double scale =
-              deleted ? 1 / (1 - leverage_[static_cast<std::size_t>(i)] + cross * cross / more) : 1.0;
-          add_row(residuals_[at(i, c, k)] * scale, cross / more * scale, deleted ? 1.0 : 1 / more, events, always);
-        }
-        sweep(events, always, excluded, scores[at(j, c, k)], found[at(j, c, k)]);
-      }
-    });
-    for (const IntervalSets& one : found) {
-      out.lower.insert(out.lower.end(), one.lower.begin(), one.lower.end());
-      out.upper.insert(out.upper.end(), one.upper.begin(), one.upper.end());
-      out.offsets.push_back(static_cast<std::int64_t>(out.lower.size()));
-    }
-  });
+  each_query_block(x, p_.view(),
+                   [&](std::int64_t, std::int64_t q, const std::vector<double>& scores,
+                       const std::vector<double>& products, const std::vector<double>& sizes) {
+                     std::vector<IntervalSets> found(static_cast<std::size_t>(q * c));
+                     influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
+                       const double more = 1 + sizes[static_cast<std::size_t>(j)];
+                       std::vector<Event> events;
+                       for (std::int64_t k = 0; k < c; ++k) {
+                         events.clear();
+                         std::int64_t always = 0;
+                         for (std::int64_t i = 0; i < n; ++i) {
+                           const double cross = products[at(j, n, i)];
+                           // With the row added 1 - h_i grows by c_i^2 / (1 + s), and the added row has 1 - h = 1 / (1
+                           // + s).
+                           const double scale =
+                               deleted ? 1 / (1 - leverage_[static_cast<std::size_t>(i)] + cross * cross / more) : 1.0;
+                           add_row(residuals_[at(i, c, k)] * scale, cross / more * scale, deleted ? 1.0 : 1 / more,
+                                   events, always);
+                         }
+                         sweep(events, always, excluded, scores[at(j, c, k)], found[at(j, c, k)]);
+                       }
+                     });
+                     for (const IntervalSets& one : found) {
+                       out.lower.insert(out.lower.end(), one.lower.begin(), one.lower.end());
+                       out.upper.insert(out.upper.end(), one.upper.begin(), one.upper.end());
+                       out.offsets.push_back(static_cast<std::int64_t>(out.lower.size()));
+                     }
+                   });
   return out;
 }
 
@@ -308,32 +313,33 @@ void ConformalRows::class_p_values(const RowsView& x, const std::int64_t* codes,
     code.push_back(codes[row]);
     ++size[static_cast<std::size_t>(codes[row])];
   }
-  each_query_block(x, p_.view(), [&](std::int64_t first, std::int64_t q, const std::vector<double>& scores,
-                                     const std::vector<double>& products, const std::vector<double>& sizes) {
-    influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
-      const double more = 1 + sizes[static_cast<std::size_t>(j)];
-      const double* f = scores.data() + j * c;
-      std::vector<std::int64_t> count(static_cast<std::size_t>(c), 1);
-      for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t own = code[static_cast<std::size_t>(i)];
-        const double cross = products[at(j, n, i)];
-        const double left = 1 - leverage_[static_cast<std::size_t>(i)] + cross * cross / more;
-        // The query adds the residual 1 - f or -f in the output of this row's class.
-        const double without = residuals_[at(i, c, own)] + cross * f[own] / more;
-        const double same = (without - cross / more) / left;
-        if (by_class) {
-          count[static_cast<std::size_t>(own)] += same >= 1 - f[own];
-          continue;
-        }
-        for (std::int64_t k = 0; k < c; ++k)
-          count[static_cast<std::size_t>(k)] += (k == own ? same : without / left) >= 1 - f[k];
-      }
-      for (std::int64_t k = 0; k < c; ++k) {
-        const auto total = static_cast<double>((by_class ? size[static_cast<std::size_t>(k)] : n) + 1);
-        out(first + j, k) = static_cast<double>(count[static_cast<std::size_t>(k)]) / total;
-      }
-    });
-  });
+  each_query_block(x, p_.view(),
+                   [&](std::int64_t first, std::int64_t q, const std::vector<double>& scores,
+                       const std::vector<double>& products, const std::vector<double>& sizes) {
+                     influence_.factor().exec().parallel_for(q, [&](std::int64_t j) {
+                       const double more = 1 + sizes[static_cast<std::size_t>(j)];
+                       const double* f = scores.data() + j * c;
+                       std::vector<std::int64_t> count(static_cast<std::size_t>(c), 1);
+                       for (std::int64_t i = 0; i < n; ++i) {
+                         const std::int64_t own = code[static_cast<std::size_t>(i)];
+                         const double cross = products[at(j, n, i)];
+                         const double left = 1 - leverage_[static_cast<std::size_t>(i)] + cross * cross / more;
+                         // The query adds the residual 1 - f or -f in the output of this row's class.
+                         const double without = residuals_[at(i, c, own)] + cross * f[own] / more;
+                         const double same = (without - cross / more) / left;
+                         if (by_class) {
+                           count[static_cast<std::size_t>(own)] += same >= 1 - f[own];
+                           continue;
+                         }
+                         for (std::int64_t k = 0; k < c; ++k)
+                           count[static_cast<std::size_t>(k)] += (k == own ? same : without / left) >= 1 - f[k];
+                       }
+                       for (std::int64_t k = 0; k < c; ++k) {
+                         const auto total = static_cast<double>((by_class ? size[static_cast<std::size_t>(k)] : n) + 1);
+                         out(first + j, k) = static_cast<double>(count[static_cast<std::size_t>(k)]) / total;
+                       }
+                     });
+                   });
 }
 
 }  // namespace gramian

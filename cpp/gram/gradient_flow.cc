@@ -162,11 +162,11 @@ struct GradientFlow::Impl {
   double n;
   std::int64_t rows;
   bool intercept;
-  std::vector<double> values;   // ascending
-  Array<double> vectors;        // one a row
-  std::vector<double> start;    // C x d
+  std::vector<double> values;               // ascending
+  Array<double> vectors;                    // one a row
+  std::vector<double> start;                // C x d
   std::vector<double> target, start_modes;  // d x C
-  std::vector<bool> constant;   // features without any variance
+  std::vector<bool> constant;               // features without any variance
   std::vector<double> mean, target_mean;
   double unexplained = 0;  // energy of the targets that no weights explain
 };

@@ -18,8 +18,8 @@ namespace {
 // Where a spectrum pays: one eigen-decomposition costs as much as dozens of Cholesky factors, and serves all ridges.
 constexpr std::int64_t kSmallSystem = 256;
 constexpr std::size_t kManyRidges = 50;
-// Eigenvalues are exact to rounding of the largest one. Where squares of features differ by more than this, those of the
-// small ones would be lost, and Cholesky factors, which do not mind, serve each ridge.
+// Eigenvalues are exact to rounding of the largest one. Where squares of features differ by more than this, those of
+// the small ones would be lost, and Cholesky factors, which do not mind, serve each ridge.
 constexpr double kUnlikeSizes = 1e6;
 
 void require_ridge(double ridge) {
@@ -246,10 +246,10 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
     }
   }
   const auto finite = [](double score) { return std::isfinite(score); };
-  GRAMIAN_REQUIRE(std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
-                  "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " +
-                      std::to_string(sums.n_rows) + ", with weights, which count as repeated rows, of " +
-                      std::to_string(n));
+  GRAMIAN_REQUIRE(
+      std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
+      "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " + std::to_string(sums.n_rows) +
+          ", with weights, which count as repeated rows, of " + std::to_string(n));
   curve.best =
       static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());

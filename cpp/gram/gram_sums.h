@@ -33,7 +33,7 @@ struct GramState::Sums {
     diagonal_known_ = false;
     return g_;
   }
-  Array<double> q;            // c x d: sum w (y - target_shift)(x - shift)'
+  Array<double> q;  // c x d: sum w (y - target_shift)(x - shift)'
   // Vectors live on the host: they are small, and every decision about the state needs them there.
   std::vector<double> s, shift;                 // d: sum w (x - shift)
   std::vector<double> t, target_shift, energy;  // c: sum w (y - target_shift), and of its square
@@ -64,8 +64,8 @@ struct GramState::Sums {
     settle();
     return largest_diagonal_;
   }
-  std::int64_t longest_sum = 0;          // terms added up in one product, at most
-  std::int64_t operations = 0;           // blocks, merges and moves of the shift
+  std::int64_t longest_sum = 0;  // terms added up in one product, at most
+  std::int64_t operations = 0;   // blocks, merges and moves of the shift
   bool removed = false;
 
   // Rows or weight that cannot be taken out of this state: Error{invalid_argument}. go: weight per output.

@@ -39,9 +39,9 @@ class Judge {
       offset_.push_back(train_.options.intercept ? train_.shift[j] + train_.s[j] / train_.weight_sum - held_.shift[j]
                                                  : 0.0);
     for (std::size_t k = 0; k < train_.t.size(); ++k)
-      target_offset_.push_back(train_.options.intercept ? train_.target_shift[k] + train_.t[k] / train_.weight_sum -
-                                                              held_.target_shift[k]
-                                                        : 0.0);
+      target_offset_.push_back(train_.options.intercept
+                                   ? train_.target_shift[k] + train_.t[k] / train_.weight_sum - held_.target_shift[k]
+                                   : 0.0);
     cross_.resize(static_cast<std::size_t>(train_.c * train_.d));
     download<double>(exec_, held_.q.view(), {cross_.data(), train_.c, train_.d});
   }
@@ -119,8 +119,7 @@ class Judge {
     double total = 0;
     for (std::size_t k = 0; k < quadratic.size(); ++k) {
       const double b = constant[k];
-      const double error =
-          held_.energy[k] + quadratic[k] + 2 * b * (sum[k] - held_.t[k]) + held_.weight_sum * b * b;
+      const double error = held_.energy[k] + quadratic[k] + 2 * b * (sum[k] - held_.t[k]) + held_.weight_sum * b * b;
       total += std::max(0.0, error);
     }
     return total;

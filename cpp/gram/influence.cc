@@ -70,8 +70,8 @@ std::vector<double> host_targets(const Targets& y, std::int64_t begin, std::int6
     }
     return out;
   }
-  load_rows<double>(Exec(Device::cpu, 1), y.values->slice(begin, count), nullptr, nullptr,
-                    {out.data(), count, outputs}, "y");
+  load_rows<double>(Exec(Device::cpu, 1), y.values->slice(begin, count), nullptr, nullptr, {out.data(), count, outputs},
+                    "y");
   return out;
 }
 
@@ -164,11 +164,11 @@ void GroupInfluence::scores(MatrixView<const double> u, MatrixView<double> out) 
 // Groups that are worked on together.
 struct GroupInfluence::Block {
   std::int64_t first_group, groups, first_row, rows;
-  MatrixView<double> u;            // rows x width, device, not weighted
-  MatrixView<double> change;       // (groups * outputs) x width, device: e'P, so that f_{-S}(x) = f(x) - change u(x)
-  std::vector<double> roots;       // of the weights; empty: ones
-  std::vector<double> left;        // rows x outputs, host: e, weighted
-  std::vector<double> residuals;   // rows x outputs, host: y - f(x), not weighted
+  MatrixView<double> u;           // rows x width, device, not weighted
+  MatrixView<double> change;      // (groups * outputs) x width, device: e'P, so that f_{-S}(x) = f(x) - change u(x)
+  std::vector<double> roots;      // of the weights; empty: ones
+  std::vector<double> left;       // rows x outputs, host: e, weighted
+  std::vector<double> residuals;  // rows x outputs, host: y - f(x), not weighted
 };
 
 template <class Body>
@@ -179,9 +179,9 @@ void GroupInfluence::each_block(const GroupedRows& in, std::vector<double>& smal
   GRAMIAN_REQUIRE(groups >= 0 && in.offsets.front() == 0 && in.offsets.back() == in.x.rows &&
                       std::is_sorted(in.offsets.begin(), in.offsets.end()),
                   invalid_argument, "the offsets of the groups must rise from 0 to the number of rows");
-  GRAMIAN_REQUIRE(in.x.cols == n_inputs(), shape_mismatch,
-                  "rows_X has " + std::to_string(in.x.cols) + " features, but " + std::to_string(n_inputs()) +
-                      " are expected");
+  GRAMIAN_REQUIRE(
+      in.x.cols == n_inputs(), shape_mismatch,
+      "rows_X has " + std::to_string(in.x.cols) + " features, but " + std::to_string(n_inputs()) + " are expected");
   check_targets(in.x, in.y, c);
   smallest.assign(static_cast<std::size_t>(groups), 1.0);
   // About 32 MiB of rows and of changes at a time; one group is never cut.
@@ -312,14 +312,13 @@ void GroupInfluence::scores_without(const GroupedRows& rows, const RowsView& que
   const std::int64_t d = factor_.n_features(), c = n_outputs(), m = width(), n = queries.rows;
   GRAMIAN_REQUIRE(rows.offsets.size() == 2, invalid_argument, "one group is needed");
   GRAMIAN_REQUIRE(out.rows == n && out.cols == c, shape_mismatch, "scores_without: the output has another shape");
-  GRAMIAN_REQUIRE(queries.cols == n_inputs(), shape_mismatch,
-                  "X has " + std::to_string(queries.cols) + " features, but " + std::to_string(n_inputs()) +
-                      " are expected");
+  GRAMIAN_REQUIRE(
+      queries.cols == n_inputs(), shape_mismatch,
+      "X has " + std::to_string(queries.cols) + " features, but " + std::to_string(n_inputs()) + " are expected");
   // f_{-S}(x) = u(x)'(z - P_S'e): the weights behind that, in the units of the features around their mean.
   std::vector<double> z(static_cast<std::size_t>(m * c)), change(z.size()), smallest;
   download<double>(exec, z_.view(), {z.data(), m, c});
-  each_block(rows, smallest,
-             [&](const Block& block) { download<double>(exec, block.change, {change.data(), c, m}); });
+  each_block(rows, smallest, [&](const Block& block) { download<double>(exec, block.change, {change.data(), c, m}); });
   for (std::int64_t k = 0; k < c; ++k)
     for (std::int64_t j = 0; j < m; ++j) {
       double& value = change[static_cast<std::size_t>(k * m + j)];
@@ -399,9 +398,9 @@ GroupInfluence::Ranking GroupInfluence::harmful_rows(const RowsView& x, const Ta
     double total = 0;
     for (std::int64_t j = 0; j < q; ++j)
       for (std::int64_t k = 0; k < c; ++k) {
-        const double error = g[size(j, c) + static_cast<std::size_t>(k)] +
-                             a[size(i, q) + static_cast<std::size_t>(j)] *
-                                 r[size(i, c) + static_cast<std::size_t>(k)] / left;
+        const double error =
+            g[size(j, c) + static_cast<std::size_t>(k)] +
+            a[size(i, q) + static_cast<std::size_t>(j)] * r[size(i, c) + static_cast<std::size_t>(k)] / left;
         total += error * error;
       }
     return total;

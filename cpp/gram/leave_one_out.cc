@@ -87,8 +87,7 @@ void loo_errors_in(const RidgeFactor& factor, const LabelledRows& rows, MatrixVi
     download<double>(exec, wide.view().block(0, 0, count, c), out.block(begin, 0, count, c));
     const std::vector<double> targets = centred_targets(factor, rows, begin, count);
     for (std::int64_t r = 0; r < count; ++r) {
-      const double rest =
-          1 - weight_of(rows.weight, begin + r) * (norms[static_cast<std::size_t>(r)] + share);
+      const double rest = 1 - weight_of(rows.weight, begin + r) * (norms[static_cast<std::size_t>(r)] + share);
       GRAMIAN_REQUIRE(rest > least_rest(products), invalid_argument,
                       "row " + std::to_string(rows.x.first_row + begin + r) +
                           " has a leverage of 1: without it there is no model at ridge " +
@@ -289,12 +288,14 @@ class Grid {
     *nodes = {middle};
     if (worst(all, [&](std::size_t k) { return leverage_mixture(*nodes, k).error; }).second > allowed) {
       *nodes = {ridges_[all.back()]};
-      grow(all, allowed, [&](std::size_t k) { return leverage_mixture(*nodes, k).error; },
-           [&](std::size_t k) { nodes->push_back(ridges_[k]); }, all.size() - 1);
+      grow(
+          all, allowed, [&](std::size_t k) { return leverage_mixture(*nodes, k).error; },
+          [&](std::size_t k) { nodes->push_back(ridges_[k]); }, all.size() - 1);
     }
     solved->assign(1, all.back());
-    grow(all, tolerance() / 8, [&](std::size_t k) { return weight_mixture(*solved, k).error * relative_energy(k); },
-         [&](std::size_t k) { solved->push_back(k); }, all.size() - 1);
+    grow(
+        all, tolerance() / 8, [&](std::size_t k) { return weight_mixture(*solved, k).error * relative_energy(k); },
+        [&](std::size_t k) { solved->push_back(k); }, all.size() - 1);
   }
 
   template <class Error>

@@ -37,8 +37,7 @@ LeverageMixture with_zeros(const std::vector<double>& nodes, const std::vector<d
     for (const double node : nodes) value /= begin + node;
     error = std::max(error, value);
     double mixed = std::abs(out.beta) * (end + ridge);
-    for (std::size_t j = 0; j < nodes.size(); ++j)
-      mixed += std::abs(out.alpha[j]) * (end + ridge) / (begin + nodes[j]);
+    for (std::size_t j = 0; j < nodes.size(); ++j) mixed += std::abs(out.alpha[j]) * (end + ridge) / (begin + nodes[j]);
     amplification = std::max(amplification, mixed);
     begin = end;
   }

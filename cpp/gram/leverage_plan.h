@@ -13,10 +13,10 @@ namespace gramian {
 
 // How the leverages of one ridge follow from those at the nodes.
 struct LeverageMixture {
-  std::vector<double> alpha;   // one per node
-  double beta = 0;             // of |x|^2
-  double error = 0;            // relative, proven but for rounding
-  double amplification = 1;    // of the relative rounding errors of what is mixed
+  std::vector<double> alpha;  // one per node
+  double beta = 0;            // of |x|^2
+  double error = 0;           // relative, proven but for rounding
+  double amplification = 1;   // of the relative rounding errors of what is mixed
 };
 
 // The best that is known of one ridge for modes in [low, high], 0 < low <= high; nodes are different ridges.

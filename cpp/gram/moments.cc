@@ -31,9 +31,9 @@ void check_points(std::int64_t d, std::int64_t c, bool intercept, const std::vec
                   const std::vector<double>& target_center) {
   GRAMIAN_REQUIRE(static_cast<std::int64_t>(center.size()) == d, shape_mismatch,
                   "center has " + std::to_string(center.size()) + " entries for " + std::to_string(d) + " features");
-  GRAMIAN_REQUIRE(static_cast<std::int64_t>(target_center.size()) == c, shape_mismatch,
-                  "target_center has " + std::to_string(target_center.size()) + " entries for " + std::to_string(c) +
-                      " outputs");
+  GRAMIAN_REQUIRE(
+      static_cast<std::int64_t>(target_center.size()) == c, shape_mismatch,
+      "target_center has " + std::to_string(target_center.size()) + " entries for " + std::to_string(c) + " outputs");
   const auto finite = [](double value) { return std::isfinite(value); };
   GRAMIAN_REQUIRE(std::all_of(center.begin(), center.end(), finite), non_finite, "center holds NaN or infinity");
   GRAMIAN_REQUIRE(std::all_of(target_center.begin(), target_center.end(), finite), non_finite,

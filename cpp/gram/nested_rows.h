@@ -1,7 +1,7 @@
 // Models of all widths as rows of numbers, each of which needs only the rows before it.
 //
-// Row j holds L[j, 0 .. j], Z[j, 0 .. C - 1], the mean of feature j and its scale. The first k rows are all of the model
-// on the first k features but the means of the targets.
+// Row j holds L[j, 0 .. j], Z[j, 0 .. C - 1], the mean of feature j and its scale. The first k rows are all of the
+// model on the first k features but the means of the targets.
 #pragma once
 
 #include <cstdint>

@@ -110,8 +110,8 @@ Array<double> with_ridge(const Exec& exec, MatrixView<const double> r, std::int6
 }
 
 // Without a ridge, or with its rows in the triangle.
-void solve_plain(const Exec& exec, MatrixView<const double> triangle, std::int64_t d, double rtol,
-                 MatrixView<double> x, TriangularSolution& out) {
+void solve_plain(const Exec& exec, MatrixView<const double> triangle, std::int64_t d, double rtol, MatrixView<double> x,
+                 TriangularSolution& out) {
   const std::int64_t k = triangle.cols - d;
   const MatrixView<const double> r11 = triangle.block(0, 0, d, d), r12 = triangle.block(0, d, d, k);
   const SymmetricMatrix<double> l = lower_factor<double, double>(exec, r11);
@@ -167,9 +167,9 @@ TriangularSolution solve_triangle(const Exec& exec, MatrixView<const double> r, 
 struct RFactor::Impl {
   Impl(const Exec& exec_, std::int64_t d_, std::int64_t k_) : exec(exec_), d(d_), k(k_) {
     GRAMIAN_REQUIRE(d >= 1 && k >= 0, invalid_argument, "an R factor needs at least one feature");
-    GRAMIAN_REQUIRE(d < kMostColumns && k < kMostColumns, invalid_argument,
-                    "an R factor has fewer than 2^30 features and outputs, not " + std::to_string(d) + " and " +
-                        std::to_string(k));
+    GRAMIAN_REQUIRE(
+        d < kMostColumns && k < kMostColumns, invalid_argument,
+        "an R factor has fewer than 2^30 features and outputs, not " + std::to_string(d) + " and " + std::to_string(k));
     r = Array<double>(exec, d + k, d + k);
     axpby<double, double>(exec, 0.0, {}, 0.0, r.view());
   }
@@ -289,8 +289,8 @@ void RFactor::add(const RowsView& x, const RowsView& y, const double* weight, co
                   std::string(x_name) + " has " + std::to_string(x.cols) + " features, but " + std::to_string(self.d) +
                       " are expected");
   GRAMIAN_REQUIRE(self.k == 0 || (y.rows == x.rows && y.cols == self.k), shape_mismatch,
-                  std::string(y_name) + " must have " + std::to_string(x.rows) + " rows and " +
-                      std::to_string(self.k) + " columns");
+                  std::string(y_name) + " must have " + std::to_string(x.rows) + " rows and " + std::to_string(self.k) +
+                      " columns");
   if (x.rows == 0) return;
   std::vector<double> roots;
   std::int64_t counted = x.rows;

@@ -35,8 +35,8 @@ RidgeHead::Impl::Impl(std::int64_t inputs, std::int64_t outputs, RidgeConfig con
                   "the ridge is chosen by leave-one-out errors, by gcv or by held-out rows, not by two of them");
   for (const double ridge : config.ridges)
     GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge > 0, invalid_argument, "ridges must be finite and above 0");
-  const bool plain = config.balance == Balance::none && config.holdout == HoldoutRule::none && !config.loo_width &&
-                     config.width == 0;
+  const bool plain =
+      config.balance == Balance::none && config.holdout == HoldoutRule::none && !config.loo_width && config.width == 0;
   GRAMIAN_REQUIRE(plain || (!config.low_latency && config.forgetting == 1), invalid_argument,
                   "low_latency and forgetting go with all features, a ridge that no held-out rows choose and classes "
                   "that are not balanced");
@@ -118,8 +118,7 @@ std::size_t RidgeHead::bytes() const {
 
 void RidgeHead::add(const RowsView& x, const Targets& y, const double* weight, bool atomic, const double* totals) {
   impl_->require_state();
-  GRAMIAN_REQUIRE(totals == nullptr || impl_->balanced, invalid_argument,
-                  "only balanced classes have declared counts");
+  GRAMIAN_REQUIRE(totals == nullptr || impl_->balanced, invalid_argument, "only balanced classes have declared counts");
   if (impl_->held) {
     impl_->forget_derived();
     impl_->add_with_holdout(x, y, weight);

@@ -218,8 +218,8 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
     const double weight = json.at("weight_sum").number(), energy = json.at("energy").number();
     GRAMIAN_REQUIRE(weight > 0 && energy >= 0, file_format, "the sums of weights and targets are impossible");
     auto solved = std::make_unique<Impl::Solved>();
-    solved->noise_variance = std::max(0.0, energy - model.explained) /
-                             (weight * static_cast<double>(std::max<std::int64_t>(1, n_outputs)));
+    solved->noise_variance =
+        std::max(0.0, energy - model.explained) / (weight * static_cast<double>(std::max<std::int64_t>(1, n_outputs)));
     solved->noise_known = true;
     model.solution.report.ridge = json.at("ridge_used").number();
     solved->solution = head.impl_->padded(std::move(model.solution));
@@ -240,8 +240,8 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
     head.impl_->choice = std::move(choice);
     if (config.holdout == HoldoutRule::none) return head;
     const auto side = [&](const char* name) {
-      auto read = std::make_unique<GramState>(
-          GramState::load(exec, json.at("holdout").at(name), reader, prefix + name + "."));
+      auto read =
+          std::make_unique<GramState>(GramState::load(exec, json.at("holdout").at(name), reader, prefix + name + "."));
       GRAMIAN_REQUIRE(read->n_features() == head.n_features() && read->n_outputs() == n_outputs &&
                           read->options().intercept == config.gram.intercept,
                       file_format, "the sums of the held-out rows do not fit the model");

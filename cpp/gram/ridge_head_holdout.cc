@@ -72,8 +72,8 @@ RidgeHead::Impl::Sides RidgeHead::Impl::sides_of(const RowsView& x, const double
   }
   for (std::int64_t r = 0; r < x.rows; ++r)
     if (weight == nullptr || weight[r] != 0) sides.fitted.push_back(r);
-  const auto kept = static_cast<std::ptrdiff_t>(static_cast<double>(sides.fitted.size()) *
-                                                (1.0 - config.holdout_fraction));
+  const auto kept =
+      static_cast<std::ptrdiff_t>(static_cast<double>(sides.fitted.size()) * (1.0 - config.holdout_fraction));
   sides.held.assign(sides.fitted.begin() + kept, sides.fitted.end());
   sides.fitted.erase(sides.fitted.begin() + kept, sides.fitted.end());
   return sides;

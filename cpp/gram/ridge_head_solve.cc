@@ -137,8 +137,7 @@ Solution RidgeHead::Impl::padded(Solution narrow) const {
   Array<double> coef(exec, n_outputs, width());
   axpby<double, double>(exec, 0.0, {}, 0.0, coef.view());
   if (n_outputs > 0)
-    axpby<double, double>(exec, 1.0, narrow.coef.view(), 0.0,
-                          coef.view().block(0, 0, n_outputs, narrow.coef.cols()));
+    axpby<double, double>(exec, 1.0, narrow.coef.view(), 0.0, coef.view().block(0, 0, n_outputs, narrow.coef.cols()));
   narrow.coef = std::move(coef);
   return narrow;
 }
@@ -202,8 +201,7 @@ RidgeChoice RidgeHead::Impl::best_choice(const GramState& sums, const LabelledRo
   return out;
 }
 
-std::vector<double> RidgeHead::Impl::balanced_weights(const RowsView& x, const Targets& y,
-                                                      const double* weight) const {
+std::vector<double> RidgeHead::Impl::balanced_weights(const RowsView& x, const Targets& y, const double* weight) const {
   GRAMIAN_REQUIRE(y.codes != nullptr || x.rows == 0, invalid_argument, "balanced classes need class codes");
   const std::vector<double> of_class = balanced->class_weights();
   std::vector<double> out(static_cast<std::size_t>(x.rows));

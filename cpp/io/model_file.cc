@@ -609,8 +609,8 @@ struct ModelReader::State {
   std::string library_version;
   Json config;
   std::map<std::string, TensorView> tensors;
-  std::string cut;                // name of the tensor that the file ends in, "" for a whole file
-  std::uint64_t cut_bytes = 0;    // of it that are there
+  std::string cut;              // name of the tensor that the file ends in, "" for a whole file
+  std::uint64_t cut_bytes = 0;  // of it that are there
   bool may_be_cut = false;
 
   void read(const void* data, std::size_t size) {

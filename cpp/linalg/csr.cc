@@ -100,8 +100,7 @@ std::int64_t stored_entries(const RowsView& a) {
   return total;
 }
 
-void sparse_multiply_transposed(const Exec& exec, const RowsView& a, MatrixView<const double> r,
-                                MatrixView<double> g) {
+void sparse_multiply_transposed(const Exec& exec, const RowsView& a, MatrixView<const double> r, MatrixView<double> g) {
   GRAMIAN_REQUIRE(a.sparse && (a.dtype == DType::f32 || a.dtype == DType::f64), internal,
                   "sparse_multiply_transposed wants CSR rows of float32 or float64");
   GRAMIAN_REQUIRE(r.rows == a.rows && g.rows == a.cols && g.cols == r.cols, shape_mismatch,

@@ -25,8 +25,8 @@ struct Ritz {
 Ritz ritz_of(const Exec& exec, const std::vector<double>& gram, const std::vector<double>& products, std::int64_t k,
              double cut);
 
-// Watches products v -> A v of an iteration for negative curvature: each vector by itself, and the lowest Ritz vectors of
-// all of them, which close in on the lowest eigenvalue that a Krylov space has seen. 32 n values.
+// Watches products v -> A v of an iteration for negative curvature: each vector by itself, and the lowest Ritz vectors
+// of all of them, which close in on the lowest eigenvalue that a Krylov space has seen. 32 n values.
 class CurvatureWatch {
  public:
   // top: about the largest eigenvalue; unit: relative rounding of the entries of A.

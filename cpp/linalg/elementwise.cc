@@ -140,8 +140,8 @@ void class_sums(const Exec& exec, MatrixView<const T> x, const std::int64_t* cod
 }
 
 template <class T>
-void fill_random(const Exec& exec, Distribution distribution, const RngStream& stream, double scale,
-                 MatrixView<T> out, std::int64_t first) {
+void fill_random(const Exec& exec, Distribution distribution, const RngStream& stream, double scale, MatrixView<T> out,
+                 std::int64_t first) {
   over_rows(exec, out.rows, out.cols, [&](Range rows) {
     GRAMIAN_CALL(exec, fill_random, code_of<T>(), static_cast<int>(distribution), of(stream), rows.begin, rows.size(),
                  first, out.cols, scale, static_cast<void*>(out.row(rows.begin)), out.stride);
@@ -186,23 +186,23 @@ void sparse_multiply(const Exec& exec, const RowsView& x, MatrixView<const T> b,
   });
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                     \
-  template GRAMIAN_EXPORT void activate<T>(const Exec&, Activation, const T*, double, MatrixView<T>);              \
-  template GRAMIAN_EXPORT void rbf<T>(const Exec&, const double*, const double*, double, MatrixView<T>);           \
-  template GRAMIAN_EXPORT void scale_rows<T>(const Exec&, const std::vector<double>&, MatrixView<T>);              \
-  template GRAMIAN_EXPORT void scale_columns<T>(const Exec&, const T*, MatrixView<T>);                             \
-  template GRAMIAN_EXPORT void row_sumsq<T>(const Exec&, MatrixView<const T>, double*);                            \
-  template GRAMIAN_EXPORT std::vector<double> row_squares<T>(const Exec&, MatrixView<const T>);                    \
-  template GRAMIAN_EXPORT double sum_of_squares<T>(const Exec&, MatrixView<const T>);                              \
-  template GRAMIAN_EXPORT std::vector<double> column_sums<T>(const Exec&, MatrixView<const T>,                     \
-                                                             const std::vector<double>&);                          \
-  template GRAMIAN_EXPORT void class_sums<T>(const Exec&, MatrixView<const T>, const std::int64_t*,                \
-                                             const std::vector<double>&, MatrixView<double>);                      \
-  template GRAMIAN_EXPORT void fill_random<T>(const Exec&, Distribution, const RngStream&, double, MatrixView<T>,  \
-                                              std::int64_t);                                                       \
-  template GRAMIAN_EXPORT void fill_signs<T>(const Exec&, const RngStream&, std::int64_t, T*);                     \
-  template GRAMIAN_EXPORT void fill_uniform<T>(const Exec&, const RngStream&, std::int64_t, double, double, T*);   \
-  template GRAMIAN_EXPORT void walsh_hadamard<T>(const Exec&, double, MatrixView<T>);                              \
+#define GRAMIAN_INSTANTIATE(T)                                                                                    \
+  template GRAMIAN_EXPORT void activate<T>(const Exec&, Activation, const T*, double, MatrixView<T>);             \
+  template GRAMIAN_EXPORT void rbf<T>(const Exec&, const double*, const double*, double, MatrixView<T>);          \
+  template GRAMIAN_EXPORT void scale_rows<T>(const Exec&, const std::vector<double>&, MatrixView<T>);             \
+  template GRAMIAN_EXPORT void scale_columns<T>(const Exec&, const T*, MatrixView<T>);                            \
+  template GRAMIAN_EXPORT void row_sumsq<T>(const Exec&, MatrixView<const T>, double*);                           \
+  template GRAMIAN_EXPORT std::vector<double> row_squares<T>(const Exec&, MatrixView<const T>);                   \
+  template GRAMIAN_EXPORT double sum_of_squares<T>(const Exec&, MatrixView<const T>);                             \
+  template GRAMIAN_EXPORT std::vector<double> column_sums<T>(const Exec&, MatrixView<const T>,                    \
+                                                             const std::vector<double>&);                         \
+  template GRAMIAN_EXPORT void class_sums<T>(const Exec&, MatrixView<const T>, const std::int64_t*,               \
+                                             const std::vector<double>&, MatrixView<double>);                     \
+  template GRAMIAN_EXPORT void fill_random<T>(const Exec&, Distribution, const RngStream&, double, MatrixView<T>, \
+                                              std::int64_t);                                                      \
+  template GRAMIAN_EXPORT void fill_signs<T>(const Exec&, const RngStream&, std::int64_t, T*);                    \
+  template GRAMIAN_EXPORT void fill_uniform<T>(const Exec&, const RngStream&, std::int64_t, double, double, T*);  \
+  template GRAMIAN_EXPORT void walsh_hadamard<T>(const Exec&, double, MatrixView<T>);                             \
   template GRAMIAN_EXPORT void sparse_multiply<T>(const Exec&, const RowsView&, MatrixView<const T>, MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

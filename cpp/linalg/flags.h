@@ -16,9 +16,7 @@ class TileFlags {
     for (std::size_t k = 0; k < count; ++k) done_[k].store(false, std::memory_order_relaxed);
   }
   void set(std::int64_t tile) { done_[static_cast<std::size_t>(tile)].store(true, std::memory_order_release); }
-  bool is_set(std::int64_t tile) const {
-    return done_[static_cast<std::size_t>(tile)].load(std::memory_order_acquire);
-  }
+  bool is_set(std::int64_t tile) const { return done_[static_cast<std::size_t>(tile)].load(std::memory_order_acquire); }
   // False when the work has failed and the caller should leave.
   bool wait(std::int64_t tile) const {
     for (int spin = 0; !is_set(tile); ++spin) {

@@ -165,7 +165,7 @@ void RunningInverse::update(double g, double beta, MatrixView<const double> x) {
 }
 
 RunningInverse::Change RunningInverse::prepare(double g, double beta, MatrixView<const double> x,
-                                                InverseBlend blend) const {
+                                               InverseBlend blend) const {
   GRAMIAN_REQUIRE(x.cols == size(), shape_mismatch,
                   "the rows have " + std::to_string(x.cols) + " features, the inverse has " + std::to_string(size()));
   GRAMIAN_REQUIRE(g > 0 && g <= 1, invalid_argument, "forgetting must be above 0 and at most 1");

@@ -86,7 +86,7 @@ struct Column {
   double target = 0, norm = 0;  // of the residual
   bool active = true;
   bool settled = false;  // by the size of its correction
-  double gained = 0;  // in this window
+  double gained = 0;     // in this window
   std::int64_t steps = 0;
 };
 

@@ -219,8 +219,8 @@ class Builder {
     const double top = out_.rank() > 0 ? out_.eigenvalues.front() : 0.0;
     for (std::size_t i = 0; i < k; ++i) {
       for (std::size_t j = 0; j < i; ++j) {
-        const double allowed = 1e-5 * (std::sqrt(z[i] * ez[j]) + std::sqrt(z[j] * ez[i])) + 1e-6 * top +
-                               kSlack * out_.rounding;
+        const double allowed =
+            1e-5 * (std::sqrt(z[i] * ez[j]) + std::sqrt(z[j] * ez[i])) + 1e-6 * top + kSlack * out_.rounding;
         GRAMIAN_REQUIRE(std::abs(h[i * k + j] - h[j * k + i]) <= allowed, invalid_argument,
                         "the matrix is not symmetric: x'(K y) and y'(K x) differ for the same x and y");
       }

@@ -287,14 +287,14 @@ double default_rtol(std::int64_t d) {
   return 4 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                       \
-  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                      \
-  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, std::int64_t, const RowLoader<T>&, MatrixView<T>);        \
-  template GRAMIAN_EXPORT void qr_merge_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                       \
-  template GRAMIAN_EXPORT void qr_thin<T>(const Exec&, MatrixView<T>, MatrixView<T>);                                \
-  template GRAMIAN_EXPORT void small_svd<T>(const Exec&, MatrixView<const T>, MatrixView<T>, std::vector<T>&,        \
-                                            MatrixView<T>);                                                          \
-  template GRAMIAN_EXPORT void transpose<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                        \
+#define GRAMIAN_INSTANTIATE(T)                                                                                \
+  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);               \
+  template GRAMIAN_EXPORT void qr_factor_r<T>(const Exec&, std::int64_t, const RowLoader<T>&, MatrixView<T>); \
+  template GRAMIAN_EXPORT void qr_merge_r<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                \
+  template GRAMIAN_EXPORT void qr_thin<T>(const Exec&, MatrixView<T>, MatrixView<T>);                         \
+  template GRAMIAN_EXPORT void small_svd<T>(const Exec&, MatrixView<const T>, MatrixView<T>, std::vector<T>&, \
+                                            MatrixView<T>);                                                   \
+  template GRAMIAN_EXPORT void transpose<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                 \
   template GRAMIAN_EXPORT SymmetricMatrix<T> lower_factor<double, T>(const Exec&, MatrixView<const double>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

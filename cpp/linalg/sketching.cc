@@ -55,8 +55,7 @@ bool is_direct(const Exec& exec, const RowsView& x) {
   constexpr auto size = static_cast<std::int64_t>(sizeof(T));
   return exec.table().memory == GRAMIAN_HOST_MEMORY && !x.sparse && x.row_index == nullptr &&
          x.dtype == dtype_of<T>::value && x.col_stride == size && x.row_stride >= x.cols * size &&
-         x.row_stride % size == 0 &&
-         reinterpret_cast<std::uintptr_t>(x.data) % sizeof(T) == 0;
+         x.row_stride % size == 0 && reinterpret_cast<std::uintptr_t>(x.data) % sizeof(T) == 0;
 }
 
 template <class T>
@@ -297,14 +296,13 @@ void sparse_sketch_node(const Exec& exec, const RowsView& x, std::int64_t start,
     return;
   }
   const std::int64_t at_once = whole_operations(exec) ? 1 : 2 * exec.threads();
-  tree_of_blocks<T>(exec, x.rows / kSketchBlock, at_once, out,
-                    [&](std::int64_t first, std::vector<Array<T>>& sums) {
-                      exec.parallel_for(static_cast<std::int64_t>(sums.size()), [&](std::int64_t k) {
-                        const std::int64_t row = (first + k) * kSketchBlock;
-                        sparse_sketch_add<T>(exec, x.slice(row, kSketchBlock), start + row, nnz, draw,
-                                             sums[static_cast<std::size_t>(k)].view());
-                      });
-                    });
+  tree_of_blocks<T>(exec, x.rows / kSketchBlock, at_once, out, [&](std::int64_t first, std::vector<Array<T>>& sums) {
+    exec.parallel_for(static_cast<std::int64_t>(sums.size()), [&](std::int64_t k) {
+      const std::int64_t row = (first + k) * kSketchBlock;
+      sparse_sketch_add<T>(exec, x.slice(row, kSketchBlock), start + row, nnz, draw,
+                           sums[static_cast<std::size_t>(k)].view());
+    });
+  });
 }
 
 // --- dense ---------------------------------------------------------------------------------------------------------
@@ -317,8 +315,8 @@ std::int64_t tile_rows(const Exec& exec, std::int64_t m) {
 
 // Rows i0 .. i0 + out.rows of S times x, added to out panel by panel; panels end at multiples of kSketchPanel.
 template <class T>
-void add_panels(const Exec& exec, MatrixView<const T> x, std::int64_t start, std::int64_t i0,
-                const SketchTile<T>& tile, T* scratch, MatrixView<T> out) {
+void add_panels(const Exec& exec, MatrixView<const T> x, std::int64_t start, std::int64_t i0, const SketchTile<T>& tile,
+                T* scratch, MatrixView<T> out) {
   for (std::int64_t begin = 0; begin < x.rows;) {
     const std::int64_t count = std::min(kSketchPanel - (start + begin) % kSketchPanel, x.rows - begin);
     const MatrixView<T> s(scratch, count, out.rows);
@@ -707,11 +705,10 @@ void check_finite(const Exec& exec, const RowsView& x) {
   if (x.sparse) {
     for (std::int64_t r = 0; r < x.rows; ++r) {
       const std::int64_t row = x.row_index != nullptr ? x.row_index[r] : r;
-      GRAMIAN_REQUIRE(values_are_finite(x, index_at(x.indptr, x.index_dtype, row),
-                                        index_at(x.indptr, x.index_dtype, row + 1)),
-                      non_finite,
-                      std::string(kName) + " contains NaN or infinity, first in row " +
-                          std::to_string(x.first_row + row));
+      GRAMIAN_REQUIRE(
+          values_are_finite(x, index_at(x.indptr, x.index_dtype, row), index_at(x.indptr, x.index_dtype, row + 1)),
+          non_finite,
+          std::string(kName) + " contains NaN or infinity, first in row " + std::to_string(x.first_row + row));
     }
     return;
   }
@@ -760,33 +757,33 @@ bool is_finite(const Exec& exec, MatrixView<const T> x) {
   return true;
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                         \
-  template GRAMIAN_EXPORT void sparse_sketch_add<T>(const Exec&, const RowsView&, std::int64_t, std::int64_t,          \
-                                                    const RowCodes&, MatrixView<T>);                                   \
-  template GRAMIAN_EXPORT void sparse_sketch_node<T>(const Exec&, const RowsView&, std::int64_t, std::int64_t,         \
-                                                     const RowCodes&, MatrixView<T>);                                  \
-  template GRAMIAN_EXPORT void dense_sketch_add<T>(const Exec&, const RowsView&, std::int64_t, const SketchTile<T>&,   \
-                                                   MatrixView<T>);                                                     \
-  template GRAMIAN_EXPORT void dense_sketch_node<T>(const Exec&, const RowsView&, std::int64_t, const SketchTile<T>&,  \
-                                                    MatrixView<T>);                                                    \
-  template GRAMIAN_EXPORT void dense_sketch_adjoint<T>(const Exec&, MatrixView<const T>, std::int64_t, double,         \
-                                                       const SketchTile<T>&, MatrixView<T>);                           \
-  template GRAMIAN_EXPORT void dense_sketch_project<T>(const Exec&, const RowsView&, double, const SketchTile<T>&,     \
-                                                       MatrixView<T>);                                                 \
-  template GRAMIAN_EXPORT void sparse_sketch_project<T>(const Exec&, const RowsView&, double, std::int64_t,            \
-                                                        const RowCodes&, MatrixView<T>);                               \
-  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>,      \
-                                                bool);                                                                 \
-  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, MatrixView<const T>, const HadamardPlan&, MatrixView<T>,  \
-                                                bool);                                                                 \
-  template GRAMIAN_EXPORT void fill_random_tile<T>(const Exec&, Distribution, const RngStream&, double, std::int64_t,  \
-                                                   std::int64_t, MatrixView<T>);                                       \
-  template GRAMIAN_EXPORT void hadamard_columns<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>);  \
-  template GRAMIAN_EXPORT void copy_transposed<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                    \
-  template GRAMIAN_EXPORT void circular_convolve<T>(const Exec&, MatrixView<const T>, MatrixView<const T>,             \
-                                                    MatrixView<T>);                                                    \
-  template GRAMIAN_EXPORT void gather_rows<T>(const Exec&, const RowsView&, const std::vector<std::int64_t>&,          \
-                                              MatrixView<T>);                                                          \
+#define GRAMIAN_INSTANTIATE(T)                                                                                        \
+  template GRAMIAN_EXPORT void sparse_sketch_add<T>(const Exec&, const RowsView&, std::int64_t, std::int64_t,         \
+                                                    const RowCodes&, MatrixView<T>);                                  \
+  template GRAMIAN_EXPORT void sparse_sketch_node<T>(const Exec&, const RowsView&, std::int64_t, std::int64_t,        \
+                                                     const RowCodes&, MatrixView<T>);                                 \
+  template GRAMIAN_EXPORT void dense_sketch_add<T>(const Exec&, const RowsView&, std::int64_t, const SketchTile<T>&,  \
+                                                   MatrixView<T>);                                                    \
+  template GRAMIAN_EXPORT void dense_sketch_node<T>(const Exec&, const RowsView&, std::int64_t, const SketchTile<T>&, \
+                                                    MatrixView<T>);                                                   \
+  template GRAMIAN_EXPORT void dense_sketch_adjoint<T>(const Exec&, MatrixView<const T>, std::int64_t, double,        \
+                                                       const SketchTile<T>&, MatrixView<T>);                          \
+  template GRAMIAN_EXPORT void dense_sketch_project<T>(const Exec&, const RowsView&, double, const SketchTile<T>&,    \
+                                                       MatrixView<T>);                                                \
+  template GRAMIAN_EXPORT void sparse_sketch_project<T>(const Exec&, const RowsView&, double, std::int64_t,           \
+                                                        const RowCodes&, MatrixView<T>);                              \
+  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>,     \
+                                                bool);                                                                \
+  template GRAMIAN_EXPORT bool hadamard_rows<T>(const Exec&, MatrixView<const T>, const HadamardPlan&, MatrixView<T>, \
+                                                bool);                                                                \
+  template GRAMIAN_EXPORT void fill_random_tile<T>(const Exec&, Distribution, const RngStream&, double, std::int64_t, \
+                                                   std::int64_t, MatrixView<T>);                                      \
+  template GRAMIAN_EXPORT void hadamard_columns<T>(const Exec&, const RowsView&, const HadamardPlan&, MatrixView<T>); \
+  template GRAMIAN_EXPORT void copy_transposed<T>(const Exec&, MatrixView<const T>, MatrixView<T>);                   \
+  template GRAMIAN_EXPORT void circular_convolve<T>(const Exec&, MatrixView<const T>, MatrixView<const T>,            \
+                                                    MatrixView<T>);                                                   \
+  template GRAMIAN_EXPORT void gather_rows<T>(const Exec&, const RowsView&, const std::vector<std::int64_t>&,         \
+                                              MatrixView<T>);                                                         \
   template GRAMIAN_EXPORT bool is_finite<T>(const Exec&, MatrixView<const T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -24,7 +24,7 @@ constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in do
 constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
 constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
 constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
-constexpr double kUnlikeSizes = 1e6;             // of diagonal entries, from which a matrix is judged by its scaled form
+constexpr double kUnlikeSizes = 1e6;  // of diagonal entries, from which a matrix is judged by its scaled form
 
 // The root of a sum of squares that may itself lie outside the range of double.
 class ScaledNorm {

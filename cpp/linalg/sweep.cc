@@ -94,8 +94,8 @@ void normal_sweep(const Exec& exec, MatrixView<const T> a, MatrixView<const doub
     const auto lease = wide.lease();
     sweep_part<T>(exec, a.block(rows.begin, 0, rows.size(), d), x,
                   b.data != nullptr ? b.block(rows.begin, 0, rows.size(), k) : b,
-                  weight.empty() ? nullptr : weights.data() + rows.begin,
-                  r.block(rows.begin, 0, rows.size(), k), part_g, lease.data());
+                  weight.empty() ? nullptr : weights.data() + rows.begin, r.block(rows.begin, 0, rows.size(), k),
+                  part_g, lease.data());
   });
   // Pairwise over the parts, strip by strip.
   const std::int64_t strip = whole ? size : 4096;

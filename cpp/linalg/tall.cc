@@ -297,10 +297,10 @@ void OrthonormalColumns<T>::combine_transposed(const std::vector<double>& c, std
   }
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                    \
-  template GRAMIAN_EXPORT void long_gemm<T>(const Exec&, Trans, MatrixView<const T>, MatrixView<const T>,         \
-                                            MatrixView<T>);                                                       \
-  template GRAMIAN_EXPORT std::vector<double> column_sumsq<T>(const Exec&, MatrixView<const T>);                  \
+#define GRAMIAN_INSTANTIATE(T)                                                                            \
+  template GRAMIAN_EXPORT void long_gemm<T>(const Exec&, Trans, MatrixView<const T>, MatrixView<const T>, \
+                                            MatrixView<T>);                                               \
+  template GRAMIAN_EXPORT std::vector<double> column_sumsq<T>(const Exec&, MatrixView<const T>);          \
   template class GRAMIAN_EXPORT OrthonormalColumns<T>;
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

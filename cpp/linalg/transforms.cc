@@ -159,12 +159,12 @@ void signed_hadamard_rows(const Exec& exec, double scale, MatrixView<const T> si
   });
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                              \
-  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);               \
-  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>); \
-  template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>); \
-  template GRAMIAN_EXPORT void signed_hadamard_rows<T>(const Exec&, double, MatrixView<const T>,             \
-                                                       MatrixView<const T>, MatrixView<T>);
+#define GRAMIAN_INSTANTIATE(T)                                                                                        \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, MatrixView<T>);                         \
+  template GRAMIAN_EXPORT void walsh_hadamard_columns<T>(const Exec&, double, std::int64_t, MatrixView<T>);           \
+  template GRAMIAN_EXPORT void walsh_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<T>);       \
+  template GRAMIAN_EXPORT void signed_hadamard_rows<T>(const Exec&, double, MatrixView<const T>, MatrixView<const T>, \
+                                                       MatrixView<T>);
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)
 #undef GRAMIAN_INSTANTIATE

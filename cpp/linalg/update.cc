@@ -6,12 +6,12 @@
 //
 // The transformation has two forms. Up to kRotationRows rows it is a sequence of Givens rotations: 6 flops an element
 // and row, a sweep that runs near the speed of memory; for one row in host memory it has a class of its own
-// (OneRowSweep), whose panels are a few columns and are applied many at a time. Otherwise it is a product of Householder
-// reflectors I - V T V', V = [I; V2], applied by matrix products, on every table. Both are found in plain loops on the
-// host, where the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to rounding by
-// construction. To form I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but squares the
-// size of P, which is |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of orthogonality; so it is
-// not done.
+// (OneRowSweep), whose panels are a few columns and are applied many at a time. Otherwise it is a product of
+// Householder reflectors I - V T V', V = [I; V2], applied by matrix products, on every table. Both are found in plain
+// loops on the host, where the diagonal blocks are small (a panel's square, b rows), and both are orthogonal to
+// rounding by construction. To form I + P P' with P = D^-1 X' and to factor that needs entries of the table alone, but
+// squares the size of P, which is |x| / sqrt(ridge) for the first rows of a stream, and with it the loss of
+// orthogonality; so it is not done.
 //
 // Taking rows out: the transformation that would bring them back is found from the new D, and its relation between the
 // old and the new row of L is solved for the new one (Chambers' form of the hyperbolic rotation). That is stable where
@@ -491,8 +491,7 @@ void require_shapes(const SymmetricMatrix<double>& l, MatrixView<const double> x
 // One sweep; false where more would be taken out than there is.
 template <int Sign>
 bool sweep(const Exec& exec, SymmetricMatrix<double>& l, MatrixView<const double> x, MatrixView<double> solved) {
-  if (x.rows == 1 && exec.table().memory == GRAMIAN_HOST_MEMORY)
-    return OneRowSweep<Sign>(exec, l, x, solved).run();
+  if (x.rows == 1 && exec.table().memory == GRAMIAN_HOST_MEMORY) return OneRowSweep<Sign>(exec, l, x, solved).run();
   return Sweep<Sign>(exec, l, x, solved).run();
 }
 

@@ -31,8 +31,7 @@ std::vector<double> scaled_values(const RowsView& a, const std::vector<double>& 
 
 }  // namespace
 
-CentredRows::CentredRows(const Exec& exec, const RowsView& a, const double* weight, bool intercept,
-                         const char* name)
+CentredRows::CentredRows(const Exec& exec, const RowsView& a, const double* weight, bool intercept, const char* name)
     : exec_(exec),
       a_(a),
       intercept_(intercept),

@@ -64,8 +64,8 @@ double beta_fraction(double a, double b, double x) {
 double incomplete_beta(double a, double b, double x, double y) {
   if (x <= 0) return 0;
   if (y <= 0) return 1;
-  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) +
-                                b * std::log(y));
+  const double front =
+      std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log(y));
   if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
   return 1 - front * beta_fraction(b, a, y) / b;
 }
@@ -162,8 +162,7 @@ class Solver {
       }
       return options_.n_rows;
     }
-    const std::int64_t rows =
-        linf_rows(options_.rule, n_, d_, options_.eps, options_.delta / static_cast<double>(k_));
+    const std::int64_t rows = linf_rows(options_.rule, n_, d_, options_.eps, options_.delta / static_cast<double>(k_));
     result_.why = options_.rule == LinfRows::theorem ? "rows by the theorem" : "rows by the calibrated rule";
     if (rows >= n_) {
       why_exact_ = "the rule wants " + std::to_string(rows) + " rows and A has " + std::to_string(n_);
@@ -260,8 +259,8 @@ class Solver {
   }
 
   // x* - x' = (A'A)^-1 g with g = A'(b - A x'), and M M'g is the same but for the distortion of the sketch: with B the
-  // inverse of M'A'A M it is M B M'g, and the eigenvalues of B are within `distortion` of 1. What M misses is so bounded
-  // by the rows of M, coordinate by coordinate, and so is what rounding adds:
+  // inverse of M'A'A M it is M B M'g, and the eigenvalues of B are within `distortion` of 1. What M misses is so
+  // bounded by the rows of M, coordinate by coordinate, and so is what rounding adds:
   //   in b - A x'  (d + 2) eps (|b| + sum_j |a_j| |x_j|), through the rows of A^+, which are those of M within the root
   //                of the eigenvalues of B
   //   in A'r       8 sqrt(n) eps |a_j| |r| in coordinate j (sums in many parts), through M B M'
@@ -324,13 +323,12 @@ class Solver {
   LinfResult finish() {
     if (result_.redraws > 0) {
       result_.why += ", " + std::to_string(result_.n_rows >> result_.redraws) + ", doubled " +
-                     std::to_string(result_.redraws) +
-                     (result_.redraws == 1 ? " time" : " times") + " because the sketch of A was rank-deficient";
+                     std::to_string(result_.redraws) + (result_.redraws == 1 ? " time" : " times") +
+                     " because the sketch of A was rank-deficient";
     }
     const int least = *std::min_element(a_.exponents().begin(), a_.exponents().end());
     for (std::int64_t i = 0; i < d_; ++i)
-      for (std::int64_t t = 0; t < d_; ++t)
-        m_[at(i * d_ + t)] = std::ldexp(m_[at(i * d_ + t)], least - a_.exponent(i));
+      for (std::int64_t t = 0; t < d_; ++t) m_[at(i * d_ + t)] = std::ldexp(m_[at(i * d_ + t)], least - a_.exponent(i));
     Array<double> rows(exec_, d_, d_), u(exec_, d_, d_), vt(exec_, d_, d_);
     upload<double>(exec_, {m_.data(), d_, d_}, rows.view());
     std::vector<double> s;
@@ -342,9 +340,9 @@ class Solver {
   // From the scale of a_ and b_ to that of A and b; targets are |A^+| in units of 2^-exponent of A.
   LinfResult rescaled(LinfResult out, int exponent) const {
     for (std::int64_t j = 0; j < k_; ++j) {
-      out.targets[at(j)] = std::ldexp(
-          options_.eps / std::sqrt(static_cast<double>(d_)) * out.residual_norms[at(j)] * out.targets[at(j)],
-          b_.exponent(j) - exponent);
+      out.targets[at(j)] =
+          std::ldexp(options_.eps / std::sqrt(static_cast<double>(d_)) * out.residual_norms[at(j)] * out.targets[at(j)],
+                     b_.exponent(j) - exponent);
       out.residual_norms[at(j)] = std::ldexp(out.residual_norms[at(j)], b_.exponent(j));
       for (std::int64_t i = 0; i < d_; ++i) {
         const int power = b_.exponent(j) - a_.exponent(i);
@@ -386,8 +384,7 @@ class Solver {
     out.targets.assign(at(k_), 1 / smallest);
     out.bounds.assign(at(d_ * k_), kInfinity);
     for (std::int64_t j = 0; j < k_; ++j) {
-      const double unit =
-          8 * kEps * std::sqrt(static_cast<double>(d_)) + 2 * solution.backward_errors[at(j)];
+      const double unit = 8 * kEps * std::sqrt(static_cast<double>(d_)) + 2 * solution.backward_errors[at(j)];
       // Where the rank is below d, a change of A within rounding changes the solution by any amount; and so it does
       // where such a change can bring it there.
       const double changed = unit * largest / smallest;

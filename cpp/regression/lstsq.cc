@@ -135,9 +135,9 @@ LstsqResult solve_wide(const Exec& exec, const RowsView& a, const RowsView& b, c
 }
 
 void check(std::int64_t n, std::int64_t d, const RowsView& b, const LstsqOptions& options) {
-  GRAMIAN_REQUIRE(n >= 1 && d >= 1, invalid_argument,
-                  "A must have at least one row and one column, it is " + std::to_string(n) + " x " +
-                      std::to_string(d));
+  GRAMIAN_REQUIRE(
+      n >= 1 && d >= 1, invalid_argument,
+      "A must have at least one row and one column, it is " + std::to_string(n) + " x " + std::to_string(d));
   GRAMIAN_REQUIRE(b.rows == n && b.cols >= 1, shape_mismatch,
                   "b must have " + std::to_string(n) + " rows, as A has, and at least one column; it is " +
                       std::to_string(b.rows) + " x " + std::to_string(b.cols));

@@ -79,14 +79,14 @@ class Costs {
   }
 
   LstsqCost cholesky(bool single) const {
-    const double rate = single ? regression::single_contraction(shape_.condition)
-                               : regression::double_contraction(shape_.condition);
+    const double rate =
+        single ? regression::single_contraction(shape_.condition) : regression::double_contraction(shape_.condition);
     if (!shape_.has_rows || shape_.condition == 0 || rate > regression::kUsefulContraction)
       return none(LstsqMethod::cholesky);
     const double flops = n_ * d_ * d_;
-    LstsqCost out = cost(LstsqMethod::cholesky, flops,
-                         flops / (single ? speeds_.flops32 : speeds_.flops64) + small(d_ * d_ * d_),
-                         1 + regression::corrections(rate));
+    LstsqCost out =
+        cost(LstsqMethod::cholesky, flops, flops / (single ? speeds_.flops32 : speeds_.flops64) + small(d_ * d_ * d_),
+             1 + regression::corrections(rate));
     out.single = single;
     return out;
   }

@@ -418,8 +418,7 @@ void Mfac::restore(const MfacState& state) {
     l.unpack(exec_, state.factor.data());
     const Exec exec = exec_.uninterrupted();
     if (wide) {
-      upload<double>(exec, {state.wide.data(), state.size, n_params_},
-                     wide_.view().block(0, 0, state.size, n_params_));
+      upload<double>(exec, {state.wide.data(), state.size, n_params_}, wide_.view().block(0, 0, state.size, n_params_));
     } else {
       upload<float>(exec, {state.narrow.data(), state.size, n_params_},
                     narrow_.view().block(0, 0, state.size, n_params_));

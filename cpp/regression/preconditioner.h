@@ -68,9 +68,9 @@ class BackwardError {
   const Exec& exec_;
   Array<double> r_;
   double norm_ = 0;
-  double mu_ = -1;                   // that damped_ was made for
-  SymmetricMatrix<double> damped_;   // L with L L' = R'R + mu I
-  std::vector<double> values_;       // singular values and right vectors of R, for several columns
+  double mu_ = -1;                  // that damped_ was made for
+  SymmetricMatrix<double> damped_;  // L with L L' = R'R + mu I
+  std::vector<double> values_;      // singular values and right vectors of R, for several columns
   Array<double> vt_;
 };
 

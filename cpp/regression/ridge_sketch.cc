@@ -262,8 +262,7 @@ std::unique_ptr<RidgeInverse> RidgeSketch::inverse(const Exec& exec, const Ridge
 }
 
 void ridge_leverages(const Exec& exec, const CentredRows& a, const RidgeSpectrum& spectrum,
-                     const std::vector<double>& ridges, const std::vector<std::int64_t>* rows,
-                     MatrixView<double> out) {
+                     const std::vector<double>& ridges, const std::vector<std::int64_t>* rows, MatrixView<double> out) {
   const std::int64_t d = a.cols(), p = spectrum.vectors.rows(), n = out.cols;
   const auto count = static_cast<std::int64_t>(ridges.size());
   // Column j of a block times steps[k][j] after steps[k - 1][j]: the roots of the gains at ridge k.
@@ -274,8 +273,8 @@ void ridge_leverages(const Exec& exec, const CentredRows& a, const RidgeSpectrum
     share.push_back(matching.back() / ridges[at(k)]);
     for (std::int64_t j = 0; j < p; ++j) {
       const double value = spectrum.values[at(j)];
-      host[at(k * p + j)] = std::sqrt(k == 0 ? 1 / (value + matching[0])
-                                             : (value + matching[at(k - 1)]) / (value + matching[at(k)]));
+      host[at(k * p + j)] =
+          std::sqrt(k == 0 ? 1 / (value + matching[0]) : (value + matching[at(k - 1)]) / (value + matching[at(k)]));
     }
   }
   if (p > 0) upload<double>(exec, {host.data(), count, p}, steps.view());

@@ -428,8 +428,8 @@ class PathSolver {
     LstsqOptions options;
     options.ridge = ridges_[at(j)];
     options.seed = options_.sketch.seed;
-    const LstsqResult solved = lstsq(exec_, RowsView::dense<double>({a.data(), n_, d_}),
-                                     RowsView::dense<double>({b.data(), n_, k_}), options);
+    const LstsqResult solved =
+        lstsq(exec_, RowsView::dense<double>({a.data(), n_, d_}), RowsView::dense<double>({b.data(), n_, k_}), options);
     Array<double> x(exec_, d_, k_);
     upload<double>(exec_, {solved.x.data(), d_, k_}, x.view());
     transpose<double>(exec_, x.view(), solutions(j, 1));
@@ -671,7 +671,7 @@ class PathSolver {
   Array<double> b_, g_, x_;  // n x k, centred; k x d; (ridges k) x d
   std::optional<RidgeSpectrum> spectrum_;
   std::unique_ptr<RidgeInverse> single_;  // in its place for one ridge of a large system
-  bool stale_ = false;  // leverages, of a sketch that turned out too small
+  bool stale_ = false;                    // leverages, of a sketch that turned out too small
   bool by_lstsq_ = false;
   double condition_ = 0;  // of what lstsq has solved
   std::string why_;
@@ -726,9 +726,9 @@ SketchedRidgeResult solve_scaled(const Exec& exec, const RowsView& a, const Rows
 }
 
 void require(const RowsView& a, const RowsView& b, const double* weight, const SketchedRidgeOptions& options) {
-  GRAMIAN_REQUIRE(a.rows >= 1 && a.cols >= 1, invalid_argument,
-                  "A must have at least one row and one column, it is " + std::to_string(a.rows) + " x " +
-                      std::to_string(a.cols));
+  GRAMIAN_REQUIRE(
+      a.rows >= 1 && a.cols >= 1, invalid_argument,
+      "A must have at least one row and one column, it is " + std::to_string(a.rows) + " x " + std::to_string(a.cols));
   GRAMIAN_REQUIRE(b.rows == a.rows && b.cols >= 1, shape_mismatch,
                   "b must have " + std::to_string(a.rows) + " rows, as A has, and at least one column; it is " +
                       std::to_string(b.rows) + " x " + std::to_string(b.cols));
@@ -759,8 +759,7 @@ SketchedRidgeResult sketched_ridge(const Exec& exec, const RowsView& a, const Ro
   units.b = exponents_of(column_maxima(exec, b, "b"));
   if (is_safe(units.b)) units.b.clear();
   try {
-    const ScaledRows right =
-        units.b.empty() ? ScaledRows(b) : ScaledRows(exec, b, units.b, "b");
+    const ScaledRows right = units.b.empty() ? ScaledRows(b) : ScaledRows(exec, b, units.b, "b");
     try {
       const SketchedRidgeOptions complete = with_ridges(exec, a, weight, options, units);
       return PathSolver(exec, a, right.view(), weight, complete, units).solve();

@@ -21,8 +21,8 @@ class TallOperand {
   // out (op.n_out x d) = S A. Throws Error{non_finite} naming the row of A.
   virtual void sketch(const SketchOp& op, MatrixView<double> out) const = 0;
   // r = diag(weight) (b - A x), g = A' r; b may be empty, and so may weight (host), which then stands for ones.
-  virtual void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r,
-                     MatrixView<double> g, const std::vector<double>& weight) const = 0;
+  virtual void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g,
+                     const std::vector<double>& weight) const = 0;
   void sweep(MatrixView<const double> x, MatrixView<const double> b, MatrixView<double> r, MatrixView<double> g) const {
     sweep(x, b, r, g, {});
   }

@@ -145,9 +145,9 @@ class TallSolver {
       const bool done = run(options_.method, std::nullopt);
       if (done && good_enough()) return finish();
       if (done) failure_ = in_words(largest_of(result_.backward_errors));
-      const char* advice = !a_.has_rows()                          ? "; method \"qr\" forms the matrix of the operator"
-                           : options_.method == LstsqMethod::qr    ? ""
-                                                                   : "; method \"auto\" takes another one";
+      const char* advice = !a_.has_rows()                       ? "; method \"qr\" forms the matrix of the operator"
+                           : options_.method == LstsqMethod::qr ? ""
+                                                                : "; method \"auto\" takes another one";
       throw Error(ErrorCode::not_positive_definite,
                   std::string("method \"") + name_of(options_.method) + "\" breaks down: " + failure_ + advice);
     }
@@ -155,8 +155,7 @@ class TallSolver {
     std::vector<LstsqMethod> order = {first.method};
     if (first.method == LstsqMethod::cholesky) order.push_back(LstsqMethod::preconditioned_cholesky);
     if (first.method != LstsqMethod::qr && a_.has_rows()) order.push_back(LstsqMethod::qr);
-    if (!a_.has_rows())
-      order.push_back(first.method == LstsqMethod::spir ? LstsqMethod::fossils : LstsqMethod::spir);
+    if (!a_.has_rows()) order.push_back(first.method == LstsqMethod::spir ? LstsqMethod::fossils : LstsqMethod::spir);
     std::optional<LstsqResult> best;
     for (const LstsqMethod method : order) {
       const bool is_first = method == first.method;
@@ -220,8 +219,7 @@ class TallSolver {
     const std::int64_t runs = std::min<std::int64_t>(32, n_);
     const std::int64_t length = std::min(n_ / runs, (wanted + runs - 1) / runs);
     Array<double> rows(exec_, runs * length, d_);
-    for (std::int64_t k = 0; k < runs; ++k)
-      a_.load(k * (n_ / runs), rows.view().block(k * length, 0, length, d_));
+    for (std::int64_t k = 0; k < runs; ++k) a_.load(k * (n_ / runs), rows.view().block(k * length, 0, length, d_));
     SymmetricMatrix<double> gram(exec_, d_);
     gram_update<double>(exec_, 1.0, rows.view(), gram);
     const double condition = factor_scaled(exec_, std::move(gram)).condition;
@@ -408,8 +406,8 @@ class TallSolver {
       // A sketch of as many rows as A has is no cheaper than A itself, unless both are small.
       const bool too_tall = 2 * result_.sketch_rows > std::max<std::int64_t>(n_, 4096);
       if (cuts_through_ || result_.sketch_rows == 0 || draw_ == kRedraws || too_tall) return done;
-      redrawn_ = "; sketched anew with twice the rows: " +
-                 (done ? in_words(largest_of(result_.backward_errors)) : failure_);
+      redrawn_ =
+          "; sketched anew with twice the rows: " + (done ? in_words(largest_of(result_.backward_errors)) : failure_);
     }
   }
 
@@ -448,10 +446,9 @@ class TallSolver {
   }
 
   bool by_cholesky(std::optional<bool> single) {
-    const bool narrow =
-        single.has_value() ? *single
-                           : shape_.item_bytes == 4 ||
-                                 single_contraction(sampled_condition()) < kUsefulContraction;
+    const bool narrow = single.has_value()
+                            ? *single
+                            : shape_.item_bytes == 4 || single_contraction(sampled_condition()) < kUsefulContraction;
     for (const bool in_float : {true, false}) {
       if (in_float && !narrow) continue;
       SymmetricMatrix<double> gram(exec_, d_);
@@ -469,8 +466,7 @@ class TallSolver {
       require_range(norm, in_float ? kLeastSingleNorm : kLeastNorm, in_float ? kMostSingleNorm : kMostNorm);
       ScaledFactor factor = factor_scaled(exec_, std::move(gram));
       result_.condition = factor.condition;
-      const double rate = in_float ? single_contraction(factor.condition)
-                                   : double_contraction(factor.condition);
+      const double rate = in_float ? single_contraction(factor.condition) : double_contraction(factor.condition);
       if (!(rate <= kUsefulContraction)) {
         char text[64];
         std::snprintf(text, sizeof text, "the condition of A'A is %.1e", factor.condition * factor.condition);
@@ -684,14 +680,14 @@ class TallSolver {
   Array<double> b_, r_, g_, x_;
   std::vector<int> b_powers_;  // b_ is b with column j times 2^-b_powers_[j]
   std::vector<double> b_host_;
-  RowsView b_rows_;            // of b_
+  RowsView b_rows_;  // of b_
   LstsqResult result_;
   std::int64_t readings_ = 0;
-  int draw_ = 0;               // of the sketch
-  Array<double> null_;         // what the last triangle says is in the null space of A, empty for full rank
-  double largest_value_ = 0;   // singular value of that triangle
+  int draw_ = 0;              // of the sketch
+  Array<double> null_;        // what the last triangle says is in the null space of A, empty for full rank
+  double largest_value_ = 0;  // singular value of that triangle
   bool cuts_through_ = false, best_is_good_ = false;
-  bool some_zero_ = false;     // a column of x is zero where the gradient is not
+  bool some_zero_ = false;  // a column of x is zero where the gradient is not
   std::string why_, failure_, redrawn_;
 };
 

@@ -46,11 +46,9 @@ template <class T>
 class CosineFamily final : public TileFamily<T> {
  public:
   explicit CosineFamily(std::shared_ptr<const Cosines> cosines) : cosines_(std::move(cosines)) {}
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
-    fill_on_host<T>(exec, out, [&](std::int64_t i, std::int64_t j) {
-      return factor * cosines_->at(first + i, start + j);
-    });
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
+    fill_on_host<T>(exec, out,
+                    [&](std::int64_t i, std::int64_t j) { return factor * cosines_->at(first + i, start + j); });
   }
 
  private:

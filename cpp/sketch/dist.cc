@@ -11,9 +11,9 @@ namespace gramian {
 
 namespace {
 
-constexpr const char* kNames[] = {"gaussian",    "rademacher", "srht",         "hdhd",          "count_sketch",
-                                  "sparse_sign", "long_axis",  "row_sampling", "tensor_sketch", "tensor_srht",
-                                  "dct"};
+constexpr const char* kNames[] = {"gaussian",      "rademacher",  "srht",      "hdhd",
+                                  "count_sketch",  "sparse_sign", "long_axis", "row_sampling",
+                                  "tensor_sketch", "tensor_srht", "dct"};
 constexpr int kKinds = 11;
 constexpr std::int64_t kMostRows = std::int64_t{1} << 30;
 // Lengths multiply with m, with 4 and with themselves without overflow below it.

@@ -38,8 +38,14 @@ struct FrequentDirections::Impl {
     buffer = Array<double>(exec, 2 * ell, d);
   }
   Impl(const Impl& other)
-      : exec(other.exec), ell(other.ell), d(other.d), used(other.used), rows(other.rows), squares(other.squares),
-        delta(other.delta), buffer(exec, 2 * ell, d) {
+      : exec(other.exec),
+        ell(other.ell),
+        d(other.d),
+        used(other.used),
+        rows(other.rows),
+        squares(other.squares),
+        delta(other.delta),
+        buffer(exec, 2 * ell, d) {
     axpby<double, double>(exec, 1.0, other.live(), 0.0, live());
   }
 
@@ -155,8 +161,8 @@ std::size_t FrequentDirections::bytes() const {
 
 void FrequentDirections::add(const RowsView& x, const char* name) {
   GRAMIAN_REQUIRE(x.cols == impl_->d, shape_mismatch,
-                  std::string(name) + " has " + std::to_string(x.cols) + " features, but " +
-                      std::to_string(impl_->d) + " are expected");
+                  std::string(name) + " has " + std::to_string(x.cols) + " features, but " + std::to_string(impl_->d) +
+                      " are expected");
   if (impl_->used + x.rows <= 2 * impl_->ell) {
     // Nothing is shrunk, and what was written behind the rows in use does not count until all is well.
     const std::int64_t used = impl_->used;

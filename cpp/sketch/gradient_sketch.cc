@@ -49,8 +49,8 @@ void add_noise(const Exec& exec, const GradientGuard& guard, std::int64_t first,
   }
 }
 
-// The length of a row from the sum of its squares, or from that of a copy where they left the range of doubles, as those
-// of floats do not.
+// The length of a row from the sum of its squares, or from that of a copy where they left the range of doubles, as
+// those of floats do not.
 template <class T>
 double length_of(const Exec& exec, double square, MatrixView<const T> row) {
   if (sizeof(T) < sizeof(double) || (square > 1e-280 && square < 1e280)) return std::sqrt(square);
@@ -76,8 +76,8 @@ void clip_rows(const Exec& exec, double clip, std::int64_t first, MatrixView<T> 
                     "the length of gradient " + std::to_string(first + row) + " overflows");
     if (!(length > clip)) continue;
     any = true;
-    const int power = std::clamp(std::ilogb(length), std::numeric_limits<T>::min_exponent,
-                                 std::numeric_limits<T>::max_exponent - 2);
+    const int power =
+        std::clamp(std::ilogb(length), std::numeric_limits<T>::min_exponent, std::numeric_limits<T>::max_exponent - 2);
     powers[r] = std::ldexp(1.0, -power);
     // A hair below the bound, so that rounding cannot leave a row above it.
     constexpr double kHair = 4.0 * static_cast<double>(std::numeric_limits<T>::epsilon());
@@ -180,10 +180,11 @@ template <class T>
 void GradientSketch::encode(const Exec& exec, const RowsView& gradients, std::uint64_t round,
                             const GradientGuard& guard, MatrixView<T> out) const {
   GRAMIAN_REQUIRE(gradients.cols == n_params(), shape_mismatch,
-                  "gradients have " + std::to_string(gradients.cols) + " entries, the sketch takes n_params = " +
-                      std::to_string(n_params()));
-  GRAMIAN_REQUIRE(guard.clip >= 0 && std::isfinite(guard.clip) && guard.deviation >= 0 && std::isfinite(guard.deviation),
-                  invalid_argument, "clip and the deviation of the noise must be finite and not negative");
+                  "gradients have " + std::to_string(gradients.cols) +
+                      " entries, the sketch takes n_params = " + std::to_string(n_params()));
+  GRAMIAN_REQUIRE(
+      guard.clip >= 0 && std::isfinite(guard.clip) && guard.deviation >= 0 && std::isfinite(guard.deviation),
+      invalid_argument, "clip and the deviation of the noise must be finite and not negative");
   require_noise<T>(guard);
   if (gradients.rows == 0) return;
   const SketchOp op = at(round);
@@ -211,12 +212,12 @@ void GradientSketch::encode(const Exec& exec, const RowsView& gradients, std::ui
 template <class T>
 void GradientSketch::decode(const Exec& exec, MatrixView<const T> sketches, std::uint64_t round,
                             MatrixView<T> out) const {
-  GRAMIAN_REQUIRE(sketches.cols == n_sketch(), shape_mismatch,
-                  "sketches have " + std::to_string(sketches.cols) + " entries, expected n_sketch = " +
-                      std::to_string(n_sketch()));
-  GRAMIAN_REQUIRE(out.rows == sketches.rows && out.cols == n_params(), shape_mismatch,
-                  "the output must have the shape (" + std::to_string(sketches.rows) + ", " +
-                      std::to_string(n_params()) + ")");
+  GRAMIAN_REQUIRE(
+      sketches.cols == n_sketch(), shape_mismatch,
+      "sketches have " + std::to_string(sketches.cols) + " entries, expected n_sketch = " + std::to_string(n_sketch()));
+  GRAMIAN_REQUIRE(
+      out.rows == sketches.rows && out.cols == n_params(), shape_mismatch,
+      "the output must have the shape (" + std::to_string(sketches.rows) + ", " + std::to_string(n_params()) + ")");
   if (out.empty()) return;
   const SketchOp op = at(round);
   if (sketches.rows == 1) {
@@ -231,10 +232,10 @@ void GradientSketch::decode(const Exec& exec, MatrixView<const T> sketches, std:
   GRAMIAN_REQUIRE(is_finite<T>(exec, out), non_finite, "the estimates of the gradients overflow");
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                       \
-  template GRAMIAN_EXPORT void GradientSketch::encode<T>(const Exec&, const RowsView&, std::uint64_t,                \
-                                                         const GradientGuard&, MatrixView<T>) const;                 \
-  template GRAMIAN_EXPORT void GradientSketch::decode<T>(const Exec&, MatrixView<const T>, std::uint64_t,            \
+#define GRAMIAN_INSTANTIATE(T)                                                                            \
+  template GRAMIAN_EXPORT void GradientSketch::encode<T>(const Exec&, const RowsView&, std::uint64_t,     \
+                                                         const GradientGuard&, MatrixView<T>) const;      \
+  template GRAMIAN_EXPORT void GradientSketch::decode<T>(const Exec&, MatrixView<const T>, std::uint64_t, \
                                                          MatrixView<T>) const;
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -48,8 +48,7 @@ class Layout {
 
  private:
   RngStream stream(std::uint32_t tag, std::uint32_t factor = 0) const {
-    return RngStream(dist_.seed, is_tensor() ? RngFamily::tensor_srht : RngFamily::srht, tag, factor,
-                     dist_.generation);
+    return RngStream(dist_.seed, is_tensor() ? RngFamily::tensor_srht : RngFamily::srht, tag, factor, dist_.generation);
   }
 
   Vectors flat(const Exec& exec) const {
@@ -66,8 +65,7 @@ class Layout {
       for (std::int64_t j = task * kPiece; j < end; ++j) {
         const auto index = static_cast<std::uint64_t>(j);
         out.sign[static_cast<std::size_t>(j)] = signs.row_sign(index);
-        out.place[static_cast<std::size_t>(j)] =
-            permuted ? static_cast<std::int64_t>(order.permute(size, index)) : j;
+        out.place[static_cast<std::size_t>(j)] = permuted ? static_cast<std::int64_t>(order.permute(size, index)) : j;
       }
     });
     if (two_rounds()) {
@@ -160,8 +158,7 @@ class HadamardFamily final : public TileFamily<T> {
     hadamard_columns<T>(exec, on_host(exec, y, copy), back, out);
   }
 
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
     if (layout_->two_rounds()) return unit_rows(exec, first, start, factor, out);
     const Layout::Vectors& v = layout_->vectors(exec);
     fill_on_host<T>(exec, out, [&](std::int64_t i, std::int64_t j) {

@@ -117,8 +117,7 @@ Plan plan(std::int64_t n, std::int64_t d, const LeverageOptions& options) {
   for (int i = 1; i < kGrid; ++i) {
     const double e = most * i / kGrid, rows = rows_for(e, d);
     const double tail = std::min((1 + eps) * (1 - e) - 1, 1 - (1 - eps) * (1 + e));
-    const double columns =
-        std::ceil(std::log(2 * tall / options.delta) / (tail * tail / 4 - tail * tail * tail / 6));
+    const double columns = std::ceil(std::log(2 * tall / options.delta) / (tail * tail / 4 - tail * tail * tail / 6));
     const double flops = 2 * wide * (wide * rows + columns * (tall + wide));
     if (columns >= wide || rows >= tall || flops >= least) continue;
     least = flops;

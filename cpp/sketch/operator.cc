@@ -117,8 +117,7 @@ void shift_rows(const Exec& exec, const std::vector<int>& powers, MatrixView<dou
   const MatrixView<double> host(values.data(), x.rows, x.cols);
   download<double>(exec, x, host);
   for (std::int64_t r = 0; r < x.rows; ++r)
-    for (std::int64_t c = 0; c < x.cols; ++c)
-      host(r, c) = std::ldexp(host(r, c), powers[static_cast<std::size_t>(r)]);
+    for (std::int64_t c = 0; c < x.cols; ++c) host(r, c) = std::ldexp(host(r, c), powers[static_cast<std::size_t>(r)]);
   upload<double>(exec, host, x);
 }
 
@@ -270,13 +269,12 @@ void SketchOp::apply_factors(const Exec& exec, const std::vector<RowsView>& fact
   const SketchDist& d = dist();
   const bool tensor = d.kind == SketchKind::tensor_sketch || d.kind == SketchKind::tensor_srht;
   GRAMIAN_REQUIRE(tensor, invalid_argument, "only kind='tensor_sketch' and 'tensor_srht' take factors");
-  GRAMIAN_REQUIRE(factors.size() == d.dims.size(), shape_mismatch,
-                  "the sketch takes " + std::to_string(d.dims.size()) + " factors, got " +
-                      std::to_string(factors.size()));
+  GRAMIAN_REQUIRE(
+      factors.size() == d.dims.size(), shape_mismatch,
+      "the sketch takes " + std::to_string(d.dims.size()) + " factors, got " + std::to_string(factors.size()));
   for (std::size_t f = 0; f < factors.size(); ++f) {
-    require_shape(factors[f].rows == out.rows && factors[f].cols == d.dims[f],
-                  ("factor " + std::to_string(f)).c_str(), factors[f].rows, factors[f].cols,
-                  shape_text(out.rows, d.dims[f]) + " is needed");
+    require_shape(factors[f].rows == out.rows && factors[f].cols == d.dims[f], ("factor " + std::to_string(f)).c_str(),
+                  factors[f].rows, factors[f].cols, shape_text(out.rows, d.dims[f]) + " is needed");
   }
   require_shape(out.cols == d.n_out, "the output", out.rows, out.cols, shape_text(out.rows, d.n_out) + " is needed");
   if (out.empty()) return;
@@ -331,15 +329,15 @@ void SketchOp::materialise(const Exec& exec, std::int64_t i0, std::int64_t j0, M
   }
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                                                         \
-  template GRAMIAN_EXPORT void SketchOp::apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;                  \
-  template GRAMIAN_EXPORT bool SketchOp::try_apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;              \
-  template GRAMIAN_EXPORT void SketchOp::update<T>(const Exec&, const RowsView&, std::int64_t, MatrixView<T>) const;   \
-  template GRAMIAN_EXPORT void SketchOp::apply_adjoint<T>(const Exec&, MatrixView<const T>, std::int64_t,              \
-                                                          MatrixView<T>) const;                                        \
-  template GRAMIAN_EXPORT void SketchOp::project<T>(const Exec&, const RowsView&, MatrixView<T>) const;                \
-  template GRAMIAN_EXPORT void SketchOp::apply_factors<T>(const Exec&, const std::vector<RowsView>&, MatrixView<T>)    \
-      const;                                                                                                           \
+#define GRAMIAN_INSTANTIATE(T)                                                                                       \
+  template GRAMIAN_EXPORT void SketchOp::apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;                \
+  template GRAMIAN_EXPORT bool SketchOp::try_apply<T>(const Exec&, const RowsView&, MatrixView<T>) const;            \
+  template GRAMIAN_EXPORT void SketchOp::update<T>(const Exec&, const RowsView&, std::int64_t, MatrixView<T>) const; \
+  template GRAMIAN_EXPORT void SketchOp::apply_adjoint<T>(const Exec&, MatrixView<const T>, std::int64_t,            \
+                                                          MatrixView<T>) const;                                      \
+  template GRAMIAN_EXPORT void SketchOp::project<T>(const Exec&, const RowsView&, MatrixView<T>) const;              \
+  template GRAMIAN_EXPORT void SketchOp::apply_factors<T>(const Exec&, const std::vector<RowsView>&, MatrixView<T>)  \
+      const;                                                                                                         \
   template GRAMIAN_EXPORT void SketchOp::materialise<T>(const Exec&, std::int64_t, std::int64_t, MatrixView<T>) const;
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -12,8 +12,7 @@ template <class T>
 class RandomFamily final : public TileFamily<T> {
  public:
   RandomFamily(Distribution distribution, const RngStream& stream) : distribution_(distribution), stream_(stream) {}
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
     fill_random_tile<T>(exec, distribution_, stream_, factor, first, start, out);
   }
 

@@ -143,10 +143,10 @@ class Engine {
         const double rounding =
             1e-5 * (std::sqrt(ys[at(i)] * images[at(j)]) + std::sqrt(backs[at(i)] * probes[at(j)])) +
             10 * rounding_ * std::sqrt(ys[at(i)] * probes[at(j)]);
-        GRAMIAN_REQUIRE(std::abs(static_cast<double>(one[at(i * r + j)]) - static_cast<double>(two[at(i * r + j)])) <=
-                            rounding,
-                        invalid_argument,
-                        "A.rmatvec is not the adjoint of A.matvec: y'(A x) and (A'y)'x differ for the same x and y");
+        GRAMIAN_REQUIRE(
+            std::abs(static_cast<double>(one[at(i * r + j)]) - static_cast<double>(two[at(i * r + j)])) <= rounding,
+            invalid_argument,
+            "A.rmatvec is not the adjoint of A.matvec: y'(A x) and (A'y)'x differ for the same x and y");
       }
     }
   }
@@ -324,8 +324,7 @@ class Engine {
     }
     // Each step has two checks of its own, made or not, so that which of them are made does not matter.
     const int check = adaptive_ ? 2 * steps_ + (powers > 0 ? 2 : 1) : 0;
-    return bound_of_norm(*std::max_element(logs.begin(), logs.end()), powers, static_cast<int>(r), check) +
-           rounding_;
+    return bound_of_norm(*std::max_element(logs.begin(), logs.end()), powers, static_cast<int>(r), check) + rounding_;
   }
 
   void certify() {
@@ -405,9 +404,7 @@ class Engine {
     // A product that is subnormal was rounded.
     out_.error = error_at(k, s) * unit;
     if (unit != 1 && out_.error > 0) out_.error = std::nextafter(out_.error, std::numeric_limits<double>::infinity());
-    out_.frobenius_error =
-        known_ ? frobenius_bound(kept) * unit
-               : std::numeric_limits<double>::quiet_NaN();
+    out_.frobenius_error = known_ ? frobenius_bound(kept) * unit : std::numeric_limits<double>::quiet_NaN();
     out_.norm = std::sqrt(squares_) * unit;
     out_.mean = a_.mean();
     out_.passes = a_.passes();
@@ -445,9 +442,9 @@ class Engine {
   std::int64_t rank_ = 0, block_ = 0, limit_ = 0;
   int power_iterations_ = 0, steps_ = 0;
   std::int64_t next_powers_ = 0;
-  double squares_ = 0;    // |A|_F^2
-  double rounding_ = 0;   // of one product, over the length of what is multiplied
-  double rest_bound_ = 0;  // of |E|
+  double squares_ = 0;              // |A|_F^2
+  double rounding_ = 0;             // of one product, over the length of what is multiplied
+  double rest_bound_ = 0;           // of |E|
   Array<T> probes_, rest_, image_;  // w, E w, A w
   std::vector<Column> columns_;
   RandomizedSvd<T> out_;
@@ -462,9 +459,9 @@ void check(std::int64_t n, std::int64_t d, const SvdOptions& options) {
   GRAMIAN_REQUIRE(options.rank <= std::min(n, d), invalid_argument,
                   "rank must be at most " + std::to_string(std::min(n, d)) + ", the smaller side of A, got " +
                       std::to_string(options.rank));
-  GRAMIAN_REQUIRE(options.oversampling >= 0 && options.block >= 1 && options.probes >= 1 &&
-                      options.certificate_powers >= 0,
-                  invalid_argument, "an option of randomized_svd is out of range");
+  GRAMIAN_REQUIRE(
+      options.oversampling >= 0 && options.block >= 1 && options.probes >= 1 && options.certificate_powers >= 0,
+      invalid_argument, "an option of randomized_svd is out of range");
   GRAMIAN_REQUIRE(!adaptive || options.krylov, invalid_argument, "a tolerance needs the method \"krylov\"");
 }
 

@@ -91,8 +91,8 @@ class Entries {
     cumulated.reserve(dist.scores.size());
     double total = 0;
     for (const double score : dist.scores) cumulated.push_back(total += score);
-    const auto last_positive = static_cast<std::int64_t>(
-        std::lower_bound(cumulated.begin(), cumulated.end(), total) - cumulated.begin());
+    const auto last_positive =
+        static_cast<std::int64_t>(std::lower_bound(cumulated.begin(), cumulated.end(), total) - cumulated.begin());
     const RngStream stream(dist.seed, RngFamily::leverage, kReplacedTag, 0, dist.generation);
     for (std::int64_t q = 0; q < m_; ++q) {
       const std::uint64_t word = stream.word(static_cast<std::uint64_t>(q), 0, 0);
@@ -192,8 +192,7 @@ class SampledFamily final : public Family<T> {
     return is_finite<T>(exec, out);
   }
 
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
     fill_on_host<T>(exec, out, [&](std::int64_t i, std::int64_t j) {
       for (std::int64_t k = 0; k < entries_->per_row(); ++k) {
         const Entry& entry = entries_->row(first + i)[k];

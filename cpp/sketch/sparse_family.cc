@@ -135,8 +135,7 @@ class SparseFamily final : public Family<T> {
     sparse_sketch_project<T>(exec, x, factor, places_->nnz(), places_->codes(), out);
     return is_finite<T>(exec, out);
   }
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
     const std::int64_t nnz = places_->nnz();
     std::vector<std::int32_t> codes(static_cast<std::size_t>(out.rows * nnz));
     places_->codes()(exec.on_host(), start, out.rows, codes.data());

@@ -237,8 +237,8 @@ void SketchSum<T>::insert(const Exec& exec, const Place& place, Node node) {
   const Place other{place.first, place.second ^ 1};
   const auto neighbour = nodes_.find(other);
   const std::int64_t whole = rows_of_level(place.first);
-  const bool both = neighbour != nodes_.end() && std::abs(node.rows) == whole &&
-                    node.rows == neighbour->second.rows && place.first < kHighest;
+  const bool both = neighbour != nodes_.end() && std::abs(node.rows) == whole && node.rows == neighbour->second.rows &&
+                    place.first < kHighest;
   if (!both) {
     nodes_.emplace(place, std::move(node));
     return;
@@ -251,9 +251,9 @@ void SketchSum<T>::insert(const Exec& exec, const Place& place, Node node) {
 
 template <class T>
 void SketchSum<T>::merge(const Exec& exec, const SketchSum& other) {
-  GRAMIAN_REQUIRE(other.cols_ == cols_, shape_mismatch,
-                  "the other sketch has " + std::to_string(other.cols_) + " columns, this one has " +
-                      std::to_string(cols_));
+  GRAMIAN_REQUIRE(
+      other.cols_ == cols_, shape_mismatch,
+      "the other sketch has " + std::to_string(other.cols_) + " columns, this one has " + std::to_string(cols_));
   GRAMIAN_REQUIRE(other.op_.dist().to_json().dump() == op_.dist().to_json().dump(), invalid_argument,
                   "the other sketch has another distribution: only sketches of one kind, size and seed can be merged");
   std::map<Place, Node> theirs = other.complete(exec);
@@ -364,10 +364,9 @@ SketchSum<T> SketchSum<T>::load(const Exec& exec, const ModelReader& reader) {
       const std::vector<Json>& parts = item.items();
       GRAMIAN_REQUIRE(parts.size() == 3, file_format, "a node of a sketch is not three numbers");
       const std::int64_t level = parts[0].integer(), index = parts[1].integer();
-      GRAMIAN_REQUIRE(level >= 0 && level <= kHighest && index >= 0, file_format,
-                      "a node of a sketch is out of range");
-      const TensorView tensor = reader.tensor("node" + std::to_string(k++), tensor_type<T>(),
-                                              {out.op_.dist().n_out, out.cols_});
+      GRAMIAN_REQUIRE(level >= 0 && level <= kHighest && index >= 0, file_format, "a node of a sketch is out of range");
+      const TensorView tensor =
+          reader.tensor("node" + std::to_string(k++), tensor_type<T>(), {out.op_.dist().n_out, out.cols_});
       Node node;
       node.sum = Array<T>(out.device_, out.op_.dist().n_out, out.cols_);
       node.rows = parts[2].integer();

@@ -105,8 +105,7 @@ class TensorFamily final : public TileFamily<T> {
   }
 
   // Columns of S as the sketches of products of unit vectors.
-  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor,
-            MatrixView<T> out) const override {
+  void tile(const Exec& exec, std::int64_t first, std::int64_t start, double factor, MatrixView<T> out) const override {
     const std::vector<std::int64_t>& dims = tree_->dims();
     std::vector<std::vector<T>> units;
     for (const std::int64_t dim : dims) units.emplace_back(static_cast<std::size_t>(out.rows * dim), T(0));

@@ -194,12 +194,13 @@ void TallMatrix<T>::product(bool transposed, MatrixView<const T> x, MatrixView<T
   }
   if (!is_finite<T>(exec_, out)) {
     a_.find_bad_row();
-    throw Error(ErrorCode::non_finite, "the products of A are not finite: it contains NaN or infinity, or is too large");
+    throw Error(ErrorCode::non_finite,
+                "the products of A are not finite: it contains NaN or infinity, or is too large");
   }
 }
 
-#define GRAMIAN_INSTANTIATE(T)                                                         \
-  template std::unique_ptr<Storage<T>> store_rows<T>(const Exec&, const RowsView&);    \
+#define GRAMIAN_INSTANTIATE(T)                                                      \
+  template std::unique_ptr<Storage<T>> store_rows<T>(const Exec&, const RowsView&); \
   template class TallMatrix<T>;
 GRAMIAN_INSTANTIATE(float)
 GRAMIAN_INSTANTIATE(double)

@@ -1,4 +1,5 @@
-// A matrix as randomized decompositions see it: products from both sides, scaled, centred and turned so that it is tall.
+// A matrix as randomized decompositions see it: products from both sides, scaled, centred and turned so that it is
+// tall.
 #pragma once
 
 #include <cstdint>

@@ -194,8 +194,7 @@ template <class Model>
 py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
   py::class_<Guarded<Model>> box(module, name);
   box.def_property_readonly("n_inputs", head_getter<Model>([](const auto& h) { return h.n_inputs(); }))
-      .def_property_readonly("n_features",
-                             head_getter<Model>([](const auto& h) { return h.n_features(); }))
+      .def_property_readonly("n_features", head_getter<Model>([](const auto& h) { return h.n_features(); }))
       .def_property_readonly("n_outputs", &output_count<Model>)
       .def_property_readonly("has_state", head_getter<Model>([](const auto& h) { return h.has_state(); }))
       .def_property_readonly("n_rows", head_getter<Model>([](const auto& h) { return h.n_rows(); }))
@@ -207,16 +206,14 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
                                const GramOptions& options = plain ? h.state().options() : h.config().gram;
                                return std::string(name_of(options.products));
                              }))
-      .def_property_readonly(
-          "config",
-          [](const Guarded<Model>& self) {
-            return config_out(head_getter<Model>([](const auto& h) { return h.config(); })(self));
-          })
-      .def_property_readonly(
-          "feature_map",
-          [](const Guarded<Model>& self) {
-            return map_out(head_getter<Model>([](const auto& h) { return h.map(); })(self));
-          })
+      .def_property_readonly("config",
+                             [](const Guarded<Model>& self) {
+                               return config_out(head_getter<Model>([](const auto& h) { return h.config(); })(self));
+                             })
+      .def_property_readonly("feature_map",
+                             [](const Guarded<Model>& self) {
+                               return map_out(head_getter<Model>([](const auto& h) { return h.map(); })(self));
+                             })
       .def_property_readonly("ridge_used",
                              solved_getter<double, Model>([](const auto& m) { return m.head().ridge_used(); }))
       .def("holdout_curve",
@@ -228,8 +225,7 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
                              solved_getter<bool, Model>([](const auto& m) { return m.head().gcv_at_edge(); }))
       .def_property_readonly("noise_variance",
                              solved_getter<double, Model>([](const auto& m) { return m.head().noise_variance(); }))
-      .def_property_readonly("width_used",
-                             head_getter<Model>([](const auto& h) { return h.width_used(); }))
+      .def_property_readonly("width_used", head_getter<Model>([](const auto& h) { return h.width_used(); }))
       .def_property_readonly("choice", &choice<Model>)
       .def("save_nested", &save_nested<Model>, py::arg("path"), py::arg("extra"))
       .def("solution", &solution<Model>)
@@ -298,9 +294,7 @@ void classifier_remove(ClassifierBox& self, const py::object& x, const std::stri
 void classifier_choose(ClassifierBox& self, const py::object& x, const std::string& kind, const py::object& values,
                        const py::object& codes, const py::object& weight) {
   const LabelledBatch batch(x, kind, values, codes, weight);
-  self.write([&](AnalyticClassifier& model) {
-    model.choose(batch.rows.view(), batch.targets(), batch.weight.data());
-  });
+  self.write([&](AnalyticClassifier& model) { model.choose(batch.rows.view(), batch.targets(), batch.weight.data()); });
 }
 
 void classifier_calibrate(ClassifierBox& self, const py::object& x, const std::string& kind, const py::object& values,

@@ -58,9 +58,8 @@ void bind_broad(py::module_& module) {
   py::class_<GrowingBox>(module, "GrowingRidge")
       .def(py::init([](const GramBox& state, double ridge) {
              std::unique_ptr<GrowingBox> out;
-             state.read([&](const GramState& held) {
-               out = std::make_unique<GrowingBox>(GrowingRidge(held.clone(), ridge));
-             });
+             state.read(
+                 [&](const GramState& held) { out = std::make_unique<GrowingBox>(GrowingRidge(held.clone(), ridge)); });
              return out;
            }),
            py::arg("state"), py::arg("ridge"))

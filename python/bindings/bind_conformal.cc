@@ -28,8 +28,8 @@ std::unique_ptr<ConformalRows> from_rows(const Guarded<Model>& model, const py::
 }
 
 template <class Model>
-std::unique_ptr<ConformalRows> from_parts(const Guarded<Model>& model, const Values& rows,
-                                          const Values& residuals, const std::vector<std::int64_t>& order,
+std::unique_ptr<ConformalRows> from_parts(const Guarded<Model>& model, const Values& rows, const Values& residuals,
+                                          const std::vector<std::int64_t>& order,
                                           const std::vector<std::int64_t>& offsets) {
   const MatrixView<const double> p = matrix_in(rows, "rows"), r = matrix_in(residuals, "residuals");
   std::unique_ptr<GroupInfluence> influence = influence_of(model);
@@ -94,8 +94,8 @@ void bind_conformal(py::module_& module) {
            py::arg("n_folds"))
       .def(py::init(&from_rows<AnalyticClassifier>), py::arg("model"), py::arg("X"), py::arg("y"), py::arg("fold"),
            py::arg("n_folds"))
-      .def_static("from_parts", &from_parts<AnalyticRegressor>, py::arg("model"), py::arg("rows"),
-                  py::arg("residuals"), py::arg("order"), py::arg("offsets"))
+      .def_static("from_parts", &from_parts<AnalyticRegressor>, py::arg("model"), py::arg("rows"), py::arg("residuals"),
+                  py::arg("order"), py::arg("offsets"))
       .def_static("from_parts", &from_parts<AnalyticClassifier>, py::arg("model"), py::arg("rows"),
                   py::arg("residuals"), py::arg("order"), py::arg("offsets"))
       .def_property_readonly("n_rows", &ConformalRows::n_rows)

@@ -117,11 +117,10 @@ void bind_dual_stream(py::module_& module) {
       .def_property_readonly("products", getter<Model>([](const auto& m) {
                                return std::string(name_of(m.head().config().gram.products));
                              }))
-      .def_property_readonly(
-          "main_map",
-          [](const DualStreamBox& self) {
-            return map_out(getter<Model>([](const auto& m) { return m.head().map(); })(self));
-          })
+      .def_property_readonly("main_map",
+                             [](const DualStreamBox& self) {
+                               return map_out(getter<Model>([](const auto& m) { return m.head().map(); })(self));
+                             })
       .def_property_readonly("temperature",
                              [](const DualStreamBox& self) {
                                double value = 0;

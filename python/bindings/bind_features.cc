@@ -117,8 +117,7 @@ void bind_features(py::module_& module) {
       .def("describe", &describe)
       .def("release_workspace", [](const MapHandle& self) { self.map->release_workspace(); });
   module.def("random_features", &random_features, py::arg("n_inputs"), py::arg("n_features"), py::arg("kind"),
-             py::arg("activation"), py::arg("scale"), py::arg("bias"), py::arg("seed"),
-             py::arg("n_nonzero"));
+             py::arg("activation"), py::arg("scale"), py::arg("bias"), py::arg("seed"), py::arg("n_nonzero"));
   module.def("rbf_features", &rbf_features, py::arg("centers"), py::arg("gamma"));
   module.def("composition", &composition, py::arg("maps"));
   module.def("fusion", &fusion, py::arg("widths"), py::arg("maps"), py::arg("mean"));

@@ -28,9 +28,8 @@ py::object encode(const py::array_t<double, py::array::c_style>& values, int fra
 void add(const Words& words, int sign, Words& total) {
   const std::int64_t count = entries(words);
   if (entries(total) != count) {
-    throw Error(ErrorCode::shape_mismatch,
-                "encoded sums of " + std::to_string(count) + " and " + std::to_string(entries(total)) +
-                    " entries do not add up");
+    throw Error(ErrorCode::shape_mismatch, "encoded sums of " + std::to_string(count) + " and " +
+                                               std::to_string(entries(total)) + " entries do not add up");
   }
   std::uint64_t* out = total.mutable_data();
   without_gil([&] { add_fixed(words.data(), count, sign, out); });

@@ -111,8 +111,8 @@ py::dict holdout(const GramBox& self, const GramBox& held, const std::vector<dou
                  bool full) {
   HoldoutCurve curve;
   self.read_with(held, [&](const GramState& train, const GramState& validation) {
-    curve = holdout_curve(train, validation, ridges, standardize,
-                          full ? RidgeSearch::full : RidgeSearch::coarse_to_fine);
+    curve =
+        holdout_curve(train, validation, ridges, standardize, full ? RidgeSearch::full : RidgeSearch::coarse_to_fine);
   });
   return holdout_out(curve);
 }
@@ -225,11 +225,10 @@ void bind_gram(py::module_& module) {
       .def_property_readonly("n_outputs", getter<GramState>([](const auto& s) { return s.n_outputs(); }))
       .def_property_readonly("n_rows", getter<GramState>([](const auto& s) { return s.n_rows(); }))
       .def_property_readonly("weight_sum", getter<GramState>([](const auto& s) { return s.weight_sum(); }))
-      .def_property_readonly(
-          "counts",
-          [](const GramBox& self) {
-            return vector_out(getter<GramState>([](const auto& s) { return s.counts(); })(self));
-          })
+      .def_property_readonly("counts",
+                             [](const GramBox& self) {
+                               return vector_out(getter<GramState>([](const auto& s) { return s.counts(); })(self));
+                             })
       .def_property_readonly("nbytes", getter<GramState>([](const auto& s) { return s.bytes(); }))
       .def_property_readonly("largest_trace", getter<GramState>([](const auto& s) { return s.largest_trace(); }))
       .def_property_readonly(

@@ -240,20 +240,20 @@ void bind_heads(py::module_& module) {
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"),
            py::arg("rank") = -1)
       .def_property_readonly("rank", getter<ClassMoments>([](const auto& m) { return m.rank(); }))
-      .def("align_error",
-           [](const MomentsBox& self, const std::vector<double>& class_weight) {
-             double out = 0;
-             self.read([&](const ClassMoments& model) { out = align_error(model, class_weight); });
-             return out;
-           },
-           py::arg("class_weight"))
+      .def(
+          "align_error",
+          [](const MomentsBox& self, const std::vector<double>& class_weight) {
+            double out = 0;
+            self.read([&](const ClassMoments& model) { out = align_error(model, class_weight); });
+            return out;
+          },
+          py::arg("class_weight"))
       .def_property_readonly("n_inputs", getter<ClassMoments>([](const auto& m) { return m.n_inputs(); }))
       .def_property_readonly("n_rows", getter<ClassMoments>([](const auto& m) { return m.n_rows(); }))
       .def_property_readonly("has_state", [](const MomentsBox&) { return true; })
       .def_property_readonly("state_nbytes", getter<ClassMoments>([](const auto& m) { return m.bytes(); }))
-      .def_property_readonly("products", getter<ClassMoments>([](const auto& m) {
-                               return std::string(name_of(m.options().products));
-                             }))
+      .def_property_readonly(
+          "products", getter<ClassMoments>([](const auto& m) { return std::string(name_of(m.options().products)); }))
       .def_property_readonly("feature_map",
                              [](const MomentsBox& self) {
                                return map_out(getter<ClassMoments>([](const auto& m) { return m.map(); })(self));
@@ -274,28 +274,35 @@ void bind_heads(py::module_& module) {
            py::arg("products"), py::arg("intercept"))
       .def("topped_up", &topped_up, py::arg("ridge"), py::arg("gcv"), py::arg("ridges"), py::arg("standardize"),
            py::arg("products"), py::arg("intercept"))
-      .def("set_threads",
-           [](const MomentsBox& self, int threads) {
-             self.alone([&](const ClassMoments& model) { Exec(model.exec()).set_threads(threads); });
-           },
-           py::arg("threads"))
+      .def(
+          "set_threads",
+          [](const MomentsBox& self, int threads) {
+            self.alone([&](const ClassMoments& model) { Exec(model.exec()).set_threads(threads); });
+          },
+          py::arg("threads"))
       .def("save_bytes", &model_bytes<ClassMoments>, py::arg("extra"));
   module.def("aligned", &aligned<ClassMoments>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
              py::arg("gcv"), py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"));
   module.def("aligned", &aligned<AnalyticClassifier>, py::arg("model"), py::arg("class_weight"), py::arg("ridge"),
              py::arg("gcv"), py::arg("ridges"), py::arg("standardize"), py::arg("products"), py::arg("intercept"));
-  module.def("class_weights", [](const ClassifierBox& model) {
-    std::vector<double> weight, offsets;
-    model.read([&](const AnalyticClassifier& read) {
-      const GramState& state = read.head().state();
-      offsets.resize(static_cast<std::size_t>(state.n_outputs() * state.n_features()));
-      state.class_moments(weight, {offsets.data(), state.n_outputs(), state.n_features()});
-    });
-    return weight;
-  }, py::arg("model"));
-  module.def("load_class_moments", [](const py::bytes& data, const std::string& device, int threads) {
-    return read_bytes(data, model_reader<ClassMoments>(device, threads)).tuple();
-  }, py::arg("data"), py::arg("device"), py::arg("threads"));
+  module.def(
+      "class_weights",
+      [](const ClassifierBox& model) {
+        std::vector<double> weight, offsets;
+        model.read([&](const AnalyticClassifier& read) {
+          const GramState& state = read.head().state();
+          offsets.resize(static_cast<std::size_t>(state.n_outputs() * state.n_features()));
+          state.class_moments(weight, {offsets.data(), state.n_outputs(), state.n_features()});
+        });
+        return weight;
+      },
+      py::arg("model"));
+  module.def(
+      "load_class_moments",
+      [](const py::bytes& data, const std::string& device, int threads) {
+        return read_bytes(data, model_reader<ClassMoments>(device, threads)).tuple();
+      },
+      py::arg("data"), py::arg("device"), py::arg("threads"));
   module.def("logistic_weights", &fit_logistic, py::arg("X"), py::arg("y"), py::arg("ridge"), py::arg("device"),
              py::arg("threads"));
 }

@@ -89,8 +89,8 @@ py::tuple harmful_rows(const GroupInfluence& self, const py::object& x, const py
   const RowsIn wanted(query_targets, "y");
   GroupInfluence::Ranking found;
   without_gil([&] {
-    found = self.harmful_rows(rows.rows().x, rows.rows().y, rows.rows().weight, asked.view(), wanted.view(), count,
-                              greedy);
+    found =
+        self.harmful_rows(rows.rows().x, rows.rows().y, rows.rows().weight, asked.view(), wanted.view(), count, greedy);
   });
   return py::make_tuple(vector_out(found.rows), vector_out(found.loss), found.loss_before);
 }

@@ -87,8 +87,7 @@ std::unique_ptr<Machine> restored(const DeepKernel& kernel, std::int64_t n_input
 py::object predict(const Machine& self, const py::object& x, bool relative) {
   const RowsIn rows(x, "X");
   const MatrixOut<double> out(rows.rows(), self.machine.n_outputs());
-  without_gil(
-      [&] { self.machine.predict(make_exec(self.device, self.threads), rows.view(), relative, out.view()); });
+  without_gil([&] { self.machine.predict(make_exec(self.device, self.threads), rows.view(), relative, out.view()); });
   return out.array();
 }
 
@@ -110,8 +109,7 @@ py::object draw(const py::array_t<double, py::array::c_style>& mean,
   const MatrixView<const double> mean_view(mean.data(), m, c),
       covariance_view(covariance.data(), covariance.shape(0), covariance.shape(1));
   const MatrixOut<double> out(draws, m * c);
-  without_gil(
-      [&] { draw_gaussians(make_exec(device, threads), mean_view, covariance_view, seed, first, out.view()); });
+  without_gil([&] { draw_gaussians(make_exec(device, threads), mean_view, covariance_view, seed, first, out.view()); });
   return out.array();
 }
 

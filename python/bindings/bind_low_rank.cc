@@ -145,8 +145,8 @@ py::tuple ridge_solve(const py::object& k, const py::array_t<double, py::array::
   return py::make_tuple(out.array(), found);
 }
 
-py::dict leverage(const py::object& a, const std::string& method, double eps, double delta,
-                  std::int64_t projection, double rtol, std::uint64_t seed, const std::string& device, int threads) {
+py::dict leverage(const py::object& a, const std::string& method, double eps, double delta, std::int64_t projection,
+                  double rtol, std::uint64_t seed, const std::string& device, int threads) {
   const RowsIn rows(a, "A");
   LeverageOptions options;
   options.method = method == "exact"      ? LeverageMethod::exact
@@ -195,17 +195,19 @@ void bind_directions(py::module_& module) {
       .def_property_readonly("n_rows", getter<FrequentDirections>([](const F& f) { return f.n_rows(); }))
       .def_property_readonly("squares", getter<FrequentDirections>([](const F& f) { return f.squares(); }))
       .def_property_readonly("nbytes", getter<FrequentDirections>([](const F& f) { return f.bytes(); }))
-      .def("add",
-           [](Box& self, const py::object& x) {
-             const RowsIn rows(x, "X");
-             self.write([&](F& f) { f.add(rows.view()); });
-           },
-           py::arg("X"))
-      .def("merge",
-           [](Box& self, const Box& other) {
-             self.write_with(other, [](F& mine, const F& theirs) { mine.merge(theirs); });
-           },
-           py::arg("other"))
+      .def(
+          "add",
+          [](Box& self, const py::object& x) {
+            const RowsIn rows(x, "X");
+            self.write([&](F& f) { f.add(rows.view()); });
+          },
+          py::arg("X"))
+      .def(
+          "merge",
+          [](Box& self, const Box& other) {
+            self.write_with(other, [](F& mine, const F& theirs) { mine.merge(theirs); });
+          },
+          py::arg("other"))
       .def("sketch", &sketch);
   def_state_files(box, "frequent_directions");
 }

@@ -66,14 +66,16 @@ void bind_r_factor(py::module_& module) {
       .def_property_readonly("n_rows", getter<RFactor>([](const auto& r) { return r.n_rows(); }))
       .def_property_readonly("nbytes", getter<RFactor>([](const auto& r) { return r.bytes(); }))
       .def_property_readonly("target_dims", getter<RFactor>([](const auto& r) { return r.target_dims(); }))
-      .def("set_target_dims",
-           [](Box& self, int dims) { self.write([&](RFactor& r) { r.set_target_dims(dims); }); }, py::arg("dims"))
+      .def(
+          "set_target_dims", [](Box& self, int dims) { self.write([&](RFactor& r) { r.set_target_dims(dims); }); },
+          py::arg("dims"))
       .def("add", &add, py::arg("X"), py::arg("Y"), py::arg("weight"), py::arg("target_dims"))
-      .def("merge",
-           [](Box& self, const Box& other) {
-             self.write_with(other, [](RFactor& mine, const RFactor& theirs) { mine.merge(theirs); });
-           },
-           py::arg("other"))
+      .def(
+          "merge",
+          [](Box& self, const Box& other) {
+            self.write_with(other, [](RFactor& mine, const RFactor& theirs) { mine.merge(theirs); });
+          },
+          py::arg("other"))
       .def("triangle", &triangle)
       .def("solve", &solve, py::arg("rtol"), py::arg("ridge"));
   def_state_files(box, "r_factor");

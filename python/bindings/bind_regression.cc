@@ -171,17 +171,16 @@ SketchedRidgeOptions ridge_options_in(const py::dict& given) {
   return out;
 }
 
-py::dict solve_sketched_ridge(const py::object& a, const py::object& b, const py::object& weight,
-                              const py::dict& given, const std::string& device, int threads) {
+py::dict solve_sketched_ridge(const py::object& a, const py::object& b, const py::object& weight, const py::dict& given,
+                              const std::string& device, int threads) {
   const auto name = given["name"].cast<std::string>();
   const RowsIn rows(a, name.c_str()), right(b, "b");
   const VectorIn<double> weights(weight, rows.rows(), "sample_weight");
   SketchedRidgeOptions options = ridge_options_in(given);
   options.name = name.c_str();
   SketchedRidgeResult result;
-  without_gil([&] {
-    result = sketched_ridge(make_exec(device, threads), rows.view(), right.view(), weights.data(), options);
-  });
+  without_gil(
+      [&] { result = sketched_ridge(make_exec(device, threads), rows.view(), right.view(), weights.data(), options); });
   const auto count = static_cast<py::ssize_t>(result.points.size()), n = static_cast<py::ssize_t>(rows.rows()),
              d = static_cast<py::ssize_t>(rows.view().cols), k = static_cast<py::ssize_t>(right.view().cols);
   py::dict out;
@@ -232,8 +231,8 @@ void bind_regression(py::module_& module) {
         return speeds_out(speeds);
       },
       py::arg("device"), py::arg("threads"));
-  module.def("sketched_ridge", &solve_sketched_ridge, py::arg("A"), py::arg("b"), py::arg("weight"),
-             py::arg("options"), py::arg("device"), py::arg("threads"));
+  module.def("sketched_ridge", &solve_sketched_ridge, py::arg("A"), py::arg("b"), py::arg("weight"), py::arg("options"),
+             py::arg("device"), py::arg("threads"));
   module.def("default_lstsq_speeds", [] { return speeds_out(LstsqSpeeds()); });
 }
 

@@ -15,8 +15,8 @@ std::unique_ptr<PilotSpectrum> pilot_of_features(const py::object& features, con
   const RowsIn targets(y, "y");
   std::unique_ptr<PilotSpectrum> out;
   without_gil([&] {
-    out = std::make_unique<PilotSpectrum>(PilotSpectrum::of_features(make_exec(device, threads), rows.view(),
-                                                                     targets.view(), scale, centred, noise));
+    out = std::make_unique<PilotSpectrum>(
+        PilotSpectrum::of_features(make_exec(device, threads), rows.view(), targets.view(), scale, centred, noise));
   });
   return out;
 }
@@ -98,8 +98,8 @@ void bind_risk(py::module_& module) {
   py::class_<PilotSpectrum, SpectralCurve>(module, "PilotSpectrum")
       .def_static("of_features", &pilot_of_features, py::arg("features"), py::arg("y"), py::arg("scale"),
                   py::arg("centred"), py::arg("noise"), py::arg("device"), py::arg("threads"))
-      .def_static("of_kernel", &pilot_of_kernel, py::arg("kernel"), py::arg("y"), py::arg("centred"),
-                  py::arg("noise"), py::arg("device"), py::arg("threads"))
+      .def_static("of_kernel", &pilot_of_kernel, py::arg("kernel"), py::arg("y"), py::arg("centred"), py::arg("noise"),
+                  py::arg("device"), py::arg("threads"))
       .def(py::pickle(&parts_of_pilot, &pilot_of_parts))
       .def_property_readonly("tail", [](const PilotSpectrum& self) {
         const SpectralTail& tail = self.tail();

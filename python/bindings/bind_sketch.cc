@@ -260,10 +260,9 @@ py::object decode_gradients(const GradientSketch& self, const py::object& y, std
 
 void bind_gradients(py::module_& module) {
   py::class_<GradientSketch>(module, "GradientSketch")
-      .def(py::init([](const std::string& kind, std::int64_t n_params, std::int64_t n_sketch, std::uint64_t seed,
-                       std::int64_t nnz) {
-             return GradientSketch(parse_sketch_kind(kind), n_params, n_sketch, seed, nnz);
-           }),
+      .def(py::init(
+               [](const std::string& kind, std::int64_t n_params, std::int64_t n_sketch, std::uint64_t seed,
+                  std::int64_t nnz) { return GradientSketch(parse_sketch_kind(kind), n_params, n_sketch, seed, nnz); }),
            py::arg("kind"), py::arg("n_params"), py::arg("n_sketch"), py::arg("seed"), py::arg("nnz"))
       .def("encode", &encode_gradients, py::arg("gradients"), py::arg("round"), py::arg("clip"), py::arg("noise"),
            py::arg("deviation"), py::arg("noise_seed"), py::arg("single"), py::arg("device"), py::arg("threads"))

@@ -23,8 +23,7 @@ using DenseIn = py::array_t<T, py::array::c_style>;
 
 template <class T>
 MatrixView<const T> view_of(const DenseIn<T>& array, const char* name) {
-  if (array.ndim() != 2)
-    throw Error(ErrorCode::shape_mismatch, std::string(name) + " must have two dimensions");
+  if (array.ndim() != 2) throw Error(ErrorCode::shape_mismatch, std::string(name) + " must have two dimensions");
   return {array.data(), static_cast<std::int64_t>(array.shape(0)), static_cast<std::int64_t>(array.shape(1))};
 }
 

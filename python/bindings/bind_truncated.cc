@@ -103,9 +103,7 @@ void bind_truncated(py::module_& module) {
       .def_property_readonly("dropped_energy", getter<Model>([](const auto& m) { return m.dropped_energy(); }))
       .def_property_readonly(
           "feature_map",
-          [](const Box& self) {
-            return map_out(getter<Model>([](const auto& m) { return m.map(); })(self));
-          })
+          [](const Box& self) { return map_out(getter<Model>([](const auto& m) { return m.map(); })(self)); })
       .def("partial_fit", &partial_fit, py::arg("X"), py::arg("kind"), py::arg("labels"), py::arg("codes"))
       .def("classes", &classes)
       .def("scores", &scores, py::arg("X"))

@@ -64,11 +64,12 @@ void def_state_files(py::class_<Guarded<State>>& box, const char* kind) {
           State::load(make_exec(device, threads), reader.config().at("state"), reader, "state."));
     };
   };
-  box.def("save",
-          [kind](const Box& self, const std::string& path) {
-            write_state(self, kind, [&](const ModelWriter& writer) { writer.save(path); });
-          },
-          py::arg("path"))
+  box.def(
+         "save",
+         [kind](const Box& self, const std::string& path) {
+           write_state(self, kind, [&](const ModelWriter& writer) { writer.save(path); });
+         },
+         py::arg("path"))
       .def("save_bytes",
            [kind](const Box& self) {
              std::vector<std::uint8_t> bytes;
@@ -116,16 +117,18 @@ py::bytes model_bytes(const Guarded<Model>& self, const std::string& extra, Opti
 template <class Model>
 void def_saving_weights(py::class_<Guarded<Model>>& box) {
   using Box = Guarded<Model>;
-  box.def("save",
-          [](const Box& self, const std::string& path, bool weights_only, const std::string& extra) {
-            save_model(self, path, extra, weights_only);
+  box.def(
+         "save",
+         [](const Box& self, const std::string& path, bool weights_only, const std::string& extra) {
+           save_model(self, path, extra, weights_only);
+         },
+         py::arg("path"), py::arg("weights_only"), py::arg("extra"))
+      .def(
+          "save_bytes",
+          [](const Box& self, bool weights_only, const std::string& extra) {
+            return model_bytes(self, extra, weights_only);
           },
-          py::arg("path"), py::arg("weights_only"), py::arg("extra"))
-      .def("save_bytes",
-           [](const Box& self, bool weights_only, const std::string& extra) {
-             return model_bytes(self, extra, weights_only);
-           },
-           py::arg("weights_only"), py::arg("extra"));
+          py::arg("weights_only"), py::arg("extra"));
 }
 
 // A model read back, not yet in Python, and its whole configuration as JSON text.
@@ -148,18 +151,16 @@ auto model_reader(const std::string& device, int threads) {
 // load_<name>(path, device, threads) and load_<name>_bytes(data, device, threads): (model, configuration).
 template <class Model>
 void def_loading(py::module_& module, const std::string& name) {
-  module.def(
-      ("load_" + name).c_str(),
-      [](const std::string& path, const std::string& device, int threads) {
-        return read_file(path, model_reader<Model>(device, threads)).tuple();
-      },
-      py::arg("path"), py::arg("device"), py::arg("threads"));
-  module.def(
-      ("load_" + name + "_bytes").c_str(),
-      [](const py::bytes& data, const std::string& device, int threads) {
-        return read_bytes(data, model_reader<Model>(device, threads)).tuple();
-      },
-      py::arg("data"), py::arg("device"), py::arg("threads"));
+  module.def(("load_" + name).c_str(),
+             [](const std::string& path, const std::string& device, int threads) {
+               return read_file(path, model_reader<Model>(device, threads)).tuple();
+             },
+             py::arg("path"), py::arg("device"), py::arg("threads"));
+  module.def(("load_" + name + "_bytes").c_str(),
+             [](const py::bytes& data, const std::string& device, int threads) {
+               return read_bytes(data, model_reader<Model>(device, threads)).tuple();
+             },
+             py::arg("data"), py::arg("device"), py::arg("threads"));
 }
 
 }  // namespace gramian::python

@@ -40,8 +40,9 @@ def main():
         for family in args.families.split(","):
             rho, t, excess, lost = [], [], [], 0
             for seed in range(1000, 1000 + args.seeds):
-                result = gm.linf_lstsq(problem.A, problem.b, EPS, 0.05, rows=M, family=family, redraws=0,
-                                       random_state=seed)
+                result = gm.linf_lstsq(
+                    problem.A, problem.b, EPS, 0.05, rows=M, family=family, redraws=0, random_state=seed
+                )
                 if result.exact:
                     lost += 1
                     continue
@@ -54,16 +55,21 @@ def main():
             p = scipy.stats.kstest(t, scipy.stats.t(M - D + 1).cdf).pvalue if t else np.nan
             mean = np.mean(excess) / (D / (M - D - 1)) if excess else np.nan
             median, high, largest = np.percentile(rho, [50, 95, 100]) if rho else [np.nan] * 3
-            print(f"{design} {family:13s} rho {median:.3f} / {high:.3f} / {largest:.3f}  within {within:6.1%}  "
-                  f"lost rank {lost:3d}  KS p {p:.3g}  excess {mean:.3f}", flush=True)
+            print(
+                f"{design} {family:13s} rho {median:.3f} / {high:.3f} / {largest:.3f}  within {within:6.1%}  "
+                f"lost rank {lost:3d}  KS p {p:.3g}  excess {mean:.3f}",
+                flush=True,
+            )
             if family in GOOD and (within < 0.975 or lost):
                 failed.append(f"{design} {family}")
             if family == "gaussian" and not (p > 1e-3 and abs(mean - 1) <= 0.1):
                 failed.append(f"{design} {family}: the law")
             if design == "D2" and family == "count_sketch" and (within > 0.35 or lost < 0.25 * args.seeds):
                 failed.append("the negative control passes")
-    print(f"certificate: {np.mean(covered):.2%} of {len(covered)} covered in every coordinate; bound over true error "
-          f"{np.median(ratios):.2f} in the median, {np.max(ratios):.2f} at most")
+    print(
+        f"certificate: {np.mean(covered):.2%} of {len(covered)} covered in every coordinate; bound over true error "
+        f"{np.median(ratios):.2f} in the median, {np.max(ratios):.2f} at most"
+    )
     if np.mean(covered) <= 0.99 or np.median(ratios) > 4:
         failed.append("the certificate")
     common.verdict(failed)

@@ -1,5 +1,6 @@
-/* The first and only process of a Linux that boots in an emulator: runs each line of the file /commands, in order, until
- * one fails, and tells the serial console how that went. What is on the other side of the console ends the emulator. */
+/* The first and only process of a Linux that boots in an emulator: runs each line of the file /commands, in order,
+ * until one fails, and tells the serial console how that went. What is on the other side of the console ends the
+ * emulator. */
 #include <sys/wait.h>
 #include <unistd.h>
 

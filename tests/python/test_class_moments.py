@@ -348,8 +348,9 @@ def test_all_directions_are_the_full_covariances(rng):
         expected = gm.AlignedClassifier(features, "full").fit(rows, y, sample_weight=weight)
         model = gm.AlignedClassifier(features, "low_rank", rank=15).fit(rows, y, sample_weight=weight)
         assert relative_error(model.decision_function(rows), expected.decision_function(rows)) <= 1e-7
-    repeated = gm.AlignedClassifier(covariance="low_rank", rank=24).fit(np.repeat(X, weight.astype(int), axis=0),
-                                                                       np.repeat(y, weight.astype(int)))
+    repeated = gm.AlignedClassifier(covariance="low_rank", rank=24).fit(
+        np.repeat(X, weight.astype(int), axis=0), np.repeat(y, weight.astype(int))
+    )
     totals = np.full(3, repeated.n_samples_seen_ / 3)
     weighted = gm.AlignedClassifier(covariance="low_rank", rank=24, class_totals=totals)
     assert relative_error(weighted.fit(X, y, sample_weight=weight).coef_, repeated.coef_) <= 1e-9

@@ -154,8 +154,8 @@ const gramian_op_table* small = nullptr;
 // 1.3x, trsm 2x to 5x at 128), its eigen-decomposition from 64 on (2x at 128). Below, calls take well under a
 // microsecond, and threads that make many of them would meet at the gate and at OpenBLAS's buffers.
 constexpr int64_t kSmallSide = 16;
-// Products of so few columns, or of so few terms that are rows of B, are ours whatever the other sides: they are bound by
-// reading A or C, and OpenBLAS copies its operands first.
+// Products of so few columns, or of so few terms that are rows of B, are ours whatever the other sides: they are bound
+// by reading A or C, and OpenBLAS copies its operands first.
 constexpr int64_t kFewColumns = 16;
 constexpr int64_t kFewTerms = 8;
 // Triangular systems of so few columns and of at most this order: a call into OpenBLAS takes several times as long.

@@ -103,10 +103,10 @@ int geqrf_typed(State& state, int64_t m, int64_t n, T* a, int64_t lda, T* tau) {
   GRAMIAN_CUDA_TRY(workspace(state, static_cast<size_t>(turned_size) * sizeof(T) + device_bytes, &scratch));
   T* const turned = static_cast<T*>(scratch);
   GRAMIAN_CUDA_TRY(transpose(state, m, n, a, lda, turned, m));
-  GRAMIAN_CUDA_TRY(submitted(cusolverDnXgeqrf(state.solver, state.solver_params, m, n, type, turned, m, type, tau, type,
-                                              turned + turned_size, device_bytes, host.get(), host_bytes,
-                                              state.solver_info),
-                             "cusolver geqrf"));
+  GRAMIAN_CUDA_TRY(
+      submitted(cusolverDnXgeqrf(state.solver, state.solver_params, m, n, type, turned, m, type, tau, type,
+                                 turned + turned_size, device_bytes, host.get(), host_bytes, state.solver_info),
+                "cusolver geqrf"));
   GRAMIAN_CUDA_TRY(transpose(state, n, m, turned, m, a, lda));
   return check_info(state, "cusolver geqrf", GRAMIAN_STATUS_BACKEND);
 }
@@ -154,11 +154,10 @@ int gesvd_typed(State& state, int64_t m, int64_t n, T* a, int64_t lda, T* s, T* 
   const int64_t a_size = tall ? padded<T>(m * n) : 0, left_size = tall ? padded<T>(rows * cols) : 0;
   const int64_t right_size = tall ? padded<T>(cols * cols) : 0, turned_size = a_size + left_size + right_size;
   size_t device_bytes = 0, host_bytes = 0;
-  GRAMIAN_CUDA_TRY(check(
-      cusolverDnXgesvd_bufferSize(state.solver, state.solver_params, 'S', 'S', rows, cols, type, a, tall ? rows : lda,
-                                  type, s, type, vt, tall ? rows : ldvt, type, u, tall ? cols : ldu, type,
-                                  &device_bytes, &host_bytes),
-      "cusolver gesvd workspace"));
+  GRAMIAN_CUDA_TRY(check(cusolverDnXgesvd_bufferSize(state.solver, state.solver_params, 'S', 'S', rows, cols, type, a,
+                                                     tall ? rows : lda, type, s, type, vt, tall ? rows : ldvt, type, u,
+                                                     tall ? cols : ldu, type, &device_bytes, &host_bytes),
+                         "cusolver gesvd workspace"));
   HostScratch host;
   GRAMIAN_CUDA_TRY(make_host(host_bytes, host));
   void* scratch = nullptr;
@@ -168,11 +167,11 @@ int gesvd_typed(State& state, int64_t m, int64_t n, T* a, int64_t lda, T* s, T* 
   T* const right = tall ? turned + a_size + left_size : u;
   const int64_t ld_left = tall ? rows : ldvt, ld_right = tall ? cols : ldu;
   if (tall) GRAMIAN_CUDA_TRY(transpose(state, m, n, a, lda, turned, rows));
-  GRAMIAN_CUDA_TRY(submitted(cusolverDnXgesvd(state.solver, state.solver_params, 'S', 'S', rows, cols, type,
-                                              tall ? turned : a, tall ? rows : lda, type, s, type, left, ld_left, type,
-                                              right, ld_right, type, turned + turned_size, device_bytes, host.get(),
-                                              host_bytes, state.solver_info),
-                             "cusolver gesvd"));
+  GRAMIAN_CUDA_TRY(
+      submitted(cusolverDnXgesvd(state.solver, state.solver_params, 'S', 'S', rows, cols, type, tall ? turned : a,
+                                 tall ? rows : lda, type, s, type, left, ld_left, type, right, ld_right, type,
+                                 turned + turned_size, device_bytes, host.get(), host_bytes, state.solver_info),
+                "cusolver gesvd"));
   if (tall) {
     // By rows, `left` is U' (n x m) and `right` is V (n x n).
     GRAMIAN_CUDA_TRY(transpose(state, cols, rows, left, ld_left, u, ldu));

@@ -118,9 +118,9 @@ int gather(gramian_context* context, int dtype, int64_t rows, int64_t cols, int6
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
       const Shape shape = matrix_shape(rows, cols);
-      gather_columns_kernel<<<shape.grid, shape.block, 0, state.stream>>>(
-          rows, cols, width, static_cast<const T*>(x), ldx, index, static_cast<const T*>(scale), times,
-          static_cast<T*>(out), ld_out);
+      gather_columns_kernel<<<shape.grid, shape.block, 0, state.stream>>>(rows, cols, width, static_cast<const T*>(x),
+                                                                          ldx, index, static_cast<const T*>(scale),
+                                                                          times, static_cast<T*>(out), ld_out);
       return launched("gather_columns");
     });
   });
@@ -201,9 +201,8 @@ int circular_convolve(gramian_context* context, int dtype, int64_t rows, int64_t
     return with_type(dtype, [&](auto zero) {
       using T = decltype(zero);
       const Shape shape = matrix_shape(rows, n);
-      convolve_kernel<<<shape.grid, shape.block, 0, state.stream>>>(rows, n, static_cast<const T*>(a), lda,
-                                                                    static_cast<const T*>(b), ldb,
-                                                                    static_cast<T*>(out), ld_out);
+      convolve_kernel<<<shape.grid, shape.block, 0, state.stream>>>(
+          rows, n, static_cast<const T*>(a), lda, static_cast<const T*>(b), ldb, static_cast<T*>(out), ld_out);
       return launched("circular_convolve");
     });
   });

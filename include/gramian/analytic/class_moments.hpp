@@ -59,9 +59,9 @@ class GRAMIAN_EXPORT ClassMoments {
 
  private:
   struct Entry {
-    std::unique_ptr<GramState> state;         // one of the two; none for a past class
+    std::unique_ptr<GramState> state;  // one of the two; none for a past class
     std::unique_ptr<LowRankScatter> scatter;
-    std::vector<double> centroid;             // of a past class
+    std::vector<double> centroid;  // of a past class
     double weight = 0;
     std::int64_t count = 0;
   };
@@ -98,8 +98,8 @@ GRAMIAN_EXPORT AnalyticClassifier align(const AnalyticClassifier& model, const s
                                         const RidgeConfig& config);
 
 // The classifier of the rows and, for each class whose weight is below the largest one by m, of m rows' worth of a
-// Gaussian with its mean and its variances, uncorrelated: m (mean mean' + diag(variance)) more in G. All classes must be
-// present. C d^2 flops, and the sums of one more class meanwhile.
+// Gaussian with its mean and its variances, uncorrelated: m (mean mean' + diag(variance)) more in G. All classes must
+// be present. C d^2 flops, and the sums of one more class meanwhile.
 GRAMIAN_EXPORT AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config);
 
 }  // namespace gramian

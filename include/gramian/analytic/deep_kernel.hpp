@@ -4,9 +4,9 @@
 // c(xi) = sum a_k^2 xi^k: the inner product xi of two rows becomes c(xi) after a layer. With S_0 = K_0 = xi
 //   S_{l+1} = c(S_l)                      the network at random weights (NNGP)
 //   K_{l+1} = S_{l+1} + K_l c'(S_l)       the network in training (NTK)
-// Everything is a function of the gap u = 1 - xi = |x - y|^2 / 2, which close rows know to full relative precision while
-// xi does not; the recursion runs on the gap near 1 and on log S near 0, where S falls below the least double within a
-// few layers. After "Wide and Deep Neural Networks Achieve Optimality for Classification".
+// Everything is a function of the gap u = 1 - xi = |x - y|^2 / 2, which close rows know to full relative precision
+// while xi does not; the recursion runs on the gap near 1 and on log S near 0, where S falls below the least double
+// within a few layers. After "Wide and Deep Neural Networks Achieve Optimality for Classification".
 #pragma once
 
 #include <cstdint>
@@ -34,9 +34,9 @@ class GRAMIAN_EXPORT DualMap {
   // Both at s = 1 - u, 0 <= u <= 1, to the relative precision of u.
   double gap(double u) const;           // 1 - c(1 - u)
   double slope_at_gap(double u) const;  // c'(1 - u)
-  double mean() const;           // |E f|, the root of c(0)
-  double first() const;          // |E f'|, the root of c'(0)
-  double expansion() const;      // B = E f'^2 = c'(1)
+  double mean() const;                  // |E f|, the root of c(0)
+  double first() const;                 // |E f'|, the root of c'(0)
+  double expansion() const;             // B = E f'^2 = c'(1)
   // c(s) -> weight s^power for s -> 0; power 0 where c(0) > 0.
   int lowest_power() const { return power_; }
   double lowest_weight() const { return weight_; }
@@ -62,9 +62,9 @@ struct Scaled {
 class GRAMIAN_EXPORT DeepKernel {
  public:
   enum class Kind { nngp, ntk };
-  // depth >= 0 layers; 0 is the linear kernel. lift: a constant that is appended to every row before it is scaled to unit
-  // length, so that rows of different length differ and rows of zeros have a direction; 0 for none.
-  // Throws Error{invalid_argument}.
+  // depth >= 0 layers; 0 is the linear kernel. lift: a constant that is appended to every row before it is scaled to
+  // unit length, so that rows of different length differ and rows of zeros have a direction; 0 for none. Throws
+  // Error{invalid_argument}.
   DeepKernel(DualMap map, std::int64_t depth, Kind kind, double lift = 0);
 
   const DualMap& map() const { return map_; }

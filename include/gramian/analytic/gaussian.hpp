@@ -23,8 +23,8 @@ struct GaussianConfig {
   std::vector<double> given;  // one per class, above 0; divided by their sum
   double shrinkage = 0;       // in [0, 1]
   bool oracle = false;        // shrinkage from the sums, see oracle_shrinkage
-  // On the diagonal of S. Below 0: nothing where S has full rank; else 1e-8 times the mean variance, or 1 where no class
-  // varies at all. ridge_used() tells.
+  // On the diagonal of S. Below 0: nothing where S has full rank; else 1e-8 times the mean variance, or 1 where no
+  // class varies at all. ridge_used() tells.
   double ridge = -1;
 };
 
@@ -41,7 +41,7 @@ class GRAMIAN_EXPORT GaussianHead {
   double ridge_used() const { return ridge_; }
   const std::vector<double>& priors() const { return priors_; }
   const std::vector<double>& mean() const { return factor_.mean(); }  // of all rows
-  void class_means(MatrixView<double> out) const;                      // classes x features, host
+  void class_means(MatrixView<double> out) const;                     // classes x features, host
 
   // Each: n (d^2 + 2 d C) flops and the map's, by blocks; outputs on the host.
   // out (rows x classes) = squared Mahalanobis distances, |z|^2 + |z_c|^2 - 2 z'z_c: they lose the digits by which the

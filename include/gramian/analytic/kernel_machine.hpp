@@ -39,9 +39,9 @@ class GRAMIAN_EXPORT KernelMachine {
   void predict(const Exec& exec, const RowsView& x, bool relative, MatrixView<double> out) const;
 
   // Networks trained from random weights to the minimum of the ridge problem are Gaussian over the weights they began
-  // with: f = f_0 + V'(Y - f_0(X)), V = (K + ridge I)^-1 k(X, x), f_0 a draw of the NNGP. mean: m x C; covariance: m x m,
-  // one for all outputs (host). With the NNGP kernel and no ridge that is the posterior of the Gaussian process.
-  // n^3 / 3 + 2 n^2 m + 4 n m^2 flops.
+  // with: f = f_0 + V'(Y - f_0(X)), V = (K + ridge I)^-1 k(X, x), f_0 a draw of the NNGP. mean: m x C; covariance: m x
+  // m, one for all outputs (host). With the NNGP kernel and no ridge that is the posterior of the Gaussian process. n^3
+  // / 3 + 2 n^2 m + 4 n m^2 flops.
   void distribution(const Exec& exec, const RowsView& x, MatrixView<double> mean, MatrixView<double> covariance) const;
 
  private:
@@ -54,8 +54,8 @@ class GRAMIAN_EXPORT KernelMachine {
   SolveReport report_;
 };
 
-// out (host, draws x (m * C)): row r holds an m x C draw of independent columns with the given means and the covariance.
-// Draw r is a pure function of (seed, first + r). 9 m^3 + 2 m^2 C draws flops.
+// out (host, draws x (m * C)): row r holds an m x C draw of independent columns with the given means and the
+// covariance. Draw r is a pure function of (seed, first + r). 9 m^3 + 2 m^2 C draws flops.
 GRAMIAN_EXPORT void draw_gaussians(const Exec& exec, MatrixView<const double> mean, MatrixView<const double> covariance,
                                    std::uint64_t seed, std::int64_t first, MatrixView<double> out);
 

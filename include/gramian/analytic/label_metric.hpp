@@ -45,11 +45,11 @@ class GRAMIAN_EXPORT TreeMetric {
     std::int64_t above;       // the next larger set, or -1
     double fork;              // depth of the lowest node with that larger set below it
   };
-  std::vector<double> depth_;          // of nodes
-  std::vector<double> top_depth_;      // of top(y)
-  std::vector<std::int64_t> set_;      // of top(y)
-  std::vector<Set> sets_;              // larger ones first
-  std::vector<std::int64_t> sorted_;   // places of observed nodes as given, in preorder
+  std::vector<double> depth_;         // of nodes
+  std::vector<double> top_depth_;     // of top(y)
+  std::vector<std::int64_t> set_;     // of top(y)
+  std::vector<Set> sets_;             // larger ones first
+  std::vector<std::int64_t> sorted_;  // places of observed nodes as given, in preorder
   std::vector<double> sorted_depth_;
   std::vector<std::int64_t> candidates_;  // ascending
 };

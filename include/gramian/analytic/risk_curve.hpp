@@ -1,15 +1,15 @@
 // What ridge regression on random features will cost in test error, before it is run.
 //
-// For a kernel with eigenvalues l_i, target coefficients v_i, noise s2, n rows, k features and a ridge delta on the mean
-// kernel of the features, the eigenframework of "More is Better in Modern Machine Learning" needs two functions of one
-// number g > 0:
+// For a kernel with eigenvalues l_i, target coefficients v_i, noise s2, n rows, k features and a ridge delta on the
+// mean kernel of the features, the eigenframework of "More is Better in Modern Machine Learning" needs two functions of
+// one number g > 0:
 //   z(g) = sum l_i / (l_i + g)              how many modes are learnt
 //   A(g) = s2 + sum v_i^2 g / (l_i + g)     what is left of the target
 // With kappa = g (1 - z / k), q = z + g z'(g) and g the root of z + delta / kappa = n:
 //   test  = [A - (k / (k - q)) kappa A'(g)] / [1 - (q (k - 2 z) + z^2) / (n (k - q))]
 //   train = (delta / (n kappa))^2 test
-// A spectrum gives z and A as these sums. A pilot of p rows gives them too, without any l_i or v_i: the Gram matrix K of
-// the pilot's features has, for every ridge d,
+// A spectrum gives z and A as these sums. A pilot of p rows gives them too, without any l_i or v_i: the Gram matrix K
+// of the pilot's features has, for every ridge d,
 //   z = tr K (K + d)^-1,   kappa = d / (p - z),   g = kappa / (1 - z / k_pilot),   A = kappa y'(K + d)^-1 y,
 // which covers all g above some g_0; below it, power laws fitted next to g_0 go on. The pilot also tells how far
 // leave-one-out exceeds generalised cross-validation, by which predictions are corrected.

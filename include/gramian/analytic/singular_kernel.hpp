@@ -1,7 +1,7 @@
-// The smoother f_c(x) = sum_i 1[y_i = c] |x - x_i|^-alpha, the limit of infinitely deep networks. It has no parameters to
-// solve for: the rows are the model. alpha = 0 votes by class counts, alpha = infinity is the nearest neighbour, and a
-// row of the model itself is always answered by its own label. Sums run over -alpha log |x - x_i| less its maximum, and
-// values are scaled before they are squared, so nothing overflows and no distance is lost.
+// The smoother f_c(x) = sum_i 1[y_i = c] |x - x_i|^-alpha, the limit of infinitely deep networks. It has no parameters
+// to solve for: the rows are the model. alpha = 0 votes by class counts, alpha = infinity is the nearest neighbour, and
+// a row of the model itself is always answered by its own label. Sums run over -alpha log |x - x_i| less its maximum,
+// and values are scaled before they are squared, so nothing overflows and no distance is lost.
 #pragma once
 
 #include <cstdint>

@@ -49,8 +49,8 @@ class GRAMIAN_EXPORT TruncatedRidgeClassifier {
   const TruncatedConfig& config() const;
   const FeatureMapPtr& map() const;
   const Exec& exec() const;
-  std::size_t bytes() const;  // of the state
-  std::int64_t rank() const;  // directions in use
+  std::size_t bytes() const;                    // of the state
+  std::int64_t rank() const;                    // directions in use
   std::vector<double> singular_values() const;  // of the (centred) rows, falling
   void basis(MatrixView<double> out) const;     // rank x d, host: the directions, in the order of the singular values
   double dropped_energy() const;                // sum of the squared singular values dropped so far

@@ -64,8 +64,8 @@ struct GRAMIAN_EXPORT RowsView {
 };
 
 // Checks a CSR structure once, before any row is used: indptr starts at >= 0, never falls and stays below `stored`
-// (the length of indices and values); every index of a used row lies in [0, cols). Throws Error{invalid_argument}, which
-// calls the matrix `name` ("X.indices[3] = -1 is ...").
+// (the length of indices and values); every index of a used row lies in [0, cols). Throws Error{invalid_argument},
+// which calls the matrix `name` ("X.indices[3] = -1 is ...").
 GRAMIAN_EXPORT void check_csr(const RowsView& x, std::int64_t stored, const char* name = "X");
 
 }  // namespace gramian

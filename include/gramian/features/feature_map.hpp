@@ -94,8 +94,8 @@ GRAMIAN_EXPORT FeatureMapPtr make_rbf_features(MatrixView<const double> centers,
 GRAMIAN_EXPORT FeatureMapPtr make_composition(std::vector<FeatureMapPtr> maps);
 
 // Blocks of neighbouring columns, each through a map of its own (null: none), put side by side or, with `mean`,
-// averaged (equal widths then): several layers of a network as one input ("REAL: Representation Enhanced Analytic Learning for
-// Exemplar-free Class-incremental Learning"). Error{shape_mismatch, invalid_argument}.
+// averaged (equal widths then): several layers of a network as one input ("REAL: Representation Enhanced Analytic
+// Learning for Exemplar-free Class-incremental Learning"). Error{shape_mismatch, invalid_argument}.
 GRAMIAN_EXPORT FeatureMapPtr make_fusion(std::vector<std::int64_t> widths, std::vector<FeatureMapPtr> maps, bool mean);
 
 }  // namespace gramian

@@ -44,9 +44,9 @@ class GRAMIAN_EXPORT ConformalRows {
 
   const GroupInfluence& influence() const { return influence_; }
   std::int64_t n_rows() const { return p_.rows(); }
-  MatrixView<const double> rows() const { return p_.view(); }                       // n x width, device
-  const std::vector<double>& residuals() const { return residuals_; }               // n x outputs
-  const std::vector<double>& held_out() const { return held_out_; }                 // n x outputs
+  MatrixView<const double> rows() const { return p_.view(); }          // n x width, device
+  const std::vector<double>& residuals() const { return residuals_; }  // n x outputs
+  const std::vector<double>& held_out() const { return held_out_; }    // n x outputs
   // Row k of the three is row order()[k] of x; fold g is rows offsets()[g] .. offsets()[g + 1], empty without folds.
   const std::vector<std::int64_t>& order() const { return order_; }
   const std::vector<std::int64_t>& offsets() const { return offsets_; }

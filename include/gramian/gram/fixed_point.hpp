@@ -10,8 +10,9 @@
 
 namespace gramian {
 
-// out (2 count words) = values. Each |x| must be below 2^(126 - fraction_bits) / terms, so that a sum of `terms` vectors
-// fits; else Error{invalid_argument} naming the entry. NaN or infinity: Error{non_finite}. Round to nearest, ties to even.
+// out (2 count words) = values. Each |x| must be below 2^(126 - fraction_bits) / terms, so that a sum of `terms`
+// vectors fits; else Error{invalid_argument} naming the entry. NaN or infinity: Error{non_finite}. Round to nearest,
+// ties to even.
 GRAMIAN_EXPORT void encode_fixed(const double* values, std::int64_t count, int fraction_bits, std::int64_t terms,
                                  std::uint64_t* out);
 // total += sign * words (sign: 1 or -1), modulo 2^128.

@@ -1,9 +1,9 @@
 // The path of gradient descent on squared error, in closed form and from the sums of a state alone.
 //
 //   A = G - s s'/n = U diag(S) U',  T = U'(Q' - s t'/n),  w0 = U'W0,  l = ridge
-//   d/dt W = -(A W - B + l W) / n   =>   U'W(t) = w0 + phi(S) (T - (S + l) w0),  phi(s) = (1 - e^(-t (s + l) / n)) / (s + l)
-//   m steps of size eta             =>   the same with  phi(s) = (1 - (1 - eta (s + l) / n)^m) / (s + l)
-//   m steps with momentum b         =>   the same with  phi(s) = (1 - p_m) / (s + l),  a = eta (s + l) / n,
+//   d/dt W = -(A W - B + l W) / n   =>   U'W(t) = w0 + phi(S) (T - (S + l) w0),  phi(s) = (1 - e^(-t (s + l) / n)) / (s
+//   + l) m steps of size eta             =>   the same with  phi(s) = (1 - (1 - eta (s + l) / n)^m) / (s + l) m steps
+//   with momentum b         =>   the same with  phi(s) = (1 - p_m) / (s + l),  a = eta (s + l) / n,
 //     heavy ball, w+ = w - eta grad(w) + b (w - w-):   p_k+1 = (1 + b - a) p_k - b p_k-1,              p_0 = p_-1 = 1
 //     Nesterov, grad at w + b (w - w-) instead:        p_k+1 = (1 + b) (1 - a) p_k - b (1 - a) p_k-1
 //
@@ -60,7 +60,8 @@ class GRAMIAN_EXPORT GradientFlow {
   // ball and (1 + b) / (1 + 2 b) for Nesterov.
   double largest_step() const;
 
-  // 2 d^2 C flops. Throws Error{invalid_argument} for a stop that is negative, not a number, or of a step that diverges.
+  // 2 d^2 C flops. Throws Error{invalid_argument} for a stop that is negative, not a number, or of a step that
+  // diverges.
   FlowWeights weights(const FlowStop& stop) const;
   // U'W, d x C by rows.
   std::vector<double> mode_weights(const FlowStop& stop) const;
@@ -73,8 +74,8 @@ class GRAMIAN_EXPORT GradientFlow {
   // Expected squared error of each mode's weight, where the true weights have variance `signal` around the start
   // (around zero with a ridge) and the targets noise of variance `noise`: signal (1 - s phi)^2 + noise s phi^2.
   std::vector<double> mode_risk(const FlowStop& stop, double signal, double noise) const;
-  // Mean over rows and outputs of (residual / (1 - leverage))^2 for each stop; x and y are the rows of the state, each of
-  // weight 1. The quotient is the exact leave-one-out residual of a ridge regression, and of the path its usual
+  // Mean over rows and outputs of (residual / (1 - leverage))^2 for each stop; x and y are the rows of the state, each
+  // of weight 1. The quotient is the exact leave-one-out residual of a ridge regression, and of the path its usual
   // approximation. 2 n d^2 + n d (C + 2) flops a stop. Throws Error{shape_mismatch, non_finite, invalid_argument}.
   std::vector<double> loo(const RowsView& x, const RowsView& y, const std::vector<FlowStop>& stops) const;
 

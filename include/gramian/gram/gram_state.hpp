@@ -148,9 +148,9 @@ class GRAMIAN_EXPORT GramState {
   // G and Q around the origin, as if no shift had been used: d x d (both triangles) and n_outputs x d host values.
   void raw_moments(MatrixView<double> gram, MatrixView<double> cross) const;
 
-  // All sums as one host vector around agreed points (d features, C targets), so that vectors of different states add up
-  // entry by entry: sum w, rows, s, t, target energies (C), rows per class (C), Q (C x d), the lower triangle of G by rows.
-  // A state without intercept has no shift: its points must be zero (Error{invalid_argument}).
+  // All sums as one host vector around agreed points (d features, C targets), so that vectors of different states add
+  // up entry by entry: sum w, rows, s, t, target energies (C), rows per class (C), Q (C x d), the lower triangle of G
+  // by rows. A state without intercept has no shift: its points must be zero (Error{invalid_argument}).
   std::vector<double> moments(const std::vector<double>& center, const std::vector<double>& target_center) const;
   // The state of such a vector (codes: its targets are one-hot). Counts are rounded. Throws Error{shape_mismatch,
   // non_finite, invalid_argument}.
@@ -177,7 +177,8 @@ class GRAMIAN_EXPORT GramState {
 };
 
 // The shrinkage towards the mean variance that is best for n Gaussian rows with this covariance, a state made by
-// pooled_covariance(0): "Shrinkage Algorithms for MMSE Covariance Estimation" (without its 2 / d), from tr S and tr S^2 alone. d^2 flops.
+// pooled_covariance(0): "Shrinkage Algorithms for MMSE Covariance Estimation" (without its 2 / d), from tr S and tr S^2
+// alone. d^2 flops.
 GRAMIAN_EXPORT double oracle_shrinkage(const GramState& covariance, double n);
 
 // Ridge weights where the rows are at hand: the primal system (d x d) or the dual one (n x n), whichever is smaller.

@@ -1,6 +1,6 @@
 // Ridge weights on features that come and go: a Gram state and the Cholesky factor behind its weights, grown by
-// bordered Cholesky ("Broad Learning System: An Effective and Efficient Incremental Learning System Without the Need for Deep
-// Architecture").
+// bordered Cholesky ("Broad Learning System: An Effective and Efficient Incremental Learning System Without the Need
+// for Deep Architecture").
 //
 // Rows are cheap to add to the sums and cost a new factor (d^3 / 3) at the next read; k features cost k d^2 on top of
 // their products with the others, which need the rows.

@@ -3,10 +3,10 @@
 //   S = sum w (x - mean)(x - mean)'  is kept as  B'B + D,  B of at most `rank` rows, D diagonal.
 //
 // Rows come in blocks. Those of a block, around their mean, the way between the means and B are one set of rows whose
-// products are the new S; its `rank` strongest directions become B, and of the others the squares of each feature go into
-// D. With E the sum of what was dropped, which is positive semidefinite, S = B'B + E and D = diag(E): trace and diagonal
-// of S are exact, and so is the mean. What is wrong is E - diag(E), whose eigenvalues lie between -max D and |E|_2. Each
-// block adds its largest dropped eigenvalue to a bound of |E|_2, and the trace of D is another one.
+// products are the new S; its `rank` strongest directions become B, and of the others the squares of each feature go
+// into D. With E the sum of what was dropped, which is positive semidefinite, S = B'B + E and D = diag(E): trace and
+// diagonal of S are exact, and so is the mean. What is wrong is E - diag(E), whose eigenvalues lie between -max D and
+// |E|_2. Each block adds its largest dropped eigenvalue to a bound of |E|_2, and the trace of D is another one.
 //
 // Rank 0 keeps the variances alone.
 #pragma once

@@ -23,7 +23,7 @@ struct TriangularSolution {
   std::vector<double> x;               // d x k by rows
   std::vector<double> residual_norms;  // k: |y - X x|
   std::int64_t rank = 0;
-  double condition = 0;                // largest over smallest singular value in use: an estimate where `estimated`
+  double condition = 0;  // largest over smallest singular value in use: an estimate where `estimated`
   bool estimated = true;
 };
 
@@ -48,8 +48,8 @@ class GRAMIAN_EXPORT RFactor {
   // Rows x (n x d) with targets y (n x k; none where k is 0) and weights >= 0 (n host values or null). 2 n (d + k)^2
   // flops and 10/3 (d + k)^3 a call: rows come in blocks of some d or more. Throws Error{shape_mismatch, non_finite},
   // and invalid_argument where columns would be longer than 1e150 or all of x shorter than 1e-140: squares are not what
-  // they should be there (columns of y may be as small as they like; below 1e-100 they are factored twice). The state is
-  // then as before. x_name, y_name: the arguments as the caller knows them.
+  // they should be there (columns of y may be as small as they like; below 1e-100 they are factored twice). The state
+  // is then as before. x_name, y_name: the arguments as the caller knows them.
   void add(const RowsView& x, const RowsView& y, const double* weight = nullptr, const char* x_name = "X",
            const char* y_name = "Y");
   // The rows of `other` too. 10/3 (d + k)^3 flops.

@@ -27,9 +27,9 @@ struct RidgeConfig {
   HoldoutRule holdout = HoldoutRule::none;
   double holdout_fraction = 0.2;
   std::uint64_t holdout_seed = 0;
-  bool loo = false;            // choose it by the leave-one-out error of the rows given to RidgeHead::choose
-  std::int64_t width = 0;      // weights of the first features only; 0: of all
-  bool loo_width = false;      // choose the width by leave-one-out error, likewise
+  bool loo = false;        // choose it by the leave-one-out error of the rows given to RidgeHead::choose
+  std::int64_t width = 0;  // weights of the first features only; 0: of all
+  bool loo_width = false;  // choose the width by leave-one-out error, likewise
   bool standardize = false;
   // Keep the Cholesky factor and let it follow the rows: a batch of b rows leaves current weights for O(b d^2 + b d C)
   // instead of d^3 / 3 at the next read. The ridge is fixed, or chosen once by RidgeHead::choose (gcv, loo); no
@@ -46,10 +46,10 @@ struct RidgeConfig {
 struct RidgeChoice {
   double ridge = 0;
   std::int64_t width = 0;
-  bool at_edge = false;               // the ridge is the first or the last of the grid
-  std::vector<double> ridges;         // the grid, one ridge where the ridge was not to be chosen
-  std::vector<double> ridge_scores;   // of each ridge at the width used, or at its best width where that is chosen
-  std::vector<double> width_scores;   // of each width at the ridge chosen; empty where the model has all features
+  bool at_edge = false;              // the ridge is the first or the last of the grid
+  std::vector<double> ridges;        // the grid, one ridge where the ridge was not to be chosen
+  std::vector<double> ridge_scores;  // of each ridge at the width used, or at its best width where that is chosen
+  std::vector<double> width_scores;  // of each width at the ridge chosen; empty where the model has all features
 };
 
 class GRAMIAN_EXPORT RidgeHead {
@@ -118,8 +118,8 @@ class GRAMIAN_EXPORT RidgeHead {
   // the first j, so a reader of width k reads the first k rows and nothing behind them. 4 d^2 bytes.
   Json save_nested(ModelWriter& writer, const std::string& prefix) const;
   // width: of a file of save_nested, 0 for the width that the model used; Error{invalid_argument} for other files.
-  static RidgeHead load(const Exec& exec, const Json& description, const ModelReader& reader,
-                        const std::string& prefix, std::int64_t width = 0);
+  static RidgeHead load(const Exec& exec, const Json& description, const ModelReader& reader, const std::string& prefix,
+                        std::int64_t width = 0);
 
  private:
   struct Impl;

@@ -12,8 +12,8 @@
 
 namespace gramian {
 
-// The transpose of a CSR matrix as a CSR matrix of its own: counting sort by column, rows in order, so entries that were
-// stored twice lie side by side. 16 bytes an entry.
+// The transpose of a CSR matrix as a CSR matrix of its own: counting sort by column, rows in order, so entries that
+// were stored twice lie side by side. 16 bytes an entry.
 class GRAMIAN_EXPORT TransposedCsr {
  public:
   explicit TransposedCsr(const RowsView& a);

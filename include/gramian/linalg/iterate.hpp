@@ -31,9 +31,9 @@ struct FlexibleCgReport {
   std::int64_t iterations = 0, products = 0;  // products: vectors that A was applied to
   std::int64_t fallbacks = 0;                 // directions of the callback that could not be used
   std::int64_t restarts = 0;
-  std::int64_t switched_at = -1;  // step from which the callback was not asked any more
-  std::string then;               // what took its place: "nystrom" or "residual"
-  bool converged = false;         // all columns, by either rule
+  std::int64_t switched_at = -1;              // step from which the callback was not asked any more
+  std::string then;                           // what took its place: "nystrom" or "residual"
+  bool converged = false;                     // all columns, by either rule
   std::vector<double> residual;               // |b - A x|, one per right-hand side, computed at the end
   std::vector<std::vector<double>> decrease;  // per right-hand side and step: how far |x - x*|_A^2 fell
 };

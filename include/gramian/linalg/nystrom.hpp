@@ -35,8 +35,8 @@ struct NystromFactor {
   double error = 0;        // |A - U L U'|_2 is at most this with probability 1 - kProbeFailure; infinite: not certified
   double rounding = 0;     // level below which nothing can be told
   std::int64_t products = 0;
-  bool converged = true;   // was the tolerance reached?
-  std::string why;         // "rank", "tolerance", "eigenvalue", "limit", "full"
+  bool converged = true;  // was the tolerance reached?
+  std::string why;        // "rank", "tolerance", "eigenvalue", "limit", "full"
 };
 
 // A Omega (A Omega + nu Omega)^-1 of orthonormal random vectors, in the shifted form that rounding cannot turn

@@ -25,12 +25,10 @@ inline constexpr std::int64_t kSketchBlock = 4096;
 inline constexpr std::int64_t kSketchPanel = 256;
 
 // codes[r * nnz + k] = 2 row + sign bit of nonzero k of column start + r, for `rows` columns, into the memory of exec.
-using RowCodes =
-    std::function<void(const Exec& exec, std::int64_t start, std::int64_t rows, std::int32_t* codes)>;
+using RowCodes = std::function<void(const Exec& exec, std::int64_t start, std::int64_t rows, std::int32_t* codes)>;
 // out[j, i] = S(first + i, start + j), into the memory of exec.
 template <class T>
-using SketchTile =
-    std::function<void(const Exec& exec, std::int64_t first, std::int64_t start, MatrixView<T> out)>;
+using SketchTile = std::function<void(const Exec& exec, std::int64_t first, std::int64_t start, MatrixView<T> out)>;
 
 // out[j, i] = scale S(first + i, start + j), S the random matrix of the stream.
 template <class T>

@@ -32,7 +32,8 @@ class GRAMIAN_EXPORT SymmetricMatrix {
   // Tiles [first, last) of block row i side by side; last <= i + 1.
   MatrixView<T> tiles_of_row(std::int64_t i, std::int64_t first, std::int64_t last) const;
   // The same of block rows [first_row, last_row) of one panel.
-  MatrixView<T> tiles_of_rows(std::int64_t first_row, std::int64_t last_row, std::int64_t first, std::int64_t last) const;
+  MatrixView<T> tiles_of_rows(std::int64_t first_row, std::int64_t last_row, std::int64_t first,
+                              std::int64_t last) const;
   std::int64_t panel_edge() const { return tiles_per_panel_ * edge_; }
   std::int64_t panels() const { return edge_ == 0 ? 0 : (n_ + panel_edge() - 1) / panel_edge(); }
   // Columns [first * panel_edge, last * panel_edge) of panel p; last <= p + 1. Of the square on the diagonal only the

@@ -14,8 +14,9 @@
 namespace gramian {
 
 // out (p x q) = op(A) Y for Y n x q with n large, op(A) p x n (Trans::yes: A is n x p). The n products of an entry are
-// summed in pieces that the shape alone decides, and the pieces pairwise: all threads have work where p and q are small,
-// the bits do not depend on their number, and single precision loses less. 2 n p q flops; at most 64 MB of T beside.
+// summed in pieces that the shape alone decides, and the pieces pairwise: all threads have work where p and q are
+// small, the bits do not depend on their number, and single precision loses less. 2 n p q flops; at most 64 MB of T
+// beside.
 template <class T>
 GRAMIAN_EXPORT void long_gemm(const Exec& exec, Trans trans_a, MatrixView<const T> a, MatrixView<const T> y,
                               MatrixView<T> out);

@@ -34,15 +34,15 @@ struct LinfOptions {
   LinfRows rule = LinfRows::calibrated;
   std::int64_t n_rows = 0;  // of the sketch; 0: by the rule
   SketchKind family = SketchKind::srht;
-  bool permute = true;      // srht
-  std::int64_t nnz = 8;     // sparse_sign
+  bool permute = true;   // srht
+  std::int64_t nnz = 8;  // sparse_sign
   std::uint64_t seed = 0;
-  double rtol = 1e-12;      // a sketch whose columns (of equal length) are as dependent as this is rejected
-  int redraws = 3;          // with twice the rows each time, before the problem is solved without a sketch
+  double rtol = 1e-12;  // a sketch whose columns (of equal length) are as dependent as this is rejected
+  int redraws = 3;      // with twice the rows each time, before the problem is solved without a sketch
 };
 
 struct LinfResult {
-  std::vector<double> x;               // d x k by rows
+  std::vector<double> x;  // d x k by rows
   // d x k: of |x' - x*|, coordinate by coordinate, rounding included, but for a chance of about 1e-3; infinite where an
   // exact solution is not determined to within rounding (the rank is below d, or nearly)
   std::vector<double> bounds;
@@ -52,7 +52,7 @@ struct LinfResult {
   bool exact = false;                  // solved without a sketch
   int redraws = 0;
   std::int64_t rank = 0;
-  std::string why;                     // of the number of rows, or of the exact solution
+  std::string why;  // of the number of rows, or of the exact solution
 };
 
 // A n x d with n >= d, b n x k (the guarantee then holds for all k columns together), both in host memory. Sketch,

@@ -36,11 +36,11 @@ GRAMIAN_EXPORT LstsqMethod parse_lstsq_method(const std::string& name);
 // What a machine does in a second, by all threads of an Exec together. The defaults are those of two server cores;
 // being fixed, they let every run choose the same method.
 struct LstsqSpeeds {
-  double flops64 = 80e9;    // products in double
-  double flops32 = 160e9;   // in float
-  double qr_flops = 40e9;   // Householder's QR of tall blocks
+  double flops64 = 80e9;      // products in double
+  double flops32 = 160e9;     // in float
+  double qr_flops = 40e9;     // Householder's QR of tall blocks
   double small_flops = 20e9;  // factorisations of one small matrix on one thread
-  double bandwidth = 12e9;  // bytes read
+  double bandwidth = 12e9;    // bytes read
 };
 // Times products, a factorisation and readings for about a fifth of a second.
 GRAMIAN_EXPORT LstsqSpeeds measure_lstsq_speeds(const Exec& exec);
@@ -48,18 +48,18 @@ GRAMIAN_EXPORT LstsqSpeeds measure_lstsq_speeds(const Exec& exec);
 // What the cost of a problem depends on.
 struct LstsqShape {
   std::int64_t n = 0, d = 0, k = 1;
-  std::int64_t item_bytes = 8;   // of A as it is read
-  double stored = -1;            // entries stored of a sparse A; < 0: dense
-  bool has_rows = true;          // false: A is known by its products alone
-  double condition = 0;          // of A with columns of equal length, where it is known (0: not)
+  std::int64_t item_bytes = 8;  // of A as it is read
+  double stored = -1;           // entries stored of a sparse A; < 0: dense
+  bool has_rows = true;         // false: A is known by its products alone
+  double condition = 0;         // of A with columns of equal length, where it is known (0: not)
 };
 
 struct LstsqCost {
   LstsqMethod method = LstsqMethod::qr;
-  double seconds = 0;    // infinite where the method does not apply
-  double readings = 0;   // of A
+  double seconds = 0;   // infinite where the method does not apply
+  double readings = 0;  // of A
   double flops = 0;
-  bool single = false;   // products in float
+  bool single = false;  // products in float
 };
 
 // Costs of all methods, and the cheapest that is accurate.
@@ -72,24 +72,24 @@ GRAMIAN_EXPORT LstsqPlan plan_lstsq(const LstsqShape& shape, const LstsqSpeeds& 
 struct LstsqOptions {
   LstsqMethod method = LstsqMethod::automatic;
   double ridge = 0;
-  double rtol = -1;               // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
-  std::uint64_t seed = 0;         // of the sketch
-  std::int64_t sketch_rows = 0;   // 0: 12 d for spir, fossils and sketch_and_solve, 4 d below preconditioned_cholesky
-  int inner_steps = 0;            // of spir and fossils in each round; 0: as the sketch needs
-  int max_rounds = 12;            // corrections with an exact residual, at most
-  LstsqSpeeds speeds;             // that the choice of a method counts on
+  double rtol = -1;              // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
+  std::uint64_t seed = 0;        // of the sketch
+  std::int64_t sketch_rows = 0;  // 0: 12 d for spir, fossils and sketch_and_solve, 4 d below preconditioned_cholesky
+  int inner_steps = 0;           // of spir and fossils in each round; 0: as the sketch needs
+  int max_rounds = 12;           // corrections with an exact residual, at most
+  LstsqSpeeds speeds;            // that the choice of a method counts on
 };
 
 struct LstsqResult {
-  std::vector<double> x;                // d x k by rows
+  std::vector<double> x;                 // d x k by rows
   LstsqMethod method = LstsqMethod::qr;  // that gave x
-  std::vector<double> residual_norms;   // k: |b - A x|
-  std::vector<double> backward_errors;  // k: estimates of |dA|_F / |A|_F
-  std::int64_t iterations = 0;          // readings of A
+  std::vector<double> residual_norms;    // k: |b - A x|
+  std::vector<double> backward_errors;   // k: estimates of |dA|_F / |A|_F
+  std::int64_t iterations = 0;           // readings of A
   std::int64_t rank = 0;
-  double condition = 0;                 // an estimate
-  std::int64_t sketch_rows = 0;         // 0 without a sketch
-  std::string why;                      // the method: chosen, asked for or fallen back to
+  double condition = 0;          // an estimate
+  std::int64_t sketch_rows = 0;  // 0 without a sketch
+  std::string why;               // the method: chosen, asked for or fallen back to
 };
 
 // A n x d (dense of any layout or CSR), b n x k, both in host memory. Where n < d, or the rank is below d, x is the

@@ -24,43 +24,44 @@ struct SketchedRidgeOptions {
   // Above 0, in any order; a single one may be 0, and is then solved by lstsq. None: 50 from 1e-7 to 100 times the mean
   // square of a centred column.
   std::vector<double> ridges;
-  bool intercept = true;           // not penalised; A is centred without being copied
-  double rtol = 1e-10;             // of the solutions: |x - x*| <= rtol |x*| by the preconditioner's estimate
-  bool refine = true;              // false: (A'S'S A + ridge)^-1 A'b, a digit or two, and no iteration
-  bool loo = false;                // leave-one-out errors and leverages
-  double loo_rtol = 0.01;          // of each of them; where the sketch cannot promise it, they are made from A'A
-  std::int64_t sketch_rows = 0;    // 0: as many as the effective dimension asks for
+  bool intercept = true;         // not penalised; A is centred without being copied
+  double rtol = 1e-10;           // of the solutions: |x - x*| <= rtol |x*| by the preconditioner's estimate
+  bool refine = true;            // false: (A'S'S A + ridge)^-1 A'b, a digit or two, and no iteration
+  bool loo = false;              // leave-one-out errors and leverages
+  double loo_rtol = 0.01;        // of each of them; where the sketch cannot promise it, they are made from A'A
+  std::int64_t sketch_rows = 0;  // 0: as many as the effective dimension asks for
   std::int64_t max_iterations = 1000;
-  SketchDist sketch;               // kind, seed, nnz and permute
-  const char* name = "A";          // of the rows, in errors
+  SketchDist sketch;       // kind, seed, nnz and permute
+  const char* name = "A";  // of the rows, in errors
 };
 
 struct SketchedRidgePoint {
   double ridge = 0;
   double effective_dimension = 0;  // tr A'A (A'A + ridge)^-1, the sketch's without its bias; an intercept not counted
   std::int64_t iterations = 0;
-  double error = 0;                // estimate of |x - x*| / |x*|, the largest over the outputs
-  double backward_error = 0;       // bound of |dA|_F / |A|_F for the smallest dA with which x is exact, A with its
-                                   // sqrt(ridge) I below; the largest over the outputs
-  double gcv = 0;                  // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs.
-                                   // Infinite where D >= n, or squares of b overflow
-  double loo = 0;                  // mean squared leave-one-out error, summed over outputs; NaN where not asked for
-  bool converged = false;          // error <= 4 rtol, or rounding of A'A: eps |A|_F^2 / ridge, at most 1e-6
+  double error = 0;           // estimate of |x - x*| / |x*|, the largest over the outputs
+  double backward_error = 0;  // bound of |dA|_F / |A|_F for the smallest dA with which x is exact, A with its
+                              // sqrt(ridge) I below; the largest over the outputs
+  double gcv = 0;             // sum of squares times n / (n - D)^2, n the sum of weights; over all outputs.
+                              // Infinite where D >= n, or squares of b overflow
+  double loo = 0;             // mean squared leave-one-out error, summed over outputs; NaN where not asked for
+  bool converged = false;     // error <= 4 rtol, or rounding of A'A: eps |A|_F^2 / ridge, at most 1e-6
 };
 
 struct SketchedRidgeResult {
   std::vector<SketchedRidgePoint> points;  // in the order of the ridges
-  // The points of the lowest gcv and loo, found also where all scores overflow or vanish in double; -1: no ridge has one.
+  // The points of the lowest gcv and loo, found also where all scores overflow or vanish in double; -1: no ridge has
+  // one.
   std::int64_t best_gcv = -1, best_loo = -1;
-  std::vector<double> coef;                // ridges x k x d
-  std::vector<double> intercept;           // ridges x k
-  std::vector<double> residual_norms;      // ridges x k, weighted
-  std::vector<double> leverages;           // ridges x n with loo, an intercept's share in them
-  std::int64_t sketch_rows = 0;            // 0 where A itself was taken
-  bool exact = false;                      // a sketch would have been as large as A, or leverages needed all of it
-  std::int64_t refined_rows = 0;           // whose leverages were made from A'A
-  std::int64_t readings = 0;               // of A
-  std::string why;                         // of the number of rows
+  std::vector<double> coef;            // ridges x k x d
+  std::vector<double> intercept;       // ridges x k
+  std::vector<double> residual_norms;  // ridges x k, weighted
+  std::vector<double> leverages;       // ridges x n with loo, an intercept's share in them
+  std::int64_t sketch_rows = 0;        // 0 where A itself was taken
+  bool exact = false;                  // a sketch would have been as large as A, or leverages needed all of it
+  std::int64_t refined_rows = 0;       // whose leverages were made from A'A
+  std::int64_t readings = 0;           // of A
+  std::string why;                     // of the number of rows
 };
 
 // A n x d (dense or CSR, float or double; any n and d), b n x k, weight one per row or null; all in host memory. One

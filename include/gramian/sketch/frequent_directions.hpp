@@ -20,8 +20,8 @@ namespace gramian {
 struct DirectionsSketch {
   std::vector<double> rows;  // at most ell x d
   std::int64_t count = 0;
-  double delta = 0;          // |A'A - B'B|_2 is at most this, up to rounding; 0 where it is rounding itself
-  double shed = 0;           // |A|_F^2 - |B|_F^2; ell delta is at most this, up to rounding
+  double delta = 0;  // |A'A - B'B|_2 is at most this, up to rounding; 0 where it is rounding itself
+  double shed = 0;   // |A|_F^2 - |B|_F^2; ell delta is at most this, up to rounding
 };
 
 // A buffer of 2 ell rows. Where it is full, the singular values lose the square of the ell-th and at most ell - 1 rows

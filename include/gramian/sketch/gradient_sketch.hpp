@@ -3,8 +3,8 @@
 // Low-Bandwidth Channel and Vulnerability"). R_t is fresh in every round. E[R'R] = I, so the estimate has no bias; what
 // it has is a second moment above |g|^2, which a step size must allow for.
 //
-// A sketch hides nothing: it is a linear image of the gradient under a map that the other side knows. Privacy comes from
-// clipping and noise alone.
+// A sketch hides nothing: it is a linear image of the gradient under a map that the other side knows. Privacy comes
+// from clipping and noise alone.
 #pragma once
 
 #include <cstdint>

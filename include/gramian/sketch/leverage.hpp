@@ -15,15 +15,15 @@ enum class LeverageMethod { automatic, exact, sketched };
 
 struct LeverageOptions {
   LeverageMethod method = LeverageMethod::exact;
-  double eps = 0.5;      // sketched: every score within this relative error
-  double delta = 0.01;   // with this chance of failure of the projection, and one of less than 1e-3 of the sketch
+  double eps = 0.5;     // sketched: every score within this relative error
+  double delta = 0.01;  // with this chance of failure of the projection, and one of less than 1e-3 of the sketch
   std::int64_t projection = 0;  // columns of the projection; 0: by eps and delta, or none where that is no less work
-  double rtol = -1;      // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
+  double rtol = -1;             // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
   std::uint64_t seed = 0;
 };
 
 struct LeverageScores {
-  std::vector<double> scores;   // n, in [0, 1] where exact; their sum is the rank
+  std::vector<double> scores;  // n, in [0, 1] where exact; their sum is the rank
   LeverageMethod method = LeverageMethod::exact;
   std::int64_t rank = 0;
   std::int64_t sketch_rows = 0;  // 0: exact

@@ -47,13 +47,13 @@ struct SketchDist {
   // Columns of S. 0: not known (gaussian, rademacher, count_sketch, sparse_sign). tensor kinds: the product of dims.
   std::int64_t n_in = 0;
   std::uint64_t seed = 0;
-  std::int64_t nnz = 8;                 // sparse_sign: per column; long_axis: per row
-  bool permute = true;                  // srht: a random order of the rows before the transform
-  std::uint32_t generation = 0;         // of the first rows; each batch of `appended` counts one up
-  std::vector<std::int64_t> appended;   // numbers of rows that came later: S is a stack of independent sketches
-  std::vector<std::int64_t> dims;       // tensor kinds: lengths of the factors, at least two
-  std::vector<double> scores;           // row_sampling: n_in of them, not negative, with a positive sum
-  std::vector<std::int64_t> columns;    // dct: the n_out frequencies to keep; empty: drawn
+  std::int64_t nnz = 8;                // sparse_sign: per column; long_axis: per row
+  bool permute = true;                 // srht: a random order of the rows before the transform
+  std::uint32_t generation = 0;        // of the first rows; each batch of `appended` counts one up
+  std::vector<std::int64_t> appended;  // numbers of rows that came later: S is a stack of independent sketches
+  std::vector<std::int64_t> dims;      // tensor kinds: lengths of the factors, at least two
+  std::vector<double> scores;          // row_sampling: n_in of them, not negative, with a positive sum
+  std::vector<std::int64_t> columns;   // dct: the n_out frequencies to keep; empty: drawn
 
   GRAMIAN_EXPORT Json to_json() const;
   // Throws Error{file_format} for what is no distribution.
@@ -66,8 +66,9 @@ struct SketchDist {
 // A sample of a distribution: cheap to make and to copy, constant, safe to share between threads. All matrices but
 // RowsView are in the memory of the Exec's device; T is float or double. NaN or infinity in x is Error{non_finite}
 // naming the row, and so is a result with values beyond the range of T; where only sums on the way leave it, they are
-// made again in double, of x divided by a power of two. Cost of S x, x being n x d: gaussian, rademacher, dct 2 n_out n d flops; srht, hdhd n d log2 n;
-// count_sketch, sparse_sign 2 nnz n d (CSR: 2 nnz stored entries); long_axis, row_sampling touch the drawn rows only.
+// made again in double, of x divided by a power of two. Cost of S x, x being n x d: gaussian, rademacher, dct 2 n_out n
+// d flops; srht, hdhd n d log2 n; count_sketch, sparse_sign 2 nnz n d (CSR: 2 nnz stored entries); long_axis,
+// row_sampling touch the drawn rows only.
 class GRAMIAN_EXPORT SketchOp {
  public:
   explicit SketchOp(SketchDist dist);

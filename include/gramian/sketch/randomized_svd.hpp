@@ -25,27 +25,27 @@
 namespace gramian {
 
 struct SvdOptions {
-  std::int64_t rank = 0;              // triplets; with a tolerance: at most as many, 0 for any number
-  double tol = 0;                     // bound of |A - U S V'|_2 to reach; 0: none
-  double rtol = 0;                    // the same in units of |A|_2 (the larger of the two counts)
-  int power_iterations = -1;          // steps after A' and A of the first block; < 0: 2, or 4 without `krylov`
-  std::int64_t oversampling = 10;     // columns of a block beyond the rank
-  std::int64_t block = 32;            // columns of a block where a tolerance decides
-  bool krylov = true;                 // keep all blocks
-  bool centre = false;                // of A less its column means, which is never formed
-  int probes = 10;                    // r above
-  int certificate_powers = 1;         // p above
+  std::int64_t rank = 0;           // triplets; with a tolerance: at most as many, 0 for any number
+  double tol = 0;                  // bound of |A - U S V'|_2 to reach; 0: none
+  double rtol = 0;                 // the same in units of |A|_2 (the larger of the two counts)
+  int power_iterations = -1;       // steps after A' and A of the first block; < 0: 2, or 4 without `krylov`
+  std::int64_t oversampling = 10;  // columns of a block beyond the rank
+  std::int64_t block = 32;         // columns of a block where a tolerance decides
+  bool krylov = true;              // keep all blocks
+  bool centre = false;             // of A less its column means, which is never formed
+  int probes = 10;                 // r above
+  int certificate_powers = 1;      // p above
   std::uint64_t seed = 0;
 };
 
 template <class T>
 struct RandomizedSvd {
-  Array<T> u;                // n x k, on the device
-  Array<T> vt;               // k x d; the entry of largest magnitude of each row (the first of equals) is positive
-  std::vector<double> s;     // k, descending
-  std::vector<double> mean;  // d where centred
-  std::int64_t rank = 0;     // singular values above rounding; the vectors of the others are orthonormal all the same
-  double error = 0;          // |A - U S V'|_2 is at most this, with probability 1 - 1e-10
+  Array<T> u;                  // n x k, on the device
+  Array<T> vt;                 // k x d; the entry of largest magnitude of each row (the first of equals) is positive
+  std::vector<double> s;       // k, descending
+  std::vector<double> mean;    // d where centred
+  std::int64_t rank = 0;       // singular values above rounding; the vectors of the others are orthonormal all the same
+  double error = 0;            // |A - U S V'|_2 is at most this, with probability 1 - 1e-10
   double frobenius_error = 0;  // |A - U S V'|_F is at most this, without chance; NaN for a linear map
   double norm = 0;             // |A|_F (of the centred A); an estimate for a linear map
   bool converged = true;       // was the tolerance reached?

@@ -83,9 +83,8 @@ TEST(LabelScan, TilesInAnyOrderAndTiesToTheLowest) {
     const std::vector<double> offset{-5};
     scan.take(4, all.slice(0, 1), true, 0.0, offset.data());
     EXPECT_EQ(scan.labels(), (std::vector<std::int64_t>{4, 4, 4}));
-    expect_error(ErrorCode::shape_mismatch, "P has 2 columns", [&] {
-      scan.take(0, testkit::rows_of(labels, 4), true, 1.0, nullptr);
-    });
+    expect_error(ErrorCode::shape_mismatch, "P has 2 columns",
+                 [&] { scan.take(0, testkit::rows_of(labels, 4), true, 1.0, nullptr); });
   }
 }
 
@@ -99,8 +98,9 @@ TEST(Probabilities, KnownAnswers) {
   EXPECT_NEAR(y[0], 0.75, 1e-15);
   EXPECT_EQ(y[2], 0);
   EXPECT_NEAR(y[4], 1.0 / 3, 1e-15);
-  expect_error(ErrorCode::invalid_argument, "temperature",
-               [&] { gramian::softmax_rows(cpu(), 0.0, {y.data(), 2, 3}); });
+  expect_error(ErrorCode::invalid_argument, "temperature", [&] {
+    gramian::softmax_rows(cpu(), 0.0, {y.data(), 2, 3});
+  });
 }
 
 }  // namespace

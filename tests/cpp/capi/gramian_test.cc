@@ -1,4 +1,5 @@
-// What the C interface does with sizes: of its structures and of rows. tests/cpp/install/stream.c is the whole tour in C.
+// What the C interface does with sizes: of its structures and of rows. tests/cpp/install/stream.c is the whole tour in
+// C.
 #include "gramian/capi/gramian.h"
 
 #include <gtest/gtest.h>

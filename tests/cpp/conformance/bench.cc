@@ -322,9 +322,8 @@ void bench_rotate_rows(Bench& b, int t) {
     const std::vector<double> cosines(kCols, 0.8), sines(kCols, 0.6);  // a rotation: nothing grows or vanishes
     const auto* cosine = static_cast<const double*>(b.put(cosines.data(), cosines.size() * sizeof(double)));
     const auto* sine = static_cast<const double*>(b.put(sines.data(), sines.size() * sizeof(double)));
-    b.time("rotate_rows", t, text("%lld x %lld", ll(rows), ll(kCols)), bytes(2 * real_of(rows * kCols) * 8), [&] {
-      return b.table().rotate_rows(b.ctx(), 1, rows, kCols, 1, cosine, sine, l, kCols, x, 1);
-    });
+    b.time("rotate_rows", t, text("%lld x %lld", ll(rows), ll(kCols)), bytes(2 * real_of(rows * kCols) * 8),
+           [&] { return b.table().rotate_rows(b.ctx(), 1, rows, kCols, 1, cosine, sine, l, kCols, x, 1); });
   }
 }
 
@@ -550,9 +549,8 @@ void bench_softmax(Bench& b, int t) {
   for (const auto& s : shapes) {
     const void* x = b.random(t, s[0] * s[1]);
     void* out = b.random(t, s[0] * s[1]);
-    b.time("softmax", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)), [&] {
-      return b.table().softmax(b.ctx(), t, GRAMIAN_SOFTMAX, 0, s[0], s[1], 1.0, x, s[1], out, s[1]);
-    });
+    b.time("softmax", t, block_size(s[0], s[1]), bytes(2.0 * real_of(s[0] * s[1]) * element_bytes(t)),
+           [&] { return b.table().softmax(b.ctx(), t, GRAMIAN_SOFTMAX, 0, s[0], s[1], 1.0, x, s[1], out, s[1]); });
   }
 }
 
@@ -579,9 +577,8 @@ void bench_exp_write(Bench& b, int t) {
   void* out = b.random(t, cols);
   const double pair[2] = {1.5, 16};
   auto* sums = static_cast<const double*>(b.put(pair, sizeof pair));
-  b.time("exp_write", t, block_size(1, cols), bytes(2.0 * real_of(cols) * element_bytes(t)), [&] {
-    return b.table().exp_write(b.ctx(), t, GRAMIAN_SOFTMAX, 0, 1, cols, 1.0, x, cols, sums, out, cols);
-  });
+  b.time("exp_write", t, block_size(1, cols), bytes(2.0 * real_of(cols) * element_bytes(t)),
+         [&] { return b.table().exp_write(b.ctx(), t, GRAMIAN_SOFTMAX, 0, 1, cols, 1.0, x, cols, sums, out, cols); });
 }
 
 std::vector<int32_t> hashed(int64_t rows, int64_t nnz, int64_t m) {
@@ -606,9 +603,8 @@ void bench_sparse_sketch(Bench& b, int t) {
       auto* codes = static_cast<const int32_t*>(b.put(host.data(), host.size() * sizeof(int32_t)));
       void *x = b.random(t, rows * cols), *out = b.random(t, m * cols);
       b.time("sparse_sketch", t, text("%s, %lld to %lld", block_size(rows, cols).c_str(), ll(nnz), ll(m)),
-             bytes(real_of(rows * cols) * element_bytes(t)), [&] {
-               return b.table().sparse_sketch(b.ctx(), t, rows, cols, nnz, codes, x, cols, m, 8, out);
-             });
+             bytes(real_of(rows * cols) * element_bytes(t)),
+             [&] { return b.table().sparse_sketch(b.ctx(), t, rows, cols, nnz, codes, x, cols, m, 8, out); });
     }
   }
 }

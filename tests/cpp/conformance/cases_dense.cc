@@ -118,8 +118,8 @@ void cases_gemm(Harness& harness) {
 
 namespace {
 
-void gram_case(Harness& harness, int dtype, bool trans, int64_t n, int64_t k, double alpha, double beta,
-               double poison, Special special = Special()) {
+void gram_case(Harness& harness, int dtype, bool trans, int64_t n, int64_t k, double alpha, double beta, double poison,
+               Special special = Special()) {
   const std::string what = text("%s trans %d n %lld k %lld alpha %g beta %g upper %g%s", dtype_name(dtype), int{trans},
                                 ll(n), ll(k), alpha, beta, poison, name_of(special).c_str());
   harness.run(what, [&](Case& c) {
@@ -213,9 +213,9 @@ Buffer& value_array(Case& c, int value_dtype, const std::vector<double>& values)
 /* Specials: in the values (V), in a row of B that some value meets (B), the same where that value is zero (0), in C. */
 void csr_gemm_case(Harness& harness, int dtype, int value_dtype, int index_dtype, int64_t m, int64_t n, int64_t k,
                    double alpha, double beta, Special special = Special()) {
-  const std::string what = text("%s values %s index %s m %lld n %lld k %lld alpha %g beta %g%s", dtype_name(dtype),
-                                dtype_name(value_dtype), dtype_name(index_dtype), ll(m), ll(n), ll(k), alpha, beta,
-                                name_of(special).c_str());
+  const std::string what =
+      text("%s values %s index %s m %lld n %lld k %lld alpha %g beta %g%s", dtype_name(dtype), dtype_name(value_dtype),
+           dtype_name(index_dtype), ll(m), ll(n), ll(k), alpha, beta, name_of(special).c_str());
   harness.run(what, [&](Case& c) {
     Csr a = random_csr(harness.random(), value_dtype, m, k, 0.3);
     Matrix b = random_matrix(harness.random(), dtype, k, n);

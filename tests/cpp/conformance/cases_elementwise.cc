@@ -354,8 +354,8 @@ constexpr int64_t kZeroWeight = 5;
 
 void column_sums_case(Harness& harness, int dtype, int64_t rows, int64_t cols, bool weighted,
                       Poisoned poisoned = kNothing) {
-  const std::string what = text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted},
-                                name_of(poisoned));
+  const std::string what =
+      text("%s %lld x %lld weights %d%s", dtype_name(dtype), ll(rows), ll(cols), int{weighted}, name_of(poisoned));
   harness.run(what, [&](Case& c) {
     Matrix x = random_matrix(harness.random(), dtype, rows, cols);
     Matrix old = random_matrix(harness.random(), GRAMIAN_F64, 1, cols);

@@ -243,8 +243,8 @@ void gesvd_case(Harness& harness, int dtype, int64_t m, int64_t n, int kind) {
     Buffer& ds = c.output(Matrix(dtype, 1, k, kNan));
     Buffer& du = c.output(Matrix(dtype, m, k, kNan));
     Buffer& dvt = c.output(Matrix(dtype, k, n, kNan));
-    c.expect_status(c.table().gesvd(c.ctx(), dtype, m, n, da.data(), da.ld, ds.data(), du.data(), du.ld, dvt.data(),
-                                    dvt.ld));
+    c.expect_status(
+        c.table().gesvd(c.ctx(), dtype, m, n, da.data(), da.ld, ds.data(), du.data(), du.ld, dvt.data(), dvt.ld));
     if (k == 0) return;
     const Matrix values = c.fetch(ds), u = c.fetch(du), vt = c.fetch(dvt);
     for (const Matrix& part : {values, u, vt}) c.numbers(part);

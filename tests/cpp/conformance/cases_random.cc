@@ -369,8 +369,8 @@ void hadamard_rows_case(Harness& harness, int dtype, const SignedShape& s, bool 
       c.expect_status(c.table().hadamard_rows(
           c.ctx(), dtype, rows, s.cols, s.n, s.m, static_cast<const char*>(dx.data()) + skipped, dx.ld,
           s.placed ? static_cast<const int64_t*>(dindex.data()) : nullptr, dsign.data(), s.rounds, dfurther.data(),
-          factor, s.placed ? static_cast<const int64_t*>(dchoice.data()) : nullptr,
-          s.scaled ? dscale.data() : nullptr, s.times, work.data(), out.data(), out.ld));
+          factor, s.placed ? static_cast<const int64_t*>(dchoice.data()) : nullptr, s.scaled ? dscale.data() : nullptr,
+          s.times, work.data(), out.data(), out.ld));
     };
     Buffer& out = c.output(s.times != 0 ? before : Matrix(dtype, s.rows, s.m, kNan));
     run(0, s.rows, out);

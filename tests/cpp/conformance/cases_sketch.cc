@@ -38,21 +38,20 @@ std::vector<int32_t> random_codes(Random& random, int64_t rows, int64_t nnz, int
 }
 
 void row_hash_case(Harness& harness, const gramian_stream& stream, int64_t j0, int64_t rows, int64_t nnz, int64_t m) {
-  harness.run(text("tag %u j0 %lld rows %lld nnz %lld m %lld", stream.tag, ll(j0), ll(rows), ll(nnz), ll(m)),
-              [&](Case& c) {
-                std::vector<int32_t> want;
-                for (int64_t r = 0; r < rows; ++r) {
-                  const auto j = static_cast<uint64_t>(j0 + r);
-                  for (int64_t k = 0; k < nnz; ++k) want.push_back(code_of(stream, j, k, nnz, m));
-                }
-                Buffer& out = c.array(std::vector<int32_t>(want.size(), -7), false);
-                c.expect_status(c.table().fill_row_hash(c.ctx(), stream, j0, rows, nnz, m,
-                                                        static_cast<int32_t*>(out.data())));
-                const std::vector<int32_t> got = c.fetch_array<int32_t>(out);
-                for (size_t t = 0; t < want.size(); ++t) {
-                  c.expect(got[t] == want[t], "code %lld is %d, not %d", ll(static_cast<int64_t>(t)), got[t], want[t]);
-                }
-              });
+  harness.run(
+      text("tag %u j0 %lld rows %lld nnz %lld m %lld", stream.tag, ll(j0), ll(rows), ll(nnz), ll(m)), [&](Case& c) {
+        std::vector<int32_t> want;
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto j = static_cast<uint64_t>(j0 + r);
+          for (int64_t k = 0; k < nnz; ++k) want.push_back(code_of(stream, j, k, nnz, m));
+        }
+        Buffer& out = c.array(std::vector<int32_t>(want.size(), -7), false);
+        c.expect_status(c.table().fill_row_hash(c.ctx(), stream, j0, rows, nnz, m, static_cast<int32_t*>(out.data())));
+        const std::vector<int32_t> got = c.fetch_array<int32_t>(out);
+        for (size_t t = 0; t < want.size(); ++t) {
+          c.expect(got[t] == want[t], "code %lld is %d, not %d", ll(static_cast<int64_t>(t)), got[t], want[t]);
+        }
+      });
 }
 
 double signed_value(double value, int32_t code) {
@@ -125,8 +124,7 @@ void sparse_csr_case(Harness& harness, int dtype, int value_dtype, int index_dty
                     const int32_t code = codes[static_cast<size_t>(r * nnz + k)];
                     for (int64_t e = indptr[static_cast<size_t>(r)]; e < indptr[static_cast<size_t>(r) + 1]; ++e) {
                       double& sum = want(code >> 1, indices[static_cast<size_t>(e)]);
-                      sum = round_to(dtype,
-                                     sum + signed_value(round_to(dtype, values[static_cast<size_t>(e)]), code));
+                      sum = round_to(dtype, sum + signed_value(round_to(dtype, values[static_cast<size_t>(e)]), code));
                     }
                   }
                 }
@@ -136,9 +134,9 @@ void sparse_csr_case(Harness& harness, int dtype, int value_dtype, int index_dty
                 Buffer& stored = value_dtype == GRAMIAN_F64 ? c.array(values)
                                                             : c.array(std::vector<float>(values.begin(), values.end()));
                 Buffer& dcodes = c.array(codes);
-                c.expect_status(c.table().sparse_sketch_csr(
-                    c.ctx(), dtype, value_dtype, index_dtype, rows, nnz, static_cast<const int32_t*>(dcodes.data()),
-                    starts.data(), columns.data(), stored.data(), out.data(), out.ld));
+                c.expect_status(c.table().sparse_sketch_csr(c.ctx(), dtype, value_dtype, index_dtype, rows, nnz,
+                                                            static_cast<const int32_t*>(dcodes.data()), starts.data(),
+                                                            columns.data(), stored.data(), out.data(), out.ld));
                 c.same(c.fetch(out), want);
               });
 }

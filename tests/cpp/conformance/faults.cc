@@ -64,8 +64,13 @@ void nudge(gramian_context* x, int dtype, void* base, int64_t index) {
 class Block {
  public:
   Block(gramian_context* x, int dtype, void* base, int64_t rows, int64_t cols, int64_t ld)
-      : context_(x), dtype_(dtype), base_(base), rows_(rows), row_bytes_(static_cast<size_t>(cols) * size_of(dtype)),
-        stride_(ld * static_cast<int64_t>(size_of(dtype))), bytes_(static_cast<size_t>(rows) * row_bytes_) {
+      : context_(x),
+        dtype_(dtype),
+        base_(base),
+        rows_(rows),
+        row_bytes_(static_cast<size_t>(cols) * size_of(dtype)),
+        stride_(ld * static_cast<int64_t>(size_of(dtype))),
+        bytes_(static_cast<size_t>(rows) * row_bytes_) {
     if (bytes_.empty()) return;
     const auto packed = static_cast<int64_t>(row_bytes_);
     if (real.download(x, rows, row_bytes_, base, stride_, bytes_.data(), packed) != 0) bytes_.clear();
@@ -501,8 +506,8 @@ int fill_uniform_wrong(gramian_context* x, int dtype, gramian_stream stream, int
 template <int kKind>
 int fwht_wrong(gramian_context* x, int dtype, int64_t rows, int64_t n, double scale, const void* a, int64_t lda,
                void* m, int64_t ldx) {
-  const int status = real.fwht(x, dtype, rows, n, kKind == 0 ? 1.0 : scale, kKind == 3 ? m : a, kKind == 3 ? ldx : lda,
-                               m, ldx);
+  const int status =
+      real.fwht(x, dtype, rows, n, kKind == 0 ? 1.0 : scale, kKind == 3 ? m : a, kKind == 3 ? ldx : lda, m, ldx);
   if (kKind == 1 && rows > 0) disturb(x, dtype, m, n - 1);
   if (kKind == 2 && rows > 0) disturb(x, dtype, m, n);
   spoil_nan(kKind, x, dtype, m, rows, n, ldx);
@@ -521,14 +526,14 @@ int fwht_columns_wrong(gramian_context* x, int dtype, int64_t n, int64_t cols, d
 }
 
 template <int kKind>
-int hadamard_rows_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m,
-                        const void* a, int64_t lda, const int64_t* index, const void* sign, int64_t rounds,
-                        const void* further, double factor, const int64_t* choice, const void* scale, int times,
-                        void* work, void* out, int64_t ld) {
-  const int status = real.hadamard_rows(
-      x, dtype, rows, cols, n, m, a, lda, kKind == 0 ? nullptr : index, sign, kKind == 1 ? 1 : rounds, further,
-      kKind == 2 ? 1.0 : factor, kKind == 3 && m <= n ? nullptr : choice, kKind == 4 ? nullptr : scale,
-      kKind == 5 ? 0 : times, work, out, ld);
+int hadamard_rows_wrong(gramian_context* x, int dtype, int64_t rows, int64_t cols, int64_t n, int64_t m, const void* a,
+                        int64_t lda, const int64_t* index, const void* sign, int64_t rounds, const void* further,
+                        double factor, const int64_t* choice, const void* scale, int times, void* work, void* out,
+                        int64_t ld) {
+  const int status = real.hadamard_rows(x, dtype, rows, cols, n, m, a, lda, kKind == 0 ? nullptr : index, sign,
+                                        kKind == 1 ? 1 : rounds, further, kKind == 2 ? 1.0 : factor,
+                                        kKind == 3 && m <= n ? nullptr : choice, kKind == 4 ? nullptr : scale,
+                                        kKind == 5 ? 0 : times, work, out, ld);
   if (kKind == 6 && rows > 0) disturb(x, dtype, out, m - 1);
   if (kKind == 7 && rows > 0) disturb(x, dtype, out, m);
   if (kKind == 8) disturb(x, dtype, work, GRAMIAN_HADAMARD_WORK(rows, n));
@@ -612,8 +617,8 @@ int sparse_sketch_csr_wrong(gramian_context* x, int dtype, int value_dtype, int 
                             const int32_t* codes, const void* indptr, const void* indices, const void* values,
                             void* out, int64_t ld) {
   const int64_t used = kKind == 0 && rows > 0 ? rows - 1 : rows;
-  const int status = real.sparse_sketch_csr(x, dtype, value_dtype, index_dtype, used, nnz, codes, indptr, indices,
-                                            values, out, ld);
+  const int status =
+      real.sparse_sketch_csr(x, dtype, value_dtype, index_dtype, used, nnz, codes, indptr, indices, values, out, ld);
   if (kKind == 1) flip_last_bit(x, dtype, out, 0);
   if (kKind == 2) flip_last_bit(x, dtype, out, -1);
   spoil_nan(kKind, x, dtype, out, 1, ld, ld);
@@ -647,9 +652,9 @@ int circular_convolve_wrong(gramian_context* x, int dtype, int64_t rows, int64_t
 #entry, what, [](Table & table) { table.entry = &wrong; }, false \
   }
 
-#define GRAMIAN_NAN_FAULTS(entry)                                  \
-  GRAMIAN_FAULT(entry, entry##_wrong<kLost>, "loses a NaN"),       \
-  GRAMIAN_FAULT(entry, entry##_wrong<kSpread>, "spreads a NaN")
+#define GRAMIAN_NAN_FAULTS(entry)                            \
+  GRAMIAN_FAULT(entry, entry##_wrong<kLost>, "loses a NaN"), \
+      GRAMIAN_FAULT(entry, entry##_wrong<kSpread>, "spreads a NaN")
 
 }  // namespace
 

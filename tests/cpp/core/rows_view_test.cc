@@ -55,9 +55,7 @@ struct Csr {
   std::vector<std::int32_t> indices = {0, 3, 1, 1, 2};
   std::vector<float> values = {1, 2, 3, 4, 5};
 
-  RowsView view() const {
-    return RowsView::csr(3, 4, indptr.data(), indices.data(), values.data());
-  }
+  RowsView view() const { return RowsView::csr(3, 4, indptr.data(), indices.data(), values.data()); }
 };
 
 std::string complaint(const RowsView& x, std::int64_t stored) {

@@ -104,7 +104,8 @@ TEST(GradientFlow, FrozenModesKeepTheirBits) {
   const Problem p(4, 9, 1);
   const std::vector<double> start = normals(9, 4);
   const GradientFlow flow(p.state(), 0.0, start.data());
-  const std::vector<double> begin = flow.mode_weights(FlowStop::at(0)), end = flow.mode_weights(FlowStop::at(kInfinity));
+  const std::vector<double> begin = flow.mode_weights(FlowStop::at(0)),
+                            end = flow.mode_weights(FlowStop::at(kInfinity));
   int frozen = 0;
   for (std::size_t j = 0; j < 9; ++j) {
     if (flow.eigenvalues()[j] > 0) continue;

@@ -74,7 +74,8 @@ TEST(GramState, NoBitSaysWhenAFewRowsCameIn) {
     for (const bool intercept : {true, false}) {
       Data data(150, d, 2, 3, 2.0);
       // The mean runs away, and the shift has to follow it.
-      for (std::int64_t k = 0; k < 150 * d; ++k) data.x[static_cast<std::size_t>(k)] += 0.3 * static_cast<double>(k / d);
+      for (std::int64_t k = 0; k < 150 * d; ++k)
+        data.x[static_cast<std::size_t>(k)] += 0.3 * static_cast<double>(k / d);
       GramState late(cpu(), d, 2, with(intercept)), seen(cpu(1), d, 2, with(intercept));
       GramState direct(cpu(), d, 2, with(intercept));
       late.let_few_rows_wait(true);

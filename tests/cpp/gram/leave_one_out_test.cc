@@ -40,7 +40,8 @@ std::vector<double> normals(std::int64_t rows, std::int64_t cols, std::uint64_t 
 }
 
 RowsView view(const std::vector<double>& values, std::int64_t cols) {
-  return RowsView::dense(MatrixView<const double>(values.data(), static_cast<std::int64_t>(values.size()) / cols, cols));
+  return RowsView::dense(
+      MatrixView<const double>(values.data(), static_cast<std::int64_t>(values.size()) / cols, cols));
 }
 
 struct Problem {
@@ -137,8 +138,7 @@ TEST_P(LeaveOneOutTest, PrefixWeightsAreThoseOfTheFirstFeatures) {
   options.ridge = 0.3;
   const Solution expected = alone.solve(options);
   for (std::int64_t k = 0; k < kOutputs; ++k) {
-    for (std::int64_t j = 0; j < 2; ++j)
-      EXPECT_NEAR(solutions[0].coef.view()(k, j), expected.coef.view()(k, j), 1e-13);
+    for (std::int64_t j = 0; j < 2; ++j) EXPECT_NEAR(solutions[0].coef.view()(k, j), expected.coef.view()(k, j), 1e-13);
     EXPECT_NEAR(solutions[0].intercept[Problem::at(k)], expected.intercept[Problem::at(k)], 1e-12);
   }
 }

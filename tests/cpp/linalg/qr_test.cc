@@ -50,8 +50,7 @@ double gram_error(const std::vector<T>& x, std::int64_t n, const std::vector<T>&
   long double size = 0, worst = 0;
   for (const T value : x) size += static_cast<long double>(value) * value;
   for (std::int64_t i = 0; i < d; ++i)
-    for (std::int64_t j = 0; j <= i; ++j)
-      worst = std::max(worst, std::abs(gram(x, n, i, j) - gram(r, rows, i, j)));
+    for (std::int64_t j = 0; j <= i; ++j) worst = std::max(worst, std::abs(gram(x, n, i, j) - gram(r, rows, i, j)));
   return static_cast<double>(size > 0 ? worst / size : worst);
 }
 
@@ -146,9 +145,8 @@ TEST(Qr, SvdOfATriangle) {
   gramian::gemm<double>(exec, Trans::no, Trans::no, 1.0, view(u, d, d), view(vt, d, d), 0.0, view(back, d, d));
   for (std::size_t t = 0; t < a.size(); ++t) EXPECT_NEAR(back[t], a[t], 1e-13);
   a[3] = NAN;
-  expect_error(gramian::ErrorCode::no_convergence, "gesvd", [&] {
-    gramian::small_svd<double>(exec, view(a, d, d), view(u, d, d), s, view(vt, d, d));
-  });
+  expect_error(gramian::ErrorCode::no_convergence, "gesvd",
+               [&] { gramian::small_svd<double>(exec, view(a, d, d), view(u, d, d), s, view(vt, d, d)); });
 }
 
 TEST(Qr, LowerFactorSolves) {
@@ -174,8 +172,8 @@ void check_sweep(std::int64_t n, std::int64_t d, std::int64_t k, bool with_b) {
     for (std::int64_t i = 0; i < n; ++i) {
       long double value = with_b ? b[static_cast<std::size_t>(i * k + c)] : 0;
       for (std::int64_t j = 0; j < d; ++j)
-        value -= static_cast<long double>(a[static_cast<std::size_t>(i * d + j)]) *
-                 x[static_cast<std::size_t>(j * k + c)];
+        value -=
+            static_cast<long double>(a[static_cast<std::size_t>(i * d + j)]) * x[static_cast<std::size_t>(j * k + c)];
       // Sums of d + 1 terms of at most 1.
       ASSERT_NEAR(r[static_cast<std::size_t>(i * k + c)], static_cast<double>(value),
                   static_cast<double>((d + 3) * (d + 1)) * eps<double>());

@@ -124,9 +124,9 @@ TYPED_TEST(Tall, DirectionsThatRunOutAreReplaced) {
   OrthonormalColumns<T> basis(cpu(), n, 1, 10);
   const std::vector<T> first = normals<T>(n * b, 5);
   basis.extend(array_of<T>(cpu(), first, n, b), 0.0);
-  basis.extend(array_of<T>(cpu(), first, n, b), 1e3 * eps);                                // nothing new
+  basis.extend(array_of<T>(cpu(), first, n, b), 1e3 * eps);                                      // nothing new
   basis.extend(array_of<T>(cpu(), std::vector<T>(static_cast<std::size_t>(n * b)), n, b), 0.0);  // zeros
-  basis.extend(array_of<T>(cpu(), normals<T>(n * b, 6), n, b), 1e3 * eps);                 // up to the whole space
+  basis.extend(array_of<T>(cpu(), normals<T>(n * b, 6), n, b), 1e3 * eps);  // up to the whole space
   EXPECT_EQ(basis.size(), n);
   EXPECT_LE(loss(basis), 100 * eps);
 }
@@ -134,8 +134,8 @@ TYPED_TEST(Tall, DirectionsThatRunOutAreReplaced) {
 TEST(Probes, TheFactorIsTheOneOfTheBound) {
   // Ten probes, one check: 10 sqrt(2 / pi).
   EXPECT_NEAR(gramian::bound_of_norm(0.0, 0, 10, 0), 10 * std::sqrt(2 / 3.14159265358979323846), 1e-12);
-  EXPECT_NEAR(gramian::bound_of_norm(std::log(8.0), 1, 10, 0),
-              std::cbrt(80 * std::sqrt(2 / 3.14159265358979323846)), 1e-12);
+  EXPECT_NEAR(gramian::bound_of_norm(std::log(8.0), 1, 10, 0), std::cbrt(80 * std::sqrt(2 / 3.14159265358979323846)),
+              1e-12);
   EXPECT_GT(gramian::bound_of_norm(0.0, 0, 10, 5), gramian::bound_of_norm(0.0, 0, 10, 1));
 }
 

@@ -42,8 +42,8 @@ std::vector<T> transposed(const std::vector<T>& x, std::int64_t rows, std::int64
 
 template <class T>
 void columns_have_the_bits_of_rows() {
-  const std::int64_t shapes[][2] = {{1, 3},     {8, 5},     {8, 300},     {1024, 70},
-                                   {2048, 3}, {4096, 33}, {1 << 16, 40}, {1 << 16, 1}};
+  const std::int64_t shapes[][2] = {{1, 3},    {8, 5},     {8, 300},      {1024, 70},
+                                    {2048, 3}, {4096, 33}, {1 << 16, 40}, {1 << 16, 1}};
   for (const auto& shape : shapes) {
     const std::int64_t n = shape[0], cols = shape[1];
     const std::vector<T> x = draws<T>(n * cols, 7);
@@ -101,8 +101,8 @@ TEST(Transforms, rows_into_another_matrix) {
 
 template <class T>
 void signed_rows_have_the_bits_of_their_steps() {
-  const std::int64_t shapes[][3] = {{1, 1, 1},     {5, 3, 4},      {40, 100, 128},  {16, 128, 60},
-                                   {70, 1000, 1024}, {33, 3000, 4000}, {3, 8192, 8000}};
+  const std::int64_t shapes[][3] = {{1, 1, 1},        {5, 3, 4},        {40, 100, 128}, {16, 128, 60},
+                                    {70, 1000, 1024}, {33, 3000, 4000}, {3, 8192, 8000}};
   for (const auto& shape : shapes) {
     const std::int64_t rows = shape[0], cols = shape[1], width = shape[2];
     std::int64_t n = 1;

@@ -214,10 +214,10 @@ TEST(Update, RefusesWhatIsNotThere) {
 }
 
 // 10^4 rank-1 updates at a ridge of 1e-3: the factor keeps the Gram matrix to 1e-12, and its weights those of a fresh
-// factor. The recursion of least squares, which carries the inverse, is at 1e-7 in its weights: what it lost in its first
-// rows, where the condition is |G| / ridge, it never finds again. The rows are rectified mixtures of 32 numbers of size
-// 100, so that |G| is 6e13 ridges although the condition in the end is 650. (At size 5, 1.6e11 ridges, the recursion is
-// at 1e-9; it takes 768 features and a condition of 1e4 to bring it to 1e-7 there.)
+// factor. The recursion of least squares, which carries the inverse, is at 1e-7 in its weights: what it lost in its
+// first rows, where the condition is |G| / ridge, it never finds again. The rows are rectified mixtures of 32 numbers
+// of size 100, so that |G| is 6e13 ridges although the condition in the end is 650. (At size 5, 1.6e11 ridges, the
+// recursion is at 1e-9; it takes 768 features and a condition of 1e4 to bring it to 1e-7 there.)
 TEST(Update, TenThousandRowsAtASmallRidge) {
   const Exec exec = cpu(1);
   const std::int64_t d = 120, n = 10000, sources = 32;
@@ -281,8 +281,8 @@ TEST(Update, TenThousandRowsAtASmallRidge) {
   const std::vector<double> joint = solved(factor_of(exec, a));
   const double weights = apart(solved(l), joint), recursion = apart(w, joint);
   SCOPED_TRACE("error of the factor " + std::to_string(error * 1e15) + "e-15, of its weights " +
-               std::to_string(weights * 1e15) + "e-15, of those of the recursion " +
-               std::to_string(recursion * 1e9) + "e-9");
+               std::to_string(weights * 1e15) + "e-15, of those of the recursion " + std::to_string(recursion * 1e9) +
+               "e-9");
   EXPECT_LE(error, 1e-12);
   EXPECT_LE(weights, 1e-11);
   EXPECT_GE(recursion, 1e-7);
@@ -408,9 +408,9 @@ TEST(Update, ReplacementRefusesWhatIsNotPositive) {
   Square a = ridge(5, 1.0);
   SymmetricMatrix<double> l = factor_of(exec, a);
   const Square before = lower_of(exec, l);
-  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, -1, 0, 0}, 1, 5)));    // the diagonal
-  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 2, 1, 0, 0}, 1, 5)));     // against rows before it
-  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 2}, 1, 5)));     // against rows behind it
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, -1, 0, 0}, 1, 5)));  // the diagonal
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 2, 1, 0, 0}, 1, 5)));   // against rows before it
+  EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 2}, 1, 5)));   // against rows behind it
   EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, NAN, 0, 0}, 1, 5)));
   EXPECT_FALSE(gramian::cholesky_replace(exec, l, 2, rows_of({0, 0, 1, 0, 0.9}, 1, 5), 0.5));
   EXPECT_EQ(lower_of(exec, l).a, before.a) << "a refusal left traces";

@@ -44,9 +44,9 @@ struct Problem {
   RowsView right() const { return RowsView::dense<double>({b.data(), n, 1}); }
 };
 
-const LstsqMethod kMethods[] = {LstsqMethod::automatic, LstsqMethod::qr,   LstsqMethod::cholesky,
-                                LstsqMethod::preconditioned_cholesky,      LstsqMethod::spir,
-                                LstsqMethod::fossils};
+const LstsqMethod kMethods[] = {LstsqMethod::automatic, LstsqMethod::qr,
+                                LstsqMethod::cholesky,  LstsqMethod::preconditioned_cholesky,
+                                LstsqMethod::spir,      LstsqMethod::fossils};
 
 TEST(Lstsq, AllMethodsFindTheSolution) {
   const Problem problem(3000, 20, 0.8, 0.0);
@@ -116,13 +116,11 @@ TEST(Lstsq, BadArguments) {
   expect_error(ErrorCode::shape_mismatch, "b must have 50 rows",
                [&] { gramian::lstsq(cpu(), problem.rows(), problem.right().slice(0, 49), {}); });
   expect_error(ErrorCode::invalid_argument, "unknown method", [] { gramian::parse_lstsq_method("svd"); });
-  for (const LstsqMethod method : kMethods)
-    EXPECT_EQ(gramian::parse_lstsq_method(gramian::name_of(method)), method);
+  for (const LstsqMethod method : kMethods) EXPECT_EQ(gramian::parse_lstsq_method(gramian::name_of(method)), method);
   expect_error(ErrorCode::invalid_argument, "eps",
                [] { gramian::linf_rows(gramian::LinfRows::calibrated, 100, 4, 1.5, 0.1); });
-  expect_error(ErrorCode::invalid_argument, "as many rows as columns", [&] {
-    gramian::linf_lstsq(cpu(), problem.rows().slice(0, 3), problem.right().slice(0, 3), {});
-  });
+  expect_error(ErrorCode::invalid_argument, "as many rows as columns",
+               [&] { gramian::linf_lstsq(cpu(), problem.rows().slice(0, 3), problem.right().slice(0, 3), {}); });
 }
 
 TEST(Lstsq, CancelStopsIt) {

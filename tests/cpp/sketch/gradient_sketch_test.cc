@@ -1,10 +1,10 @@
-// Sketched gradients through their C++ face: the operator of the round, clipping, noise and what is refused. Moments and
-// descents are in the Python tests.
+// Sketched gradients through their C++ face: the operator of the round, clipping, noise and what is refused. Moments
+// and descents are in the Python tests.
 #include <cmath>
 #include <limits>
 
-#include "gramian/core/round_seed.hpp"
 #include "gramian/core/rng.hpp"
+#include "gramian/core/round_seed.hpp"
 #include "gramian/sketch/gradient_sketch.hpp"
 #include "support/helpers.h"
 

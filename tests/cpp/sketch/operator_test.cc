@@ -51,10 +51,10 @@ SketchDist dist_of(SketchKind kind, std::int64_t n_out, std::int64_t n_in) {
   return dist;
 }
 
-const SketchKind kKinds[] = {SketchKind::gaussian,      SketchKind::rademacher,  SketchKind::srht,
-                             SketchKind::hdhd,          SketchKind::count_sketch, SketchKind::sparse_sign,
-                             SketchKind::long_axis,     SketchKind::row_sampling, SketchKind::tensor_sketch,
-                             SketchKind::tensor_srht,   SketchKind::dct};
+const SketchKind kKinds[] = {SketchKind::gaussian,    SketchKind::rademacher,   SketchKind::srht,
+                             SketchKind::hdhd,        SketchKind::count_sketch, SketchKind::sparse_sign,
+                             SketchKind::long_axis,   SketchKind::row_sampling, SketchKind::tensor_sketch,
+                             SketchKind::tensor_srht, SketchKind::dct};
 
 // op(a) b in double.
 template <class T>

@@ -290,8 +290,16 @@ int hadamard_rows(gramian_context*, int dtype, int64_t rows, int64_t cols, int64
                   int64_t ld_out) {
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    const SignedRows<T> s = {cols, n, m, index, static_cast<const T*>(sign), rounds, static_cast<const T*>(further),
-                             static_cast<T>(factor), choice, static_cast<const T*>(scale)};
+    const SignedRows<T> s = {cols,
+                             n,
+                             m,
+                             index,
+                             static_cast<const T*>(sign),
+                             rounds,
+                             static_cast<const T*>(further),
+                             static_cast<T>(factor),
+                             choice,
+                             static_cast<const T*>(scale)};
     return hadamard_rows_type(s, rows, static_cast<const T*>(x), ldx, times, static_cast<T*>(work),
                               static_cast<T*>(out), ld_out);
   };

@@ -181,12 +181,12 @@ int sparse_sketch_csr(gramian_context*, int dtype, int value_dtype, int index_dt
 int gather_columns(gramian_context*, int dtype, int64_t rows, int64_t cols, const void* x, int64_t ldx,
                    const int64_t* index, const void* scale, int times, void* out, int64_t ld_out) {
   if (dtype == GRAMIAN_F32) {
-    return gather_type(rows, cols, static_cast<const float*>(x), ldx, index, static_cast<const float*>(scale),
-                       times, static_cast<float*>(out), ld_out);
+    return gather_type(rows, cols, static_cast<const float*>(x), ldx, index, static_cast<const float*>(scale), times,
+                       static_cast<float*>(out), ld_out);
   }
   if (dtype == GRAMIAN_F64) {
-    return gather_type(rows, cols, static_cast<const double*>(x), ldx, index, static_cast<const double*>(scale),
-                       times, static_cast<double*>(out), ld_out);
+    return gather_type(rows, cols, static_cast<const double*>(x), ldx, index, static_cast<const double*>(scale), times,
+                       static_cast<double*>(out), ld_out);
   }
   return GRAMIAN_STATUS_INVALID;
 }

@@ -238,9 +238,9 @@ inline Vector<T> with_terms(Vector<T> sum, const Vector<T>* by, const T* b, int6
   return sum;
 }
 
-/* c[0 .. count) += sum_p factor[p] * row p of b, Terms rows. Each element passes the same vector operations in the order
- * of the rows, those at the end too, so rows that come in several calls leave the bits of one call: a loop of scalars
- * would be left to the compiler, which rounds once or twice as the number of rows suits it. */
+/* c[0 .. count) += sum_p factor[p] * row p of b, Terms rows. Each element passes the same vector operations in the
+ * order of the rows, those at the end too, so rows that come in several calls leave the bits of one call: a loop of
+ * scalars would be left to the compiler, which rounds once or twice as the number of rows suits it. */
 template <class T, int Terms>
 void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
   constexpr int64_t lanes = kLanes<T>;
