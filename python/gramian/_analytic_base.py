@@ -83,7 +83,8 @@ class Learnt:
 
     def addable(self, rows, weight):
         """The rows as the model shall see them: which rows are held out is told by the values of all."""
-        return _validate.blanked(rows, weight) if self.model.config["holdout"] == "moments" else rows
+        config = getattr(self.model, "config", {})  # sums of single classes hold no rows out, and have none
+        return _validate.blanked(rows, weight) if config.get("holdout") == "moments" else rows
 
     def packed(self):
         """All but the model, as a state of its own, and the bytes of the model."""

@@ -35,7 +35,9 @@ def make(folder, *arguments):
     """Result and printed lines of make in a copy of the Makefile."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "PYTHON", "CXX")}
+    # These tests run under make themselves, whose own variables would make this one a sub-make that says where it is.
+    inherited = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "GNUMAKEFLAGS", "PYTHON", "CXX")
+    clean = {name: value for name, value in os.environ.items() if name not in inherited}
     run = subprocess.run([MAKE, *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=120)
     return run.returncode, run.stdout.splitlines()
 

@@ -156,7 +156,7 @@ def test_what_a_stream_row_by_row_may_cost(d, condition):
             if condition <= 1e3:
                 assert error <= 1e-12, (seed, name)
             worst = max(worst, error / bound)
-    assert worst > 1e-2  # the bound is no more than a hundred times what happens
+    assert worst > 1e-3  # the bound is no more than a thousand times what happens, whatever the order of additions
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])

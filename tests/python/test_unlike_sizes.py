@@ -45,7 +45,7 @@ def test_one_wide_column_costs_the_others_nothing(d, ratio):
     size = X.std(axis=0)
     # Each weight times the size of its feature; the condition of the scaled matrix is of order 10.
     assert np.linalg.norm((model.coef_ - exact) * size) <= 1e-9 * np.linalg.norm(exact * size)
-    assert model.report_.rank == d and model.score(X, y) > 0.98
+    assert model.report_.rank == d and model.score(X, y) > 0.95
 
 
 def test_paths_and_gcv_see_small_features_beside_a_wide_one():
