@@ -795,6 +795,9 @@ class GaussianMechanism(CalibratedNoise):
         the weights of each class is the number of its rows. So balanced classes and any weights by class that are not
         1 are found. Weights that differ within a class and have mean 1 there leave no trace in the sums, and are not
         found: never pass such sums. Nor are single rows above the bounds found, as long as the mean square is not.
+
+        Source: "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal
+        Denoising".
         """
         if not isinstance(state, GramState):
             raise TypeError(f"state must be a GramState, got {type(state).__name__}")
