@@ -284,8 +284,8 @@ IntervalSets ConformalRows::sets(const RowsView& x, std::int64_t excluded, bool 
                          std::int64_t always = 0;
                          for (std::int64_t i = 0; i < n; ++i) {
                            const double cross = products[at(j, n, i)];
-                           // With the row added 1 - h_i grows by c_i^2 / (1 + s), and the added row has 1 - h = 1 / (1
-                           // + s).
+                           // With the row added 1 - h_i grows by c_i^2 / (1 + s); the added row has
+                           // 1 - h = 1 / (1 + s).
                            const double scale =
                                deleted ? 1 / (1 - leverage_[static_cast<std::size_t>(i)] + cross * cross / more) : 1.0;
                            add_row(residuals_[at(i, c, k)] * scale, cross / more * scale, deleted ? 1.0 : 1 / more,
