@@ -10,6 +10,7 @@
 #include "gram/gram_sums.h"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
+#include "linalg/binary_scale.h"
 
 namespace gramian {
 
@@ -18,9 +19,6 @@ namespace {
 // Where a spectrum pays: one eigen-decomposition costs as much as dozens of Cholesky factors, and serves all ridges.
 constexpr std::int64_t kSmallSystem = 256;
 constexpr std::size_t kManyRidges = 50;
-// Eigenvalues are exact to rounding of the largest one. Where squares of features differ by more than this, those of
-// the small ones would be lost, and Cholesky factors, which do not mind, serve each ridge.
-constexpr double kUnlikeSizes = 1e6;
 
 void require_ridge(double ridge) {
   GRAMIAN_REQUIRE(std::isfinite(ridge) && ridge >= 0, invalid_argument,
@@ -88,7 +86,9 @@ Spectrum spectrum_of(const GramState::Sums& sums, const CentredGram& centred) {
 }
 
 bool use_spectrum(const GramState::Sums& sums, const CentredGram& centred, std::size_t n_ridges) {
-  if (centred.diagonal_spread() > kUnlikeSizes) return false;
+  // Eigenvalues are exact to rounding of the largest one: small features would be lost beside large ones. Cholesky
+  // factors do not mind, and serve each ridge.
+  if (centred.diagonal_spread() > linalg::kUnlikeSquares) return false;
   return n_ridges >= kManyRidges || (sums.d <= kSmallSystem && n_ridges > 1);
 }
 

@@ -22,6 +22,9 @@ double largest_of(const std::vector<double>& values);
 int exponent_of(double x);
 std::vector<int> exponents_of(const std::vector<double>& values);
 
+// Squares of columns that differ by more are not judged side by side: rounding of the largest hides the others.
+inline constexpr double kUnlikeSquares = 1e6;
+
 // largest[c] = the larger of itself and every |x(r, c)| of a matrix in host memory.
 void raise_maxima(MatrixView<const double> x, std::vector<double>& largest);
 // The largest |entry| of each column of a matrix in device memory.

@@ -11,6 +11,7 @@
 #include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "linalg/binary_scale.h"
 #include "linalg/call.h"
 
 namespace gramian {
@@ -24,7 +25,6 @@ constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in do
 constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
 constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
 constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
-constexpr double kUnlikeSizes = 1e6;  // of diagonal entries, from which a matrix is judged by its scaled form
 
 // The root of a sum of squares that may itself lie outside the range of double.
 class ScaledNorm {
@@ -146,8 +146,8 @@ std::vector<double> scale_of(const Exec& exec, const SymmetricMatrix<double>& a)
   std::vector<double> out(static_cast<std::size_t>(a.size()));
   a.diagonal(exec, out.data());
   const auto [least, most] = std::minmax_element(out.begin(), out.end());
-  if (out.empty() || !(*least > 0) || !std::isfinite(*most) || *most <= kUnlikeSizes * *least) return {};
-  for (double& value : out) value = std::ldexp(1.0, -std::ilogb(value) / 2);
+  if (out.empty() || !(*least > 0) || !std::isfinite(*most) || *most <= kUnlikeSquares * *least) return {};
+  for (double& value : out) value = std::ldexp(1.0, -exponent_of(std::sqrt(value)));
   return out;
 }
 
@@ -311,7 +311,9 @@ class Ladder {
     if (!scale.empty()) scale_rows(exec_, scale, w_);
     report_.method = "eigh";
     report_.condition = smallest > 0 ? largest / smallest : 1.0;
-    report_.smallest_eigenvalue = smallest;
+    // Of A itself: no smaller than that of D A D over the largest square of D.
+    const double largest_scale = scale.empty() ? 1.0 : *std::max_element(scale.begin(), scale.end());
+    report_.smallest_eigenvalue = smallest / largest_scale / largest_scale;
     report_.refinements = 0;
     measure_residual(norm_a);
   }

@@ -65,6 +65,19 @@ def test_paths_and_gcv_see_small_features_beside_a_wide_one():
     assert np.allclose(state.gcv(ridges).degrees_of_freedom, freedom, rtol=1e-8)
 
 
+def test_modes_are_dropped_from_the_scaled_matrix():
+    """Two equal columns at a ridge that rounding hides, beside a wide column: the least answer, and no column lost."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(500, 10))
+    X[:, 0] *= 1e8
+    X[:, 9] = X[:, 8]
+    y = X[:, 1:9] @ np.arange(1.0, 9.0)
+    solution = gm.GramState(10, 1).add(X, y).solve(1e-13)
+    assert solution.report.method == "eigh" and solution.report.rank == 9
+    wanted = np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 4, 4])
+    assert np.abs((solution.coef[0] - wanted) * X.std(axis=0)).max() <= 1e-8
+
+
 def test_without_a_ridge_the_error_says_what_helps():
     rng = np.random.default_rng(3)
     X = rng.normal(size=(400, 50))

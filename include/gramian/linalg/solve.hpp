@@ -23,8 +23,9 @@ struct SolveReport {
   double ridge = 0;       // the ridge used
   std::int64_t size = 0;  // order of the system solved
   std::int64_t rank = 0;  // numerical rank of the system; equals size unless method is "eigh"
-  double condition = 0;   // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh"
-  double smallest_eigenvalue = 0;  // of the system, estimated likewise (of the modes kept for "eigh")
+  double condition = 0;   // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh",
+                          // there of the matrix as it was scaled
+  double smallest_eigenvalue = 0;  // of the system, estimated likewise (of the modes kept for "eigh", a lower bound)
   double residual = 0;             // scaled backward residual |B - A W| / (|A| |W| + |B|), Frobenius norms
   int refinements = 0;             // sweeps of iterative refinement
   std::int64_t updates = 0;        // rows that the factor has followed since it was last made from the sums

@@ -6,11 +6,10 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <memory>
 
-#include "stream_data.h"
+#include "stream_capi.h"
 
 #if defined(__cpp_exceptions) || defined(__cpp_rtti)
 #error "this host must be compiled with -fno-exceptions -fno-rtti"
@@ -23,52 +22,8 @@ struct Free {
 };
 using Model = std::unique_ptr<gramian_classifier, Free>;
 
-double values[kRows * kInputs];
-std::int64_t labels[kRows];
 std::int64_t predicted[kTestRows];
 std::int64_t expected[kTestRows];
-
-void must(int result, const char* what) {
-  if (result == GRAMIAN_OK) return;
-  std::fprintf(stderr, "%s: result %d: %s\n", what, result, gramian_last_error());
-  std::exit(1);
-}
-
-bool check(bool holds, const char* what) {
-  std::printf("%-62s %s\n", what, holds ? "yes" : "NO");
-  return holds;
-}
-
-bool check_error(int result, int wanted, const char* what) {
-  std::printf("  [%d] %s\n", result, gramian_last_error());
-  return check(result == wanted && gramian_last_error()[0] != '\0', what);
-}
-
-// Rows of the stream in `values` and `labels`, which later calls write over.
-gramian_rows rows_of_stream(std::int64_t begin, std::int64_t count) {
-  for (std::int64_t r = 0; r < count; ++r) {
-    labels[r] = stream_label(begin + r);
-    for (std::int64_t c = 0; c < kInputs; ++c) values[r * kInputs + c] = stream_value(begin + r, c);
-  }
-  gramian_rows rows = {};
-  rows.struct_size = sizeof rows;
-  rows.element = GRAMIAN_FLOAT64;
-  rows.data = values;
-  rows.n_rows = count;
-  rows.n_cols = kInputs;
-  return rows;
-}
-
-gramian_classifier_options options_of_stream() {
-  gramian_classifier_options options;
-  must(gramian_classifier_options_init(&options, sizeof options), "options");
-  options.ridge = kRidge;
-  options.map_kind = GRAMIAN_MAP_GAUSSIAN;
-  options.map_activation = GRAMIAN_MAP_RELU;
-  options.map_features = kFeatures;
-  options.map_seed = kSeed;
-  return options;
-}
 
 bool predicts_expected(gramian_classifier* model) {
   const gramian_rows test = rows_of_stream(kRows, kTestRows);

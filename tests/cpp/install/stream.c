@@ -8,52 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stream_data.h"
-
-static double values[kRows * kInputs];
-static int64_t labels[kRows];
-
-static void must(int result, const char* what) {
-  if (result == GRAMIAN_OK) return;
-  fprintf(stderr, "%s: result %d: %s\n", what, result, gramian_last_error());
-  exit(1);
-}
-
-static int check(int holds, const char* what) {
-  printf("%-62s %s\n", what, holds ? "yes" : "NO");
-  return holds;
-}
-
-static int check_error(int result, int wanted, const char* what) {
-  const int right = result == wanted && gramian_last_error()[0] != '\0';
-  printf("  [%d] %s\n", result, gramian_last_error());
-  return check(right, what);
-}
-
-/* Rows of the stream in `values` and `labels`, which later calls write over. */
-static gramian_rows rows_of_stream(int64_t begin, int64_t count) {
-  gramian_rows rows = {0};
-  for (int64_t r = 0; r < count; ++r) {
-    labels[r] = stream_label(begin + r);
-    for (int64_t c = 0; c < kInputs; ++c) values[r * kInputs + c] = stream_value(begin + r, c);
-  }
-  rows.struct_size = sizeof rows;
-  rows.element = GRAMIAN_FLOAT64;
-  rows.data = values;
-  rows.n_rows = count;
-  rows.n_cols = kInputs;
-  return rows;
-}
+#include "stream_capi.h"
 
 static gramian_classifier* new_classifier(void) {
-  gramian_classifier_options options;
+  const gramian_classifier_options options = options_of_stream();
   gramian_classifier* model = NULL;
-  must(gramian_classifier_options_init(&options, sizeof options), "options");
-  options.ridge = kRidge;
-  options.map_kind = GRAMIAN_MAP_GAUSSIAN;
-  options.map_activation = GRAMIAN_MAP_RELU;
-  options.map_features = kFeatures;
-  options.map_seed = kSeed;
   must(gramian_classifier_create(kInputs, &options, &model), "create");
   return model;
 }
