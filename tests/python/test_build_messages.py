@@ -35,9 +35,9 @@ def make(folder, *arguments):
     """Result and printed lines of make in a copy of the Makefile."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    # These tests run under make themselves, whose own variables would make this one a sub-make that says where it is.
-    inherited = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "GNUMAKEFLAGS", "PYTHON", "CXX")
-    clean = {name: value for name, value in os.environ.items() if name not in inherited}
+    # These tests run under make themselves, which hands down its own variables and those of its command line
+    # (PYTHON, CXX, GTEST): what this make is told stands in its arguments alone.
+    clean = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     run = subprocess.run([MAKE, *arguments], cwd=folder, env=clean, capture_output=True, text=True, timeout=120)
     return run.returncode, run.stdout.splitlines()
 
