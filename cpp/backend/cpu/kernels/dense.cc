@@ -14,6 +14,18 @@ void scale_output(View<T> c, T beta) {
   }
 }
 
+/* C += alpha A B by Eigen's blocked kernel itself: its product expressions would compile every path for vectors and
+ * small matrices beside it, twice for each pair of orders. A transposed row-major matrix is a column-major one. */
+template <class T, int left_order, int right_order>
+void add_product(int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
+                 int64_t ldc) {
+  using Eigen::Dynamic;
+  Eigen::internal::gemm_blocking_space<Eigen::RowMajor, T, T, Dynamic, Dynamic, Dynamic> blocking(m, n, k, 1, true);
+  Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, left_order, false, T, right_order, false,
+                                                 Eigen::RowMajor, 1>::run(m, n, k, a, lda, b, ldb, c, 1, ldc, alpha,
+                                                                          blocking);
+}
+
 int gemm(gramian_context*, int dtype, int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, double alpha,
          const void* a, int64_t lda, const void* b, int64_t ldb, double beta, void* c, int64_t ldc) {
   return guarded(dtype, [&](auto zero) {
@@ -32,16 +44,20 @@ int gemm(gramian_context*, int dtype, int trans_a, int trans_b, int64_t m, int64
                    static_cast<T*>(c), ldc);
       return GRAMIAN_STATUS_OK;
     }
-    const ConstView<T> left = trans_a ? const_view<T>(a, k, m, lda) : const_view<T>(a, m, k, lda);
-    const ConstView<T> right = trans_b ? const_view<T>(b, n, k, ldb) : const_view<T>(b, k, n, ldb);
+    const T *const left = static_cast<const T*>(a), *const right = static_cast<const T*>(b);
+    if (m == 1) {  // C' = B'A', one column
+      thin_product<T>(!trans_b, 0, n, 1, k, factor, right, ldb, left, trans_a ? lda : 1, static_cast<T*>(c), 1);
+      return GRAMIAN_STATUS_OK;
+    }
+    T* const sum = static_cast<T*>(c);
     if (trans_a && trans_b) {
-      out.noalias() += factor * left.transpose() * right.transpose();
+      add_product<T, Eigen::ColMajor, Eigen::ColMajor>(m, n, k, factor, left, lda, right, ldb, sum, ldc);
     } else if (trans_a) {
-      out.noalias() += factor * left.transpose() * right;
+      add_product<T, Eigen::ColMajor, Eigen::RowMajor>(m, n, k, factor, left, lda, right, ldb, sum, ldc);
     } else if (trans_b) {
-      out.noalias() += factor * left * right.transpose();
+      add_product<T, Eigen::RowMajor, Eigen::ColMajor>(m, n, k, factor, left, lda, right, ldb, sum, ldc);
     } else {
-      out.noalias() += factor * left * right;
+      add_product<T, Eigen::RowMajor, Eigen::RowMajor>(m, n, k, factor, left, lda, right, ldb, sum, ldc);
     }
     return GRAMIAN_STATUS_OK;
   });
