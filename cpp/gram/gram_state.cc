@@ -102,7 +102,8 @@ bool GramState::Sums::may_wait(std::int64_t rows) const {
 }
 
 void GramState::Sums::make_room(std::int64_t rows) {
-  if (waiting_.size() == 0) waiting_ = Array<double>(exec, kMostWaiting, d);
+  // A line between rows: where d is a power of two they would share a few sets of the first cache.
+  if (waiting_.size() == 0) waiting_ = Array<double>(exec, kMostWaiting, d + 8);
   if (waiting_rows_.load() + rows > kMostWaiting) settle();
 }
 
@@ -124,7 +125,7 @@ void GramState::Sums::settle() const {
 }
 
 void GramState::Sums::wipe_waiting() const {
-  std::fill_n(waiting_.data(), waiting_rows_.load() * d, 0.0);
+  std::fill_n(waiting_.data(), waiting_rows_.load() * waiting_.cols(), 0.0);
   waiting_rows_.store(0, std::memory_order_release);
 }
 
