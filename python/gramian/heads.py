@@ -5,11 +5,12 @@ import numpy as np
 from . import _core, _labels, _validate
 from ._analytic_base import Learnt, absent
 from ._composite import Composite, Parts, names_from_json, names_to_json
+from ._feature_map import seed_to_json
 from ._model_config import LabelForm, params_of
 from ._one_label import OneLabelClassifier, weights_of_two
 from .analytic import AnalyticClassifier
 from .base import Estimator, thread_count
-from .features import from_handle, seed_to_json
+from .features import from_handle
 from .gram import GramState, report_of
 
 

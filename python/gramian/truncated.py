@@ -6,10 +6,11 @@ import os
 import numpy as np
 
 from . import _core, _labels, _validate
+from ._feature_map import seed_from_json, seed_to_json
 from ._model_config import names_from_json
 from ._one_label import OneLabelClassifier, weights_of_two
 from .base import Estimator, thread_count
-from .features import fit_map, from_handle, seed_from_json, seed_to_json, with_params
+from .features import fit_map, from_handle, with_params
 
 
 class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
