@@ -141,6 +141,9 @@ class InParts:
 class Composite(InParts):
     """Base of the estimators that are saved in parts: `_held` is what their fit makes."""
 
+    def __setstate__(self, state):
+        super().__setstate__(self._with_defaults(state))
+
 
 def _text(value):
     return json.dumps(value, allow_nan=False)

@@ -1,6 +1,5 @@
 """What every feature map is, and how a seed stands in a file."""
 
-import inspect
 import sys
 
 import numpy as np
@@ -165,10 +164,7 @@ class FeatureMap(Estimator):
         return state
 
     def __setstate__(self, state):
-        # Parameters that the version which made the pickle did not have yet mean what they mean by default.
-        parameters = inspect.signature(type(self).__init__).parameters.values()
-        missing = {p.name: p.default for p in parameters if p.name != "self" and p.name not in state}
-        self.__dict__.update(state, **missing)
+        self.__dict__.update(self._with_defaults(state))
         if "_recipe" in state:
             self._map = self._build(state["_recipe"])
 

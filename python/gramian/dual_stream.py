@@ -362,7 +362,7 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
     def __setstate__(self, state):
         state = dict(state)
         data = state.pop("_bytes", None)
-        self.__dict__.update(state)
+        self.__dict__.update(self._with_defaults(state))
         if data is not None:
             self._learnt = _DualLearnt.unpacked(self._learnt, data)
 

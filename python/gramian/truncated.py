@@ -326,7 +326,7 @@ class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
     def __setstate__(self, state):
         state = dict(state)
         data = state.pop("_bytes", None)
-        self.__dict__.update(state)
+        self.__dict__.update(self._with_defaults(state))
         if data is not None:
             model, _ = _core.load_truncated_bytes(data, _validate.device_name(self.device), thread_count(self.n_jobs))
             self._learnt = (model, *self._learnt)
