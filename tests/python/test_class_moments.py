@@ -353,6 +353,26 @@ def test_replay_in_front_of_a_map_forgets_and_is_kept_whole(rng, tmp_path):
     assert len(answers) == 1
 
 
+def test_files_of_replay_that_lie_about_inputs(rng):
+    X, y = imbalanced(rng)
+    mapped = gm.RandomFeatures(8)
+    model = gm.ReplayClassifier(mapped, space="inputs").fit(X, y)
+    data = model._learnt.model.save_bytes("")
+    assert gm._core.load_class_moments(data, "cpu", 0)[0].keeps_inputs
+    said = b'\\"inputs\\":true'
+    assert data.count(said) == 1
+    for lie in (b'\\"inputs\\":1   ', b'\\"inputs\\":null'):
+        with pytest.raises(gm.FormatError):
+            gm._core.load_class_moments(data.replace(said, lie), "cpu", 0)
+    # Sums without those of the inputs, or with them, in the place of the others.
+    behind = gm.ReplayClassifier(mapped).fit(X, y)
+    for one, other in ((model, behind), (behind, model)):
+        parts = one._parts()
+        parts.models["moments"] = other._parts().models["moments"]
+        with pytest.raises(ValueError, match="sums of other rows"):
+            gm.ReplayClassifier(mapped)._take_parts(parts, "cpu", None)
+
+
 def test_maps_that_replay_does_not_know_are_refused(rng):
     X, y = imbalanced(rng)
     for wrong, named in (
