@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "gramian/analytic/mapped_gaussian.hpp"
 #include "gramian/core/error.hpp"
 #include "io/file_error.h"
 
@@ -51,6 +52,14 @@ std::vector<double> mean_of(const GramState& state) {
   return mean;
 }
 
+// What a Gaussian with the mean and the variances (biased) of the inputs of a class becomes behind the map.
+GramState independent_inputs(const ClassMoments& moments, std::int64_t k) {
+  const GramState& state = *moments.inputs(k);
+  std::vector<double> mean, variance;
+  state.feature_moments(mean, variance);
+  return mapped_gaussian(state.exec(), *moments.map(), mean, variance, moments.options(), state.n_rows());
+}
+
 // A state of weight 1 with the mean and the variances (biased) of another one, features uncorrelated.
 GramState independent_features(const GramState& state) {
   std::vector<double> mean, variance;
@@ -82,11 +91,21 @@ double length_of(const std::vector<double>& v) {
 }  // namespace
 
 ClassMoments::ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map,
-                           std::int64_t rank)
-    : exec_(exec), n_inputs_(n_inputs), options_(options), map_(std::move(map)), rank_(rank) {
+                           std::int64_t rank, bool keep_inputs)
+    : exec_(exec),
+      n_inputs_(n_inputs),
+      options_(options),
+      map_(std::move(map)),
+      rank_(rank),
+      keep_inputs_(keep_inputs) {
   GRAMIAN_REQUIRE(n_inputs >= 1, invalid_argument, "X must have at least one feature");
   GRAMIAN_REQUIRE(map_ == nullptr || map_->n_inputs() == n_inputs, shape_mismatch,
                   "the feature map does not fit X of " + std::to_string(n_inputs) + " features");
+  if (keep_inputs) {
+    GRAMIAN_REQUIRE(map_ != nullptr && rank < 0, invalid_argument,
+                    "inputs are kept beside the sums of features alone: of a feature map, and without a rank");
+    require_gaussian_map(*map_);
+  }
   // Sums of single classes are taken around their own means; whether the ridge has an intercept is its own affair.
   options_.intercept = true;
 }
@@ -109,6 +128,7 @@ std::size_t ClassMoments::bytes() const {
     sum += entry.centroid.size() * sizeof(double);
     if (entry.state) sum += entry.state->bytes();
     if (entry.scatter) sum += entry.scatter->bytes();
+    if (entry.inputs) sum += entry.inputs->bytes();
   }
   return sum;
 }
@@ -119,6 +139,10 @@ const GramState* ClassMoments::state(std::int64_t k) const {
 
 const LowRankScatter* ClassMoments::scatter(std::int64_t k) const {
   return entries_.at(at(k)).scatter.get();
+}
+
+const GramState* ClassMoments::inputs(std::int64_t k) const {
+  return entries_.at(at(k)).inputs.get();
 }
 
 std::vector<double> ClassMoments::centroid(std::int64_t k) const {
@@ -137,6 +161,11 @@ ClassMoments::Entry ClassMoments::with_more(std::int64_t place, const RowsView& 
     out.state = place >= 0 ? std::make_unique<GramState>(entries_[at(place)].state->clone())
                            : std::make_unique<GramState>(exec_, n_features(), 0, options_);
     out.state->add(x, Targets(), weight, map_.get(), false);
+    if (keep_inputs_) {
+      out.inputs = place >= 0 ? std::make_unique<GramState>(entries_[at(place)].inputs->clone())
+                              : std::make_unique<GramState>(exec_, n_inputs_, 0, options_);
+      out.inputs->add(x, Targets(), weight, nullptr, false);
+    }
     out.weight = out.state->weight_sum();
     out.count = out.state->n_rows();
   } else {
@@ -188,6 +217,7 @@ void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const d
   for (std::size_t k = 0; ended_ && k < entries_.size(); ++k) {
     entries_[k].state.reset();
     entries_[k].scatter.reset();
+    entries_[k].inputs.reset();
     entries_[k].centroid = std::move(centroids[k]);
   }
   for (std::size_t k = 0; k < source.size(); ++k)
@@ -203,7 +233,7 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
                   "X has " + std::to_string(x.cols) + " features, but " + std::to_string(n_inputs_) + " are expected");
   const auto rows = rows_by_label(y, x.rows, weight);
   const std::vector<std::int64_t> places = labels_.encode(*y.labels, true);
-  std::vector<std::unique_ptr<GramState>> made(rows.size());
+  std::vector<std::unique_ptr<GramState>> made(rows.size()), made_inputs(rows.size());
   for (std::size_t k = 0; k < rows.size(); ++k) {
     if (rows[k].empty()) continue;
     const std::string of_class =
@@ -217,8 +247,11 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
     GRAMIAN_REQUIRE(static_cast<std::int64_t>(rows[k].size()) <= entry.count, invalid_argument,
                     "cannot forget " + of_class + ": the model holds " + std::to_string(entry.count));
     made[k] = std::make_unique<GramState>(entry.state->clone());
-    with_rows(x, rows[k], weight,
-              [&](const RowsView& part, const double* w) { made[k]->remove(part, Targets(), w, map_.get(), false); });
+    if (keep_inputs_) made_inputs[k] = std::make_unique<GramState>(entry.inputs->clone());
+    with_rows(x, rows[k], weight, [&](const RowsView& part, const double* w) {
+      made[k]->remove(part, Targets(), w, map_.get(), false);
+      if (keep_inputs_) made_inputs[k]->remove(part, Targets(), w, nullptr, false);
+    });
   }
   std::vector<bool> gone(entries_.size(), false);
   for (std::size_t k = 0; k < rows.size(); ++k)
@@ -234,6 +267,7 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
     if (!made[k]) continue;
     Entry& entry = entries_[at(places[k])];
     entry.state = std::move(made[k]);
+    entry.inputs = std::move(made_inputs[k]);
     entry.weight = entry.state->weight_sum();
     entry.count = entry.state->n_rows();
   }
@@ -252,6 +286,7 @@ ModelWriter ClassMoments::writer(const Json& extra) const {
     json["weight"] = entry.weight;
     json["count"] = entry.count;
     json["state"] = entry.state ? entry.state->save(writer, prefix) : Json();
+    if (entry.inputs) json["inputs"] = entry.inputs->save(writer, prefix + "inputs.");
     if (entry.scatter) {
       json["scatter"] = entry.scatter->save(writer, prefix);
     } else if (!entry.state) {
@@ -267,6 +302,7 @@ ModelWriter ClassMoments::writer(const Json& extra) const {
   config["classes"] = std::move(list);
   config["ended"] = ended_;
   if (rank_ >= 0) config["rank"] = rank_;
+  if (keep_inputs_) config["inputs"] = true;
   config["extra"] = extra;
   writer.set_config(std::move(config));
   return writer;
@@ -293,7 +329,8 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
     if (!config.at("map").is_null()) map = load_feature_map(config.at("map"), reader, "map.");
     const std::int64_t rank = config.contains("rank") ? config.at("rank").integer() : -1;
     GRAMIAN_REQUIRE(rank >= -1, file_format, "the rank of the classes is impossible");
-    ClassMoments out(exec, config.at("n_inputs").integer(), options, std::move(map), rank);
+    const bool keep_inputs = config.contains("inputs") && config.at("inputs").boolean();
+    ClassMoments out(exec, config.at("n_inputs").integer(), options, std::move(map), rank, keep_inputs);
     const Labels labels = Labels::from_json(config.at("labels"));
     out.labels_.insert(labels);
     const std::vector<std::int64_t> places = out.labels_.encode(labels);
@@ -327,6 +364,14 @@ ClassMoments ClassMoments::load(const Exec& exec, const ModelReader& reader) {
                             entry.state->options().intercept && entry.state->n_rows() == entry.count &&
                             entry.state->weight_sum() == entry.weight,
                         file_format, "the sums of a class do not fit the model");
+      }
+      if (keep_inputs && entry.state != nullptr) {
+        entry.inputs =
+            std::make_unique<GramState>(GramState::load(exec, list[k].at("inputs"), reader, prefix + "inputs."));
+        GRAMIAN_REQUIRE(entry.inputs->n_features() == out.n_inputs() && entry.inputs->n_outputs() == 0 &&
+                            entry.inputs->options().intercept && entry.inputs->n_rows() == entry.count &&
+                            entry.inputs->weight_sum() == entry.weight,
+                        file_format, "the sums of the inputs of a class do not fit the model");
       }
       out.entries_.push_back(std::move(entry));
     }
@@ -444,7 +489,8 @@ AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config
     if (missing <= 0) continue;
     LabelMap one = labels;
     one.keep({k});
-    const GramState gaussian = independent_features(*moments.state(k));
+    const GramState gaussian =
+        moments.keeps_inputs() ? independent_inputs(moments, k) : independent_features(*moments.state(k));
     out.add_moved(one.labels(), {{&gaussian, missing, nullptr}});
   }
   return out;

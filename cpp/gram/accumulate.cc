@@ -182,6 +182,7 @@ class BlockLoop {
     double weight = 0;
     for (std::int64_t r = 0; r < range.size(); ++r) weight += root == nullptr ? 1.0 : root[r] * root[r];
     sums_.weight_sum += sign_ * weight;
+    sums_.count_weighted(std::count_if(roots.begin(), roots.end(), [](double value) { return value != 1; }), sign_);
     sums_.n_rows += (sign_ > 0 ? 1 : -1) * range.size();
     sums_.longest_sum = std::max(sums_.longest_sum, range.size());
     if constexpr (sizeof(P) == sizeof(double)) {

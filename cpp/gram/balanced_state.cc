@@ -236,6 +236,7 @@ struct BalancedState::Impl {
     for (std::size_t j = 0; j < moved.size(); ++j) out.s[j] += factor * moved[j];
     out.n_rows += part.rows;
     out.weight_sum += factor * part.held;
+    out.count_weighted(factor == 1 && sums != nullptr ? sums->weighted_rows : -1, 1.0);
     if (place >= 0) {
       // One-hot targets: the cross products of a class are the sums of its rows.
       axpby<double, double>(steady, factor, moved_device.view(), 1.0, out.q.view().block(place, 0, 1, d));

@@ -65,6 +65,7 @@ void GramState::add_moved(const GramState& rows, std::int64_t output, double fac
   mine.counts[at] += theirs.n_rows;
   mine.n_rows += theirs.n_rows;
   mine.weight_sum += factor * n;
+  mine.count_weighted(factor == 1 && by == nullptr ? theirs.weighted_rows : -1, 1.0);
   if (theirs.options.products == DType::f32) mine.options.products = DType::f32;
   mine.longest_sum = std::max(mine.longest_sum, theirs.longest_sum);
   mine.operations += theirs.operations;
@@ -130,6 +131,7 @@ GramState GramState::pooled_covariance(double shrinkage) const {
   pooled.shift_known = true;
   pooled.n_rows = sums.n_rows;
   pooled.weight_sum = 1;
+  pooled.weighted_rows = -1;
   pooled.longest_sum = sums.longest_sum;
   pooled.operations = sums.operations;
   pooled.removed = sums.removed;

@@ -65,6 +65,7 @@ void GramState::Sums::reset() {
   counts.assign(static_cast<std::size_t>(c), 0);
   n_rows = 0;
   weight_sum = 0;
+  weighted_rows = 0;
   shift_known = false;
   kind = TargetKind::none;
   largest_trace_ = 0;
@@ -95,6 +96,12 @@ void GramState::Sums::note_trace() {
   read_diagonal();
   diagonal_known_ = true;
   ++operations;
+}
+
+void GramState::Sums::count_weighted(std::int64_t rows, double sign) {
+  if (weighted_rows < 0) return;
+  // More go than are there: some came with another weight than they go with, and the count says nothing any more.
+  weighted_rows = rows < 0 ? -1 : std::max<std::int64_t>(-1, weighted_rows + (sign > 0 ? rows : -rows));
 }
 
 bool GramState::Sums::may_wait(std::int64_t rows) const {
@@ -220,6 +227,7 @@ void GramState::Sums::combine(const Sums& other, double sign) {
   }
   n_rows += (sign > 0 ? 1 : -1) * other.n_rows;
   weight_sum += sign * n;
+  count_weighted(other.weighted_rows, sign);
   if (other.options.products == DType::f32) options.products = DType::f32;
   largest_trace_ = std::max(largest_trace_, other.largest_trace());
   for (std::size_t k = 0; k < largest_diagonal_.size(); ++k)
@@ -333,6 +341,7 @@ GramState GramState::clone() const {
   copy.sums_->counts = sums_->counts;
   copy.sums_->n_rows = sums_->n_rows;
   copy.sums_->weight_sum = sums_->weight_sum;
+  copy.sums_->weighted_rows = sums_->weighted_rows;
   copy.sums_->products_when_empty = sums_->products_when_empty;
   copy.sums_->shift_known = sums_->shift_known;
   copy.sums_->kind = sums_->kind;
@@ -356,6 +365,9 @@ std::int64_t GramState::n_rows() const {
 }
 double GramState::weight_sum() const {
   return sums_->weight_sum;
+}
+std::int64_t GramState::weighted_rows() const {
+  return sums_->weighted_rows;
 }
 const std::vector<std::int64_t>& GramState::counts() const {
   return sums_->counts;
@@ -434,6 +446,8 @@ void GramState::scale(double factor) {
   for (auto* v : {&sums_->s, &sums_->t, &sums_->energy})
     for (double& value : *v) value *= factor;
   sums_->weight_sum *= factor;
+  // A row of another weight may have become one of weight 1, which no count can tell.
+  if (factor != 1) sums_->weighted_rows = sums_->weighted_rows == 0 ? sums_->n_rows : -1;
   ++sums_->operations;
 }
 
@@ -540,6 +554,7 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
   json["intercept"] = sums.options.intercept;
   json["n_rows"] = sums.n_rows;
   json["weight_sum"] = sums.weight_sum;
+  if (sums.weighted_rows >= 0) json["weighted_rows"] = sums.weighted_rows;
   json["shift_known"] = sums.shift_known;
   json["targets"] = sums.kind == Sums::TargetKind::codes    ? "codes"
                     : sums.kind == Sums::TargetKind::values ? "values"
@@ -600,6 +615,7 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   sums.counts.assign(counts, counts + c);
   sums.n_rows = json.at("n_rows").integer();
   sums.weight_sum = json.at("weight_sum").number();
+  sums.weighted_rows = json.contains("weighted_rows") ? json.at("weighted_rows").integer() : -1;
   sums.shift_known = json.at("shift_known").boolean();
   const std::string& kind = json.at("targets").string();
   GRAMIAN_REQUIRE(kind == "codes" || kind == "values" || kind == "none", file_format, "unknown targets '" + kind + "'");
@@ -618,7 +634,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
   const bool codes = sums.kind == Sums::TargetKind::codes;
   GRAMIAN_REQUIRE(sums.n_rows >= 0 && (sums.weight_sum > 0) == (sums.n_rows > 0) && sums.weight_sum >= 0 &&
                       std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
-                      sums.shift_known == (sums.n_rows > 0),
+                      sums.shift_known == (sums.n_rows > 0) && sums.weighted_rows <= sums.n_rows &&
+                      (sums.weighted_rows >= 0 || !json.contains("weighted_rows")),
                   file_format, "the state has impossible counts");
   GRAMIAN_REQUIRE(sums.largest_trace() >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
                   "the state has an impossible history");

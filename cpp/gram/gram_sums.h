@@ -40,6 +40,7 @@ struct GramState::Sums {
   std::vector<std::int64_t> counts;             // c
   std::int64_t n_rows = 0;
   double weight_sum = 0;
+  std::int64_t weighted_rows = 0;  // of a weight that is not 1; below 0: not known until the state is empty again
   bool shift_known = false;
   enum class TargetKind { none, codes, values };
   TargetKind kind = TargetKind::none;  // a state is fed with class codes or with numbers, never with both
@@ -84,6 +85,8 @@ struct GramState::Sums {
   // After any removal: drop what only removed rows could explain (see GramState::remove).
   void settle_after_removal();
   void note_trace();
+  // sign > 0: so many rows of a weight that is not 1 came (below 0: nobody knows how many), else they went.
+  void count_weighted(std::int64_t rows, double sign);
   void reset();
 
   // --- Where it is allowed (GramState::let_few_rows_wait), a few rows that come by themselves wait beside G, which is

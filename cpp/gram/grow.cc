@@ -27,6 +27,7 @@ void copy_rest(const GramState::Sums& from, GramState::Sums& to) {
   to.counts = from.counts;
   to.n_rows = from.n_rows;
   to.weight_sum = from.weight_sum;
+  to.weighted_rows = from.weighted_rows;
   to.products_when_empty = from.products_when_empty;
   to.shift_known = from.shift_known;
   to.kind = from.kind;

@@ -84,6 +84,7 @@ GramState GramState::of_moments(const Exec& exec, std::int64_t n_features, std::
                   non_finite, "moments holds NaN or infinity");
   sums.n_rows = std::llround(moments[1]);
   sums.weight_sum = moments[0];
+  sums.weighted_rows = -1;
   GRAMIAN_REQUIRE(sums.n_rows >= 0 && (sums.weight_sum > 0) == (sums.n_rows > 0), invalid_argument,
                   "moments hold a weight of " + std::to_string(moments[0]) + " on " + std::to_string(sums.n_rows) +
                       " rows, which no rows have");

@@ -10,6 +10,7 @@
 #include "gramian/analytic/label_metric.hpp"
 #include "gramian/analytic/label_scan.hpp"
 #include "gramian/analytic/logistic_weights.hpp"
+#include "gramian/analytic/mapped_gaussian.hpp"
 #include "gramian/analytic/probabilities.hpp"
 #include "gramian/analytic/regressor.hpp"
 #include "gramian/analytic/risk_curve.hpp"

@@ -225,6 +225,7 @@ void bind_gram(py::module_& module) {
       .def_property_readonly("n_outputs", getter<GramState>([](const auto& s) { return s.n_outputs(); }))
       .def_property_readonly("n_rows", getter<GramState>([](const auto& s) { return s.n_rows(); }))
       .def_property_readonly("weight_sum", getter<GramState>([](const auto& s) { return s.weight_sum(); }))
+      .def_property_readonly("weighted_rows", getter<GramState>([](const auto& s) { return s.weighted_rows(); }))
       .def_property_readonly("counts",
                              [](const GramBox& self) {
                                return vector_out(getter<GramState>([](const auto& s) { return s.counts(); })(self));

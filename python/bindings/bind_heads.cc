@@ -233,12 +233,14 @@ void bind_heads(py::module_& module) {
       .def("weights", &weights);
   py::class_<MomentsBox>(module, "ClassMoments")
       .def(py::init([](std::int64_t n_inputs, const py::object& feature_map, const std::string& products,
-                       const std::string& device, int threads, std::int64_t rank) {
+                       const std::string& device, int threads, std::int64_t rank, bool keep_inputs) {
              return std::make_unique<MomentsBox>(ClassMoments(make_exec(device, threads), n_inputs,
-                                                              gram_options(products, true), map_in(feature_map), rank));
+                                                              gram_options(products, true), map_in(feature_map), rank,
+                                                              keep_inputs));
            }),
            py::arg("n_inputs"), py::arg("feature_map"), py::arg("products"), py::arg("device"), py::arg("threads"),
-           py::arg("rank") = -1)
+           py::arg("rank") = -1, py::arg("keep_inputs") = false)
+      .def_property_readonly("keeps_inputs", getter<ClassMoments>([](const auto& m) { return m.keeps_inputs(); }))
       .def_property_readonly("rank", getter<ClassMoments>([](const auto& m) { return m.rank(); }))
       .def(
           "align_error",

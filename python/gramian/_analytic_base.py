@@ -510,7 +510,7 @@ class AnalyticEstimator(Estimator):
     def __setstate__(self, state):
         state = dict(state)
         data = state.pop("_bytes", None)
-        self.__dict__.update(state)
+        self.__dict__.update(self._with_defaults(state))
         if data is not None:
             self._learnt = Learnt.unpacked(self._learnt, data)
 

@@ -7,8 +7,9 @@ import os
 import numpy as np
 
 from . import _core, _labels
+from ._feature_map import seed_from_json, seed_to_json
 from ._model_config import label_dtype, names_from_json
-from .features import from_description, seed_from_json, seed_to_json, with_params
+from .features import from_description, with_params
 
 # Modules of the estimators that a file may name, and of no others.
 HOMES = {
@@ -139,6 +140,9 @@ class InParts:
 
 class Composite(InParts):
     """Base of the estimators that are saved in parts: `_held` is what their fit makes."""
+
+    def __setstate__(self, state):
+        super().__setstate__(self._with_defaults(state))
 
 
 def _text(value):

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from . import _core, _labels, _validate
-from .features import from_handle, seed_from_json, seed_to_json, unfitted, with_params
+from ._feature_map import seed_from_json, seed_to_json
+from .features import from_handle, unfitted, with_params
 
 # Values of class_weight under which all classes have the same total weight, as the compiled module calls them.
 BALANCES = {"balanced": "rows", "air": "classes"}

@@ -112,6 +112,12 @@ class Estimator:
         parameters = inspect.signature(cls.__init__).parameters.values()
         return sorted(p.name for p in parameters if p.name != "self")
 
+    @classmethod
+    def _with_defaults(cls, state):
+        """What a pickle holds, and the defaults of parameters that the version which made it did not have yet."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return {**{p.name: p.default for p in parameters if p.default is not p.empty}, **state}
+
     def get_params(self, deep=True):
         """Parameters of this estimator by name.
 

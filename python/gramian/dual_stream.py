@@ -7,11 +7,12 @@ import numpy as np
 
 from . import _core, _labels, _validate
 from ._analytic_base import UNCHANGED, AnalyticEstimator, Learnt, absent
+from ._feature_map import seed_from_json, seed_to_json
 from ._model_config import LabelForm, names_from_json
 from ._one_label import OneLabelClassifier, OneLabelStream
 from .analytic import AnalyticClassifier
 from .base import draw_seed, thread_count
-from .features import RandomFeatures, fit_map, from_handle, seed_from_json, seed_to_json
+from .features import RandomFeatures, fit_map, from_handle
 from .gram import report_of
 
 VARIANTS = ("invariant", "published")
@@ -361,7 +362,7 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
     def __setstate__(self, state):
         state = dict(state)
         data = state.pop("_bytes", None)
-        self.__dict__.update(state)
+        self.__dict__.update(self._with_defaults(state))
         if data is not None:
             self._learnt = _DualLearnt.unpacked(self._learnt, data)
 

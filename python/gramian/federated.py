@@ -750,9 +750,10 @@ class GaussianMechanism(CalibratedNoise):
     Sufficient-statistics perturbation. One row moves sum 1, sum x, sum y, sum y^2, X'Y and the lower triangle of X'X by
     at most 1, B, T, T^2, B T and B^2. Each of the six parts gets noise in proportion to its own bound, so that together
     they are one Gaussian mechanism of sensitivity 1; each part then carries sqrt(6) sigma of its bound. Every row must
-    have weight 1 and the bounds must hold: a row that weighs more is hidden by less noise than was promised. Sums alone
-    tell that only in part, see `privatize`; the rest is for the caller to see to. The generator is seeded from the
-    system unless ``random_state`` says otherwise; floating-point noise can leak in theory, whoever draws it. Source:
+    have weight 1 and the bounds must hold: a row that weighs more is hidden by less noise than was promised.
+    `privatize` refuses sums of rows of other weights; of the bounds, sums tell only a part, and the rest is for the
+    caller to see to. The generator is seeded from the system unless ``random_state`` says otherwise; floating-point
+    noise can leak in theory, whoever draws it. Source:
     "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal Denoising" for the
     size of the noise; that six parts in proportion to their bounds are one mechanism is a textbook identity.
     """
@@ -775,8 +776,8 @@ class GaussianMechanism(CalibratedNoise):
         random_state : int, Generator or None, default=None
             None draws a seed from the system; anything else is for tests.
         assume_unit_weights : bool, default=False
-            The caller's word that every row was added with weight 1 (or 0). Needed where rows came without labels
-            (`GramState.add`); sums that contradict it are refused all the same.
+            The caller's word that every row was added with weight 1 (or 0). Needed where the sums do not say
+            (`GramState.weighted_rows` is None); sums that contradict it are refused all the same.
 
         Returns
         -------
@@ -787,14 +788,15 @@ class GaussianMechanism(CalibratedNoise):
         ------
         ValueError
             The traces of the sums say that rows were longer than the bounds; the sums say that rows were weighted; or
-            they cannot say that they were not.
+            they do not say that they were not.
 
         Notes
         -----
-        What is looked at: the sum of all weights is the number of rows and, where all rows came with labels, the sum of
-        the weights of each class is the number of its rows. So balanced classes and any weights by class that are not
-        1 are found. Weights that differ within a class and have mean 1 there leave no trace in the sums, and are not
-        found: never pass such sums. Nor are single rows above the bounds found, as long as the mean square is not.
+        Sums count the rows whose weight is not 1 (`GramState.weighted_rows`), so weights are found whatever their mean
+        is. Where the count is not known, what is left to look at is that the sum of all weights is the number of rows
+        and, where all rows came with labels, the sum of the weights of each class the number of its rows; weights that
+        differ within a class and have mean 1 there pass it, which is why the caller's word is asked for. Single rows
+        above the bounds are not found, as long as the mean square is not.
 
         Source: "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and Optimal
         Denoising".
@@ -837,16 +839,16 @@ class GaussianMechanism(CalibratedNoise):
 def _require_unit_weights(state, class_weights, counts, assumed):
     """ValueError where sums show rows of a weight that is not 1, or, unless that is assumed, cannot show it."""
     weighted = "sample weights or class weights were used, so one row may weigh more than the noise is made for"
-    if state.weight_sum != state.n_rows:
+    if state.weighted_rows or state.weight_sum != state.n_rows:
         raise ValueError(weighted)
-    if counts.any() and counts.sum() == state.n_rows:
-        # Sums of ones, taken around another point and brought back: off by some roundings of the number of rows.
-        if (np.abs(class_weights - counts) > 1e-10 * state.n_rows).any():
-            raise ValueError(weighted)
-    elif not assumed:
+    # Sums of ones, taken around another point and brought back: off by some roundings of the number of rows.
+    labelled = counts.any() and counts.sum() == state.n_rows
+    if labelled and (np.abs(class_weights - counts) > 1e-10 * state.n_rows).any():
+        raise ValueError(weighted)
+    if state.weighted_rows is None and not assumed:
         raise ValueError(
-            "sums of rows without labels do not tell whether rows were weighted: pass assume_unit_weights=True if each "
-            "row was added with weight 1"
+            "these sums do not tell whether rows were weighted: pass assume_unit_weights=True if each row was added "
+            "with weight 1"
         )
 
 

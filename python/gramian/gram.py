@@ -239,6 +239,17 @@ class GramState:
         return self._core.weight_sum
 
     @property
+    def weighted_rows(self):
+        """How many of them have a weight that is not 1, or None where that is not known.
+
+        The count is exact, whatever rows and states come and go. It is not known for sums from a file of a version that
+        did not count, for sums that another one encoded (`gramian.federated.FixedPointCodec`), and after weights went
+        out that had not come in; a state that becomes empty knows again.
+        """
+        rows = self._core.weighted_rows
+        return None if rows < 0 else rows
+
+    @property
     def counts(self):
         """Rows per output, where labels were added; int64 array of shape (n_outputs,)."""
         return self._core.counts

@@ -5,11 +5,12 @@ import numpy as np
 from . import _core, _labels, _validate
 from ._analytic_base import Learnt, absent
 from ._composite import Composite, Parts, names_from_json, names_to_json
+from ._feature_map import seed_to_json
 from ._model_config import LabelForm, params_of
 from ._one_label import OneLabelClassifier, weights_of_two
 from .analytic import AnalyticClassifier
 from .base import Estimator, thread_count
-from .features import from_handle, seed_to_json
+from .features import from_handle
 from .gram import GramState, report_of
 
 
@@ -556,12 +557,17 @@ class _MomentClassifier(Composite, _ClassModel):
             device=config["device"],
             threads=config["threads"],
             rank=self._rank_of_classes(),
+            keep_inputs=self._keeps_inputs() and fitted_map is not None,
         )
         return Learnt(model, fitted_map, names, form, params_of(self), config["device"], config["threads"])
 
     def _rank_of_classes(self):
         """Directions that are kept of each class, -1 for all."""
         return -1
+
+    def _keeps_inputs(self):
+        """Whether the moments of what comes before the feature map are needed too."""
+        return False
 
     # In files.
 
@@ -596,6 +602,8 @@ class _MomentClassifier(Composite, _ClassModel):
             model = _core.load_class_moments(data, device, threads)[0]
             if model.rank != begun._rank_of_classes():
                 raise ValueError("sums of another rank")
+            if model.keeps_inputs != (begun._keeps_inputs() and model.feature_map is not None):
+                raise ValueError("sums of other rows")
         else:
             model = _core.load_model_bytes(data, device, threads)[1]
             if not isinstance(model, _core.Classifier) or not model.has_state:

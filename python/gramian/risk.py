@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _core, _validate
+from ._feature_map import FeatureMap
 from .base import thread_count
-from .features import FeatureMap
 
 # Rows of a pilot, and features of its map per row: enough for the theory to take the finite width back out.
 _PILOT_ROWS = 2000

@@ -6,10 +6,11 @@ import os
 import numpy as np
 
 from . import _core, _labels, _validate
+from ._feature_map import seed_from_json, seed_to_json
 from ._model_config import names_from_json
 from ._one_label import OneLabelClassifier, weights_of_two
 from .base import Estimator, thread_count
-from .features import fit_map, from_handle, seed_from_json, seed_to_json, with_params
+from .features import fit_map, from_handle, with_params
 
 
 class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
@@ -325,7 +326,7 @@ class TruncatedRidgeClassifier(OneLabelClassifier, Estimator):
     def __setstate__(self, state):
         state = dict(state)
         data = state.pop("_bytes", None)
-        self.__dict__.update(state)
+        self.__dict__.update(self._with_defaults(state))
         if data is not None:
             model, _ = _core.load_truncated_bytes(data, _validate.device_name(self.device), thread_count(self.n_jobs))
             self._learnt = (model, *self._learnt)

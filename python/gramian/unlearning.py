@@ -11,9 +11,9 @@ import numpy as np
 
 from . import _core, _labels, _validate
 from ._analytic_base import Learnt
+from ._feature_rows import columns, dense_rows
 from ._model_config import _label_to_json
 from .analytic import check_kind
-from .features import _dense_rows, columns
 
 _FORMAT = 1
 
@@ -401,7 +401,7 @@ def _statuses_of_blocks(params, fitted, X):
     if X is not None:
         rows = _validate.check_rows(X, "unlearn")
         _validate.check_structure(rows)
-        rows = _dense_rows(rows)
+        rows = dense_rows(rows)
     statuses, start = [], 0
     for part, made, width in zip(maps, fitted.maps_, fitted.widths_, strict=True):
         block = None if rows is None else columns(rows, start, width)
@@ -414,7 +414,7 @@ def _rows_among(X, centers):
     """How many rows of X are centres, exactly."""
     rows = _validate.check_rows(X, "unlearn")
     _validate.check_structure(rows)
-    rows = _dense_rows(rows)  # without negative zeros, which older files may have among their centres
+    rows = dense_rows(rows)  # without negative zeros, which older files may have among their centres
     one_row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
     as_items = [np.ascontiguousarray(part).view(one_row).ravel() for part in (rows, centers + 0.0)]
     return int(np.isin(*as_items).sum())

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
-from reference_path import class_incremental, heads
+from reference_path import class_incremental, features, heads
 
 import gramian as gm
 
@@ -259,6 +259,134 @@ def test_replay_forgets_grows_and_fills_up_behind_a_map(rng):
     assert np.array_equal(model.coef_, before)
 
 
+@pytest.mark.parametrize("kind", features.KINDS)
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+@pytest.mark.parametrize("weighted, intercept", [(False, True), (True, False)])
+def test_replay_in_front_of_a_map_is_its_closed_form(rng, kind, activation, weighted, intercept):
+    """Section 1.5, AEF-OCL: for features that are not linear, the moments of the mapped Gaussian."""
+    X, y = imbalanced(rng)
+    weight = rng.uniform(0.5, 2.0, len(y)) if weighted else None
+    mapped = gm.RandomFeatures(13, kind=kind, activation=activation, bias=0.7, random_state=5)
+    # The weights and the offsets of the map, from what it does.
+    linear = gm.RandomFeatures(13, kind=kind, activation="identity", bias=0.7, random_state=5).fit(X)
+    offset = linear.transform(np.zeros((1, 6)))[0]
+    B = linear.transform(np.eye(6)) - offset
+    coef, constant = heads.topped_up_inputs(X, y, 0.3, B, offset, weight, intercept, rectify=activation == "relu")
+    model = gm.ReplayClassifier(mapped, ridge=0.3, fit_intercept=intercept, space="inputs")
+    for rows in np.array_split(rng.permutation(len(y)), 5):
+        model.partial_fit(X[rows], y[rows], sample_weight=None if weight is None else weight[rows])
+    # 10 eps |G| / ridge is 1e-11 and less; the reference integrates to about 1e-13.
+    assert relative_error(model.coef_, coef) <= 1e-10
+    assert np.abs(model.intercept_ - constant).max() <= 1e-10
+    # Negative control: Gaussians behind the map, with uncorrelated features, are another model.
+    behind = gm.ReplayClassifier(mapped, ridge=0.3, fit_intercept=intercept).fit(X, y, sample_weight=weight)
+    assert relative_error(behind.coef_, coef) >= 1e-2
+
+
+def test_replay_in_front_of_a_map_is_the_limit_of_drawing(rng):
+    """Section 1.5, AEF-OCL as published: rows drawn in front of the map come near as the root of their number."""
+    X, y = imbalanced(rng)
+    mapped = gm.RandomFeatures(20, bias=0.5, random_state=2)
+    models = {space: gm.ReplayClassifier(mapped, ridge=1.0, space=space).fit(X, y) for space in ("inputs", "features")}
+    copies = np.array([1, 10, 100])
+    errors = {space: [] for space in models}
+    for many in copies:
+        found = {space: [] for space in models}
+        for _ in range(12):
+            rows, labels, weight = heads.drawn_rows(X, y, many, rng)
+            drawn = gm.AnalyticClassifier(mapped, ridge=1.0).fit(rows, labels, sample_weight=weight)
+            for space, model in models.items():
+                found[space].append(relative_error(drawn.coef_, model.coef_) ** 2)
+        for space in models:
+            errors[space].append(np.sqrt(np.mean(found[space])))
+    slope = np.polyfit(np.log(copies), np.log(errors["inputs"]), 1)[0]
+    assert -0.65 <= slope <= -0.35
+    assert errors["inputs"][-1] < 0.06
+    # Negative control: what the Gaussians behind the map give is not the limit, however much is drawn.
+    assert errors["features"][-1] > 3 * errors["inputs"][-1]
+
+
+def test_replay_of_classes_that_do_not_vary(rng):
+    """A class of one row, and a constant input: the Gaussian is the row, or has no width in that direction."""
+    X, y = imbalanced(rng)
+    X[:, 2] = 1.5
+    one = np.flatnonzero(y == 2)[0]
+    rows = np.append(np.flatnonzero(y == 0), one)
+    mapped = gm.RandomFeatures(15, bias=0.5, random_state=3)
+    model = gm.ReplayClassifier(mapped, ridge=0.2, space="inputs").fit(X[rows], y[rows])
+    weight = np.where(y[rows] == 2, 120.0, 1.0)
+    plain = gm.AnalyticClassifier(mapped, ridge=0.2).fit(X[rows], y[rows], sample_weight=weight)
+    assert relative_error(model.coef_, plain.coef_) <= 1e-9
+    again = gm.ReplayClassifier(mapped, ridge=0.2, space="inputs").fit(X, y)
+    assert np.isfinite(again.coef_).all()
+
+
+def test_replay_in_front_of_a_map_forgets_and_is_kept_whole(rng, tmp_path):
+    X, y = imbalanced(rng)
+    more, labels = data(rng, [1, 3])
+    mapped = gm.RandomFeatures(16, random_state=1)
+    model = gm.ReplayClassifier(mapped, ridge="gcv", space="inputs").fit(X, y)
+    coef = model.coef_
+    model.partial_fit(more, labels)
+    assert relative_error(model.coef_[:3], coef) >= 1e-3
+    model.forget(more, labels)
+    assert relative_error(model.coef_, coef) <= 1e-9
+    model.save(tmp_path / "model")
+    gm.ReplayClassifier(mapped, ridge=2.0).fit(X, y).set_params(space="inputs").save(tmp_path / "behind")
+    assert gm.load(tmp_path / "behind").space == "features"  # as it was when it learnt
+    older = gm.ReplayClassifier(ridge=2.0).fit(X, y)
+    state = older.__getstate__()
+    del state["space"]  # a pickle of a version that knew one space
+    unpickled = gm.ReplayClassifier.__new__(gm.ReplayClassifier)
+    unpickled.__setstate__(state)
+    assert unpickled.space == "features" and np.array_equal(unpickled.coef_, older.coef_)
+    for copy in (pickle.loads(pickle.dumps(model)), gm.load(tmp_path / "model")):
+        assert copy.space == "inputs" and np.array_equal(copy.coef_, model.coef_)
+        once_more = pickle.loads(pickle.dumps(model)).partial_fit(more, labels)
+        assert np.array_equal(copy.partial_fit(more, labels).coef_, once_more.coef_)
+    # Without a map both spaces are one.
+    both = [gm.ReplayClassifier(ridge=0.3, space=space).fit(X, y).coef_ for space in ("features", "inputs")]
+    assert np.array_equal(*both)
+    answers = {
+        gm.ReplayClassifier(mapped, space="inputs", n_jobs=n_jobs).fit(X, y).coef_.tobytes() for n_jobs in (1, 2, 3, -1)
+    }
+    assert len(answers) == 1
+
+
+def test_files_of_replay_that_lie_about_inputs(rng):
+    X, y = imbalanced(rng)
+    mapped = gm.RandomFeatures(8)
+    model = gm.ReplayClassifier(mapped, space="inputs").fit(X, y)
+    data = model._learnt.model.save_bytes("")
+    assert gm._core.load_class_moments(data, "cpu", 0)[0].keeps_inputs
+    said = b'\\"inputs\\":true'
+    assert data.count(said) == 1
+    for lie in (b'\\"inputs\\":1   ', b'\\"inputs\\":null'):
+        with pytest.raises(gm.FormatError):
+            gm._core.load_class_moments(data.replace(said, lie), "cpu", 0)
+    # Sums without those of the inputs, or with them, in the place of the others.
+    behind = gm.ReplayClassifier(mapped).fit(X, y)
+    for one, other in ((model, behind), (behind, model)):
+        parts = one._parts()
+        parts.models["moments"] = other._parts().models["moments"]
+        with pytest.raises(ValueError, match="sums of other rows"):
+            gm.ReplayClassifier(mapped)._take_parts(parts, "cpu", None)
+
+
+def test_maps_that_replay_does_not_know_are_refused(rng):
+    X, y = imbalanced(rng)
+    for wrong, named in (
+        (gm.RandomFeatures(8, activation="tanh"), "'tanh'"),
+        (gm.RBFFeatures(5), "none of its own"),
+        (gm.FeatureChain([gm.RandomFeatures(8)]), "none of its own"),
+    ):
+        with pytest.raises(ValueError, match=f"activation 'relu' or 'identity' alone.*{named}"):
+            gm.ReplayClassifier(wrong, space="inputs").fit(X, y)
+        gm.ReplayClassifier(wrong).fit(X, y)
+    with pytest.raises(ValueError, match="space must be one of"):
+        gm.ReplayClassifier(space="rows").fit(X, y)
+
+
 @pytest.mark.parametrize("covariance", ["tied", "full"])
 def test_alignment_forgets_and_pickles(rng, covariance):
     X, y = data(rng, [0, 1, 2])
@@ -442,6 +570,7 @@ KINDS = {
     "tied": lambda: gm.AlignedClassifier(ridge=0.5),
     "full": lambda: gm.AlignedClassifier(ridge=0.5, covariance="full"),
     "replay": lambda: gm.ReplayClassifier(ridge=0.5),
+    "replay in front": lambda: gm.ReplayClassifier(gm.RandomFeatures(12), ridge=0.5, space="inputs"),
     "low_rank": lambda: gm.AlignedClassifier(ridge=0.5, covariance="low_rank", rank=2),
     "diagonal": lambda: gm.AlignedClassifier(ridge=0.5, covariance="diagonal"),
 }

@@ -167,7 +167,7 @@ def from_training_residuals(X, y, queries):
 
 
 def test_coverage_where_features_are_nearly_as_many_as_rows():
-    """Jackknife+ near its target (the spec's 0.915), full conformal at it, training residuals far off (0.26)."""
+    """Jackknife+ near its target (0.915), full conformal at it, training residuals far off (0.26)."""
     plus, error = coverage(lambda X, y, q: gm.JackknifePlus(ridge=0.1).fit(X, y).predict_interval(q))
     assert abs(plus - 0.915) <= 4 * error + 0.005
     assert plus >= 0.8  # 1 - 2 alpha, always

@@ -53,7 +53,7 @@ DEFINITIONS = {
     "QuantileAggregator": ("conformal.calibrated_shifts", "conformal.repaired", "conformal.stacking_weights"),
     "RBFFeatures": ("random_expansion.stream_centres", "features.rbf"),
     "RandomFeatures": ("features.weights", "features.random_features"),
-    "ReplayClassifier": ("heads.topped_up", "heads.drawn_rows"),
+    "ReplayClassifier": ("heads.topped_up", "heads.topped_up_inputs", "heads.drawn_rows"),
     "RidgeInfluence": ("influence.without", "influence.hat_matrix", "influence.greedy"),
     "RiskCurve": ("risk.predict", "risk.predict_best", "risk.simulate", "risk.Pilot"),
     "SingularKernelClassifier": ("kernels.singular_shares",),

@@ -506,6 +506,49 @@ class TestPrivacy:
         ]
         mechanism.privatize(halves[0] + halves[1], random_state=0)
 
+    @pytest.mark.parametrize("targets", ["labels", "numbers"])
+    def test_weights_of_mean_one_are_found(self, rng, targets):
+        """Weights that differ within each class and have mean 1 there: only the count of weighted rows tells."""
+        n = 400
+        X, y = fed.clip_rows(rng.normal(size=(n, 4)), 1.0), np.repeat([0, 1], n // 2)
+        weight = np.where(np.arange(n) % 2 == 0, 0.5, 1.5)
+        mechanism = fed.GaussianMechanism(1.0, 1e-6, feature_bound=1.0)
+
+        def sums(rows, weight=None):
+            state = gm.GramState(4, 2 if targets == "labels" else 1)
+            add = state.add_labels if targets == "labels" else state.add
+            return add(X[rows], y[rows], sample_weight=weight)
+
+        plain, weighted = sums(slice(0, n)), sums(slice(0, n), weight)
+        assert (plain.weighted_rows, weighted.weighted_rows, weighted.weight_sum) == (0, n, n)
+        mechanism.privatize(plain, random_state=0)
+        for assumed in (False, True):
+            with pytest.raises(ValueError, match="weights"):
+                mechanism.privatize(weighted, random_state=0, assume_unit_weights=assumed)
+        # What the sums alone tell is nothing: the control of the test.
+        assert weighted.weight_sum == weighted.n_rows
+        assert targets == "numbers" or np.array_equal(weighted.counts, [n // 2, n // 2])
+        halves = [sums(slice(0, 300)), sums(slice(300, n), weight[300:])]
+        together = halves[0] + halves[1]
+        assert together.weighted_rows == 100
+        with pytest.raises(ValueError, match="weights"):
+            mechanism.privatize(together, random_state=0)
+        assert together.unmerge(halves[1]).weighted_rows == 0
+        mechanism.privatize(together, random_state=0)
+
+    def test_sums_that_do_not_know_need_the_word_of_the_caller(self, rng):
+        X, y = fed.clip_rows(rng.normal(size=(400, 4)), 1.0), np.repeat([0, 1], 200)
+        mechanism = fed.GaussianMechanism(1.0, 1e-6, feature_bound=1.0)
+        state = gm.GramState(4, 2).add_labels(X, y)
+        once = mechanism.privatize(state, random_state=0)
+        assert once.weighted_rows is None
+        codec = fed.FixedPointCodec(4, 2, 1, codes=True)
+        unknown = codec.decode(codec.encode(state))
+        assert unknown.weighted_rows is None
+        with pytest.raises(ValueError, match="assume_unit_weights"):
+            mechanism.privatize(unknown, random_state=0)
+        mechanism.privatize(unknown, random_state=0, assume_unit_weights=True)
+
     def test_weights_of_an_estimator_are_found(self, rng):
         X = fed.clip_rows(rng.normal(size=(400, 4)), 1.0)
         y = np.repeat([0, 1], 200)
@@ -521,8 +564,7 @@ class TestPrivacy:
             mechanism.privatize(gm.GramState(3).add(X), assume_unit_weights=True)
         with pytest.raises(ValueError, match="sample weights"):
             mechanism.privatize(gm.GramState(3).add(X / 10, sample_weight=[2.0, 1, 1, 1, 1]), assume_unit_weights=True)
-        with pytest.raises(ValueError, match="assume_unit_weights"):
-            mechanism.privatize(gm.GramState(3, 1).add(X / 10, np.zeros(5)))
+        mechanism.privatize(gm.GramState(3, 1).add(X / 10, np.zeros(5)))
         with pytest.raises(ValueError, match="delta"):
             fed.gaussian_sigma(1.0, 1.0)
         with pytest.raises(ValueError, match="epsilon"):

@@ -185,22 +185,34 @@ def test_forms_of_a_table(rng, tmp_path):
     assert "TreeMetric(3 labels)" in repr(copy)
 
 
-def test_memory_does_not_grow_with_labels():
-    P = np.full((256, 64), 1 / 64, dtype=np.float32)  # dyadic: no rounding, so the first of equals wins
-    peaks = []
-    for n_labels in (4_000, 64_000):
+def test_memory_grows_with_the_tile_and_not_with_labels_or_rows():
+    """Section 1.14: memory is that of one tile and of 256 rows, however many labels and rows there are.
+
+    With the law, 500,000 labels, 1,000 observed ones and tiles of 4,096 take 4 (1000 + 256) 4096 bytes and little more.
+    """
+    k = 64
+
+    def peak(n_labels, n_rows, tile):
+        P = np.full((n_rows, k), 1 / k, dtype=np.float32)  # dyadic: no rounding, so the first of equals wins
         predictor = FrechetPredictor(
-            lambda a, b: np.ones((64, b - a), dtype=np.float32),
+            lambda a, b: np.ones((k, b - a), dtype=np.float32),
             labels=np.arange(n_labels),
             squared=True,
             dtype="float32",
-            tile=1000,
+            tile=tile,
         )
         gm._core.reset_memory_stats()
         before = gm._core.memory_stats()["live"]
         assert (predictor.predict(P) == 0).all()
-        peaks.append(gm._core.memory_stats()["peak"] - before)
-    assert peaks[0] == peaks[1] <= 4 * (64 * 1000 + 256 * 64 + 256 * 1000) + 4096
+        return gm._core.memory_stats()["peak"] - before
+
+    for tile in (250, 1000, 4000):
+        peaks = {peak(n_labels, 256, tile) for n_labels in (4_000, 16_000, 64_000)}
+        assert len(peaks) == 1
+        assert 4 * (k + 256) * tile <= min(peaks) <= 4 * (k + 256) * tile + 4 * 256 * k + 4096
+        assert peak(4_000, 1024, tile) == min(peaks)
+    # The control: one tile of all labels is the whole table.
+    assert peak(64_000, 256, 64_000) >= 4 * (k + 256) * 64_000 > 10 * min(peaks)
 
 
 def test_half_a_million_labels_in_less_than_a_gigabyte():

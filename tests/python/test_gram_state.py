@@ -52,6 +52,49 @@ def test_weights(data, rng):
     assert_solves(state, X, Y, weight)
 
 
+def test_weighted_rows_are_counted_whatever_comes_and_goes(data, rng):
+    """Against a list of the weights that are in, through every operation and through files."""
+    X, Y = data
+    weight = rng.choice([0.0, 0.25, 1.0, 3.0], size=300)
+    parts = [slice(k, k + 30) for k in range(0, 300, 30)]
+    state, inside = GramState(7, 3), set()
+    for _ in range(60):
+        k = int(rng.integers(10))
+        rows = (X[parts[k]], Y[parts[k]], weight[parts[k]])
+        if rng.random() < 0.5:
+            (state.remove if k in inside else state.add)(*rows)
+        else:
+            other = GramState(7, 3).add(*rows)
+            (state.unmerge if k in inside else state.merge)(other)
+        inside ^= {k}
+        if rng.random() < 0.2:
+            state = pickle.loads(pickle.dumps(state))
+        held = [w for j in inside for w in weight[parts[j]]]
+        assert state.weighted_rows == sum(w not in (0.0, 1.0) for w in held)
+        assert state.n_rows == sum(w != 0.0 for w in held)
+    # Weights that had not come in: nobody knows what is left, until nothing is.
+    state = GramState(7, 3).add(X[:100], Y[:100])
+    state.remove(X[:10], Y[:10], np.full(10, 0.5))
+    assert state.weighted_rows is None
+    assert state.add(X[:10], Y[:10], np.full(10, 0.5)).weighted_rows is None
+    assert (state + GramState(7, 3).add(X, Y)).weighted_rows is None
+    assert state.remove(X[:100], Y[:100]).weighted_rows == 0
+
+
+def test_a_long_stream_counts_its_weighted_rows(rng):
+    """Blocks, a staged addition and its failure."""
+    X, weight = rng.normal(size=(20_000, 3)), rng.choice([1.0, 2.0], size=20_000)
+    state = GramState(3).add(X, sample_weight=weight)
+    assert state.weighted_rows == np.count_nonzero(weight != 1)
+    state.add(X, sample_weight=weight)
+    assert state.weighted_rows == 2 * np.count_nonzero(weight != 1)
+    bad = X.copy()
+    bad[-1] = np.nan
+    with pytest.raises(ValueError, match="19999"):
+        state.add(bad, sample_weight=weight)
+    assert state.weighted_rows == 2 * np.count_nonzero(weight != 1)
+
+
 def test_rows_of_weight_zero_leave_the_same_bits(data):
     X, Y = data
     state = GramState(7, 3).add(X[:200], Y[:200])

@@ -310,6 +310,7 @@ IMPOSSIBLE = {
     "n_inputs": [-1, 0],
     "n_rows": [-1, 5, "many", 1e300],
     "weight_sum": [-1.0, 0.0, "much", None],
+    "weighted_rows": [-1, 10**6, "few", 0.5, None],
     "longest_sum": [-5, 1.5],
     "operations": [-5, "few"],
     "products": ["float16", 3],

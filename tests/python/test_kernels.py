@@ -90,6 +90,24 @@ def test_slope_in_log_distance(squares, alpha):
     assert slope("ntk") < -limit.alpha - 1.5  # the trap
 
 
+def test_tangent_kernel_needs_more_layers_than_one_over_the_squared_distance():
+    """Section 1.16: its slope is -(alpha + 2) until the depth is far beyond that, and -alpha from then on."""
+    coefficients = np.sqrt([0, 0.5, 0, 0.5])  # alpha = 2, and distances grow by sqrt(2) a layer
+
+    def slope(distance, depth):
+        distances = distance * np.sqrt(2.0) ** np.arange(5)
+        Y = np.stack([np.cos(distances), np.sin(distances)], axis=1)
+        sign, log_k = gm.DeepKernel(coefficients, depth, "ntk").log_kernel(np.array([[1.0, 0.0]]), Y)
+        assert (sign == 1).all()
+        return np.polyfit(np.log(distances), log_k[0], 1)[0]
+
+    slopes = [slope(0.015, depth) for depth in (100, 10**4, 10**6)]
+    assert slopes[0] < -3.8  # depth 100 "disproves" the theorem
+    assert slopes[0] < slopes[1] - 0.5 < slopes[2] - 1.0
+    assert slopes[2] == pytest.approx(-2, abs=0.02)
+    assert slope(1e-3, 10**6) < -3  # nearer rows need more layers still
+
+
 SMOOTH = {
     "cubic": np.sqrt([0, 0.5, 0, 0.5]),
     "steep": np.sqrt([0, 0.2, 0, 0.8]),

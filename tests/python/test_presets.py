@@ -1,5 +1,7 @@
 """Published methods as presets: each equals the joint solve of its own formula, on streams that mix classes."""
 
+import functools
+
 import numpy as np
 import pytest
 from oracle import one_hot, relative_error, ridge_weights
@@ -37,6 +39,43 @@ def test_equals_joint_ridge(data, rng, name):
         assert relative_error(stream.coef_, joint(stream, X, y)) < 1e-9
         assert stream.n_samples_seen_ == 600  # no row is dropped
         assert not np.any(stream.intercept_)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ridge_of_a_hundredth_costs_no_digits(data, rng, name):
+    """Section 1.1 at its least ridge, 1e-2: (a) batches, (b) their order, (c) names of classes, (d) single rows."""
+    X, y = data
+    fresh = functools.partial(getattr(presets, name), n_features=100, ridge=1e-2, random_state=3)
+    batches = np.array_split(np.argsort(y, kind="stable"), 13)
+    streams = {
+        "batches": batches,
+        "order of batches": [batches[k] for k in rng.permutation(13)],
+        "single rows": rng.permutation(600)[:, np.newaxis],
+    }
+    for what, stream in streams.items():
+        model = fresh()
+        for rows in stream:
+            model.partial_fit(X[rows], y[rows])
+        assert relative_error(model.coef_, joint(model, X, y)) < 1e-9, what
+    renamed = rng.permutation(7)
+    other = fresh()
+    for rows in batches:
+        other.partial_fit(X[rows], renamed[y[rows]])
+    assert relative_error(other.coef_[renamed], model.coef_) < 1e-9
+
+
+def test_the_recursion_of_the_inverse_loses_them(rng):
+    """Section 1.1, the control: large features and a ridge of 1e-2, since R begins as 100 I and forgets that slowly."""
+    y = np.sort(rng.choice(7, size=900))
+    X = rng.normal(size=(7, 10))[y] + rng.normal(size=(900, 10))
+    model = presets.acil(n_features=200, ridge=1e-2, scale=10.0, random_state=3)
+    batches = np.array_split(np.arange(900), 14)
+    for rows in batches:
+        model.partial_fit(X[rows], y[rows])
+    mapped = [(model.feature_map_.transform(X[rows]), y[rows]) for rows in batches]
+    expected = joint(model, X, y)
+    assert relative_error(model.coef_, expected) < 1e-9
+    assert relative_error(analytic.incremental(mapped, 1e-2)[1], expected) > 1e-9
 
 
 def test_published_settings():

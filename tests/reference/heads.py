@@ -1,6 +1,15 @@
 """Heads made of class moments, defined in plain NumPy on the rows themselves."""
 
+import math
+
 import numpy as np
+
+below = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[float])  # the standard normal law
+
+
+def density(z):
+    """Density of the standard normal law."""
+    return np.exp(-np.square(z) / 2) / math.sqrt(2 * math.pi)
 
 
 def class_means(X, y, weight=None):
@@ -144,6 +153,62 @@ def topped_up(X, y, ridge, weight=None, fit_intercept=True):
         G = G + (full - n) * (np.outer(mean, mean) + np.diag(variance))
     filled = np.full(len(classes), full)
     return ridge_of_sums(filled.sum(), filled @ means, filled, G, (means * full).T, ridge, fit_intercept)
+
+
+def rectified_moments(mean, covariance):
+    """E z and E z z' for z = max(u, 0), u ~ N(mean, covariance), by one integral over the first of each pair.
+
+    Given u_i, u_j is normal, and the mean of its positive part is known in closed form; what is left is integrated by
+    60 nodes between 0, the kink that u_j >= 0 makes, and 12 deviations, cut where a strong correlation makes it sharp.
+    """
+    node, unit = np.polynomial.legendre.leggauss(60)
+    scale = np.sqrt(np.diag(covariance))
+
+    def positive(m, s):
+        return m * below(m / s) + s * density(m / s) if s > 0 else max(m, 0.0)
+
+    first = np.array([positive(m, s) for m, s in zip(mean, scale, strict=True)])
+    second = np.outer(first, first)
+    for i, j in zip(*np.tril_indices(len(mean)), strict=True):
+        if scale[i] == 0 or scale[j] == 0:
+            continue
+        slope = covariance[i, j] / scale[i]
+        rest = np.sqrt(max(scale[j] ** 2 - slope**2, 0.0)) if i != j else 0.0
+        low, high = max(-mean[i] / scale[i], -12.0), 12.0
+        kink = -mean[j] / slope if slope != 0 else 0.0
+        width = rest / abs(slope) if slope != 0 else 1.0
+        cuts = np.clip([low, high, 0, 4, *(kink + width * np.array([-9, -3, -1, 0, 1, 3, 9]))], low, high)
+        total = 0.0
+        for a, b in zip(np.sort(cuts)[:-1], np.sort(cuts)[1:], strict=True):
+            z = (a + b) / 2 + (b - a) / 2 * node
+            at = mean[j] + slope * z
+            inner = at * below(at / rest) + rest * density(at / rest) if rest > 0 else np.maximum(at, 0)
+            total += (b - a) / 2 * (unit @ ((mean[i] + scale[i] * z) * inner * density(z)))
+        second[i, j] = second[j, i] = total
+    return first, second
+
+
+def topped_up_inputs(X, y, ridge, B, offset, weight=None, fit_intercept=True, rectify=True):
+    """AEF-OCL in front of a map max(X B + offset, 0) (or of the same without max) without its drawing.
+
+    The mapped rows, and for the m rows that a class lacks m times the moments of the mapped Gaussian of its rows.
+    """
+    w = np.ones(len(X)) if weight is None else weight
+    Z = X @ B + offset
+    Z = np.maximum(Z, 0) if rectify else Z
+    classes, totals, means = class_means(X, y, weight)
+    full, G, s = totals.max(), (Z * w[:, np.newaxis]).T @ Z, w @ Z
+    Q = np.array([w[y == c] @ Z[y == c] for c in classes])
+    for k, (c, n, mean) in enumerate(zip(classes, totals, means, strict=True)):
+        variance = w[y == c] @ (X[y == c] - mean) ** 2 / n
+        first, second = mean @ B + offset, B.T @ (variance[:, np.newaxis] * B)
+        if rectify:
+            first, second = rectified_moments(first, second)
+        else:
+            second = second + np.outer(first, first)
+        G, s, Q[k] = G + (full - n) * second, s + (full - n) * first, Q[k] + (full - n) * first
+    filled = np.full(len(classes), full)
+    return ridge_of_sums(filled.sum(), s, filled, G, Q.T, ridge, fit_intercept)
 
 
 def drawn_rows(X, y, copies, rng):

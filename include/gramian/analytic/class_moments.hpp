@@ -22,11 +22,13 @@
 namespace gramian {
 
 // Memory: 4 d^2 bytes for each class that is present, 8 d for one that is past. With a rank >= 0 a class is a
-// LowRankScatter of this rank instead: 8 d (rank + 2) bytes, and no rows can be taken out again.
+// LowRankScatter of this rank instead: 8 d (rank + 2) bytes, and no rows can be taken out again. Where inputs are kept,
+// the sums of the p inputs of the map stand beside those of its features, 4 p^2 bytes for each class more; the map must
+// then be one that mapped_gaussian knows.
 class GRAMIAN_EXPORT ClassMoments {
  public:
   ClassMoments(const Exec& exec, std::int64_t n_inputs, GramOptions options, FeatureMapPtr map = nullptr,
-               std::int64_t rank = -1);
+               std::int64_t rank = -1, bool keep_inputs = false);
 
   std::int64_t n_inputs() const { return n_inputs_; }
   std::int64_t n_features() const { return map_ ? map_->n_features() : n_inputs_; }
@@ -41,6 +43,8 @@ class GRAMIAN_EXPORT ClassMoments {
   // The sums of class k, or null where there are none: of a past class, or with a rank.
   const GramState* state(std::int64_t k) const;
   const LowRankScatter* scatter(std::int64_t k) const;  // the same with a rank
+  bool keeps_inputs() const { return keep_inputs_; }
+  const GramState* inputs(std::int64_t k) const;  // the sums of the inputs of the map, or null where none are kept
   bool past(std::int64_t k) const { return state(k) == nullptr && scatter(k) == nullptr; }
   std::vector<double> centroid(std::int64_t k) const;  // n_features
   double weight(std::int64_t k) const;
@@ -61,6 +65,7 @@ class GRAMIAN_EXPORT ClassMoments {
   struct Entry {
     std::unique_ptr<GramState> state;  // one of the two; none for a past class
     std::unique_ptr<LowRankScatter> scatter;
+    std::unique_ptr<GramState> inputs;  // beside the state, where inputs are kept
     std::vector<double> centroid;  // of a past class
     double weight = 0;
     std::int64_t count = 0;
@@ -74,6 +79,7 @@ class GRAMIAN_EXPORT ClassMoments {
   GramOptions options_;
   FeatureMapPtr map_;
   std::int64_t rank_;
+  bool keep_inputs_;
   LabelMap labels_;
   std::vector<Entry> entries_;
   bool ended_ = false;
@@ -99,7 +105,8 @@ GRAMIAN_EXPORT AnalyticClassifier align(const AnalyticClassifier& model, const s
 
 // The classifier of the rows and, for each class whose weight is below the largest one by m, of m rows' worth of a
 // Gaussian with its mean and its variances, uncorrelated: m (mean mean' + diag(variance)) more in G. All classes must
-// be present. C d^2 flops, and the sums of one more class meanwhile.
+// be present. C d^2 flops, and the sums of one more class meanwhile. Where inputs are kept the Gaussians are those of the
+// inputs, and what is added is what the map makes of them on average (mapped_gaussian, for each class that is filled).
 GRAMIAN_EXPORT AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config);
 
 }  // namespace gramian

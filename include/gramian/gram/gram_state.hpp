@@ -79,6 +79,9 @@ class GRAMIAN_EXPORT GramState {
   std::int64_t n_outputs() const;
   std::int64_t n_rows() const;  // rows of positive weight that the state is made of
   double weight_sum() const;
+  // Rows among them whose weight is not 1, or -1 where that is not known: in sums from files of versions that did not
+  // count them, from moments and from moved rows, and after weights went out that had not come in. Exact otherwise.
+  std::int64_t weighted_rows() const;
   const std::vector<std::int64_t>& counts() const;  // rows per output where codes were used, else zeros
   const GramOptions& options() const;
   const Exec& exec() const;
