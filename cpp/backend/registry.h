@@ -1,7 +1,9 @@
 // Which op table serves which device. The CPU table is chosen once per process; the CUDA module is opened on first use.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,10 +34,13 @@ std::vector<const gramian_op_table*> all_tables();
 std::vector<std::pair<std::string, std::string>> unavailable_tables();
 
 // Runs body(arg, 0) .. body(arg, count - 1) on up to `threads` threads, the caller's included. Tasks are handed out
-// in order. keep_going(arg) is asked by the calling thread between its tasks; false stops the handing-out. The body
-// must not throw. Survives fork: a child makes its own threads. Calls from inside a body run in place.
+// in order. keep_going(arg) is asked by the calling thread between its tasks, and some fifty times a second while it
+// waits for those of the others; false stops the handing-out. Neither must throw. Survives fork: a child makes its own
+// threads. Calls from inside a body run in place.
 void pool_run(int threads, long long count, void (*body)(void* arg, long long task), bool (*keep_going)(void* arg),
               void* arg);
+// A thread that takes no signals: these belong to the program's own threads. Throws where the system gives none.
+std::thread thread_without_signals(std::function<void()> work);
 // Processors this process may use: affinity mask and cgroup v1/v2 quota.
 int available_processors();
 

@@ -16,8 +16,9 @@ namespace {
 
 std::atomic<int> chosen_threads{0};
 
-// True where a body runs on a thread that its parallel_for borrowed: hooks are asked on their callers' threads only.
-thread_local bool on_borrowed_thread = false;
+// Where a body runs on a thread that its parallel_for borrowed: whether that loop has failed or been cancelled. Hooks
+// are asked on their callers' threads only.
+thread_local const std::atomic<bool>* borrowers_failure = nullptr;
 
 // The number a text begins with, or 0 if that is not one in [1, INT_MAX]. `list`: a comma may follow it.
 int leading_count(const char* text, bool list) {
@@ -171,9 +172,18 @@ void Exec::set_cancel_hook(std::function<bool()> hook) {
 }
 
 void Exec::poll() const {
-  if (on_borrowed_thread) return;
+  if (!can_be_cancelled()) return;
+  if (borrowers_failure != nullptr) {
+    // Whatever ended the loop is what its caller sees; this only ends the task.
+    if (borrowers_failure->load(std::memory_order_relaxed)) throw Error(ErrorCode::cancelled, "cancelled");
+    return;
+  }
   const auto hook = state_->current_hook();
   if (hook != nullptr && (*hook)()) throw Error(ErrorCode::cancelled, "cancelled");
+}
+
+bool Exec::can_be_cancelled() const {
+  return state_->has_hook.load(std::memory_order_acquire);
 }
 
 namespace {
@@ -196,14 +206,14 @@ struct Run {
 // Tasks handed out after a failure still run: another task may wait for them. The calling thread ends the handing-out.
 void run_task(void* arg, long long task) {
   Run& run = *static_cast<Run*>(arg);
-  const bool borrowed_before = on_borrowed_thread;
-  on_borrowed_thread = borrowed_before || std::this_thread::get_id() != run.caller;
+  const std::atomic<bool>* const failure_before = borrowers_failure;
+  if (failure_before == nullptr && std::this_thread::get_id() != run.caller) borrowers_failure = &run.failed;
   try {
     run.body(task);
   } catch (...) {
     run.keep_current_exception();
   }
-  on_borrowed_thread = borrowed_before;
+  borrowers_failure = failure_before;
 }
 
 bool keep_going(void* arg) {

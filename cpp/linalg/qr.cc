@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
+#include "linalg/abandon.h"
 #include "linalg/blocks.h"
 #include "linalg/call.h"
 #include "linalg/scratch.h"
@@ -22,17 +24,57 @@ bool on_host(const Exec& exec) {
   return exec.table().memory == GRAMIAN_HOST_MEMORY;
 }
 
+// Wide matrices are factored a panel of columns at a time, and reflectors applied to a strip of columns, so that a
+// cancellation is seen between two calls that take a fraction of a second. Devices want whole operations.
+constexpr std::int64_t kWidePanel = 256;
+constexpr std::int64_t kWideStrip = 512;
+constexpr std::int64_t kWideFrom = 2 * kWidePanel;
+
+bool is_wide(const Exec& exec, std::int64_t columns) {
+  return exec.table().tile != 0 && columns > kWideFrom;
+}
+
 template <class T>
-void factor_block(const Exec& exec, MatrixView<T> a, T* tau) {
+void factor_panel(const Exec& exec, MatrixView<T> a, T* tau) {
   GRAMIAN_CALL(exec, geqrf, code_of<T>(), a.rows, a.cols, static_cast<void*>(a.data), a.stride,
                static_cast<void*>(tau));
 }
 
-// c = op(Q) c for the Q that factor_block left in the first k columns of a.
+// c = op(Q) c for the Q of the reflectors in the columns of `panel`.
 template <class T>
-void apply_q(const Exec& exec, Trans trans, MatrixView<const T> a, std::int64_t k, const T* tau, MatrixView<T> c) {
-  GRAMIAN_CALL(exec, ormqr, code_of<T>(), static_cast<int>(trans), c.rows, c.cols, k, static_cast<const void*>(a.data),
-               a.stride, static_cast<const void*>(tau), static_cast<void*>(c.data), c.stride);
+void apply_panel(const Exec& exec, Trans trans, MatrixView<const T> panel, const T* tau, MatrixView<T> c) {
+  const std::int64_t width = is_wide(exec, c.cols) ? kWideStrip : std::max<std::int64_t>(c.cols, 1);
+  for (std::int64_t strip = 0; strip < ceil_div(c.cols, width); ++strip) {
+    exec.poll();
+    const Range cols = part_of(c.cols, width, strip);
+    GRAMIAN_CALL(exec, ormqr, code_of<T>(), static_cast<int>(trans), c.rows, cols.size(), panel.cols,
+                 static_cast<const void*>(panel.data), panel.stride, static_cast<const void*>(tau),
+                 static_cast<void*>(c.data + cols.begin), c.stride);
+  }
+}
+
+template <class T>
+void factor_block(const Exec& exec, MatrixView<T> a, T* tau) {
+  const std::int64_t k = std::min(a.rows, a.cols);
+  if (!is_wide(exec, k)) return factor_panel<T>(exec, a, tau);
+  for (std::int64_t begin = 0; begin < k; begin += kWidePanel) {
+    exec.poll();
+    const std::int64_t end = std::min(begin + kWidePanel, k), height = a.rows - begin;
+    const MatrixView<T> panel = a.block(begin, begin, height, end - begin);
+    factor_panel<T>(exec, panel, tau + begin);
+    apply_panel<T>(exec, Trans::yes, panel, tau + begin, a.block(begin, end, height, a.cols - end));
+  }
+}
+
+// c = Q c for the Q that factor_block left in the first k columns of a.
+template <class T>
+void apply_q(const Exec& exec, MatrixView<const T> a, std::int64_t k, const T* tau, MatrixView<T> c) {
+  if (!is_wide(exec, k)) return apply_panel<T>(exec, Trans::no, a.block(0, 0, a.rows, k), tau, c);
+  for (std::int64_t begin = (k - 1) / kWidePanel * kWidePanel; begin >= 0; begin -= kWidePanel) {
+    const std::int64_t width = std::min(kWidePanel, k - begin), height = a.rows - begin;
+    apply_panel<T>(exec, Trans::no, a.block(begin, begin, height, width), tau + begin,
+                   c.block(begin, 0, height, c.cols));
+  }
 }
 
 template <class T>
@@ -208,7 +250,7 @@ void thin(const Exec& exec, MatrixView<T> x, MatrixView<T> r) {
     const MatrixView<T> q(lease.data(), rows.size(), k), block = x.block(rows.begin, 0, rows.size(), d);
     zero<T>(exec, q);
     add_block<T, T>(exec, 1.0, triangles.view().block(task * k, 0, k, k), 0.0, q.block(0, 0, k, k));
-    apply_q<T>(exec, Trans::no, block, k, tau.view().row(task), q);
+    apply_q<T>(exec, block, k, tau.view().row(task), q);
     add_block<T, T>(exec, 1.0, q, 0.0, block.block(0, 0, rows.size(), k));
   });
 }
@@ -229,6 +271,45 @@ void qr_thin(const Exec& exec, MatrixView<T> x, MatrixView<T> r) {
   scale_columns<T>(exec, device.data(), x.block(0, 0, x.rows, k));
 }
 
+namespace {
+
+// Orders of square matrices, others by their flops, from which a singular value decomposition may take longer than the
+// half second in which a cancellation is to be answered; the rotations of the tables without LAPACK are the slow ones.
+constexpr double kLongSvd = 192;
+
+bool is_long_svd(const Exec& exec, std::int64_t m, std::int64_t n) {
+  const double edge = std::cbrt(static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(std::min(m, n)));
+  return edge >= kLongSvd && on_host(exec);
+}
+
+// a is overwritten.
+template <class T>
+void decompose(const Exec& exec, MatrixView<T> a, T* s, MatrixView<T> u, MatrixView<T> vt) {
+  GRAMIAN_CALL(exec, gesvd, code_of<T>(), a.rows, a.cols, static_cast<void*>(a.data), a.stride, static_cast<void*>(s),
+               static_cast<void*>(u.data), u.stride, static_cast<void*>(vt.data), vt.stride);
+}
+
+// On memory of its own, with a hook or without, so that the bits do not depend on it.
+template <class T>
+void long_svd(const Exec& exec, MatrixView<const T> a, MatrixView<T> u, std::vector<T>& s, MatrixView<T> vt) {
+  struct Work {
+    Work(const Exec& exec_, std::int64_t m, std::int64_t n, std::int64_t k)
+        : exec(exec_), matrix(exec_, m, n), values(exec_, k), left(exec_, m, k), right(exec_, k, n) {}
+    const Exec exec;  // without the hook, which must not stay with work that a cancelled caller leaves behind
+    Array<T> matrix, values, left, right;
+  };
+  const auto work = std::make_shared<Work>(exec.uninterrupted(), a.rows, a.cols, u.cols);
+  axpby<T, T>(exec, 1.0, a, 0.0, work->matrix.view());
+  run_abandonable(exec, [work] {
+    decompose<T>(work->exec, work->matrix.view(), work->values.data(), work->left.view(), work->right.view());
+  });
+  axpby<T, T>(exec, 1.0, work->left.view(), 0.0, u);
+  axpby<T, T>(exec, 1.0, work->right.view(), 0.0, vt);
+  download<T>(exec, work->values.view(), {s.data(), 1, u.cols});
+}
+
+}  // namespace
+
 template <class T>
 void small_svd(const Exec& exec, MatrixView<const T> a, MatrixView<T> u, std::vector<T>& s, MatrixView<T> vt) {
   const std::int64_t k = std::min(a.rows, a.cols);
@@ -236,11 +317,10 @@ void small_svd(const Exec& exec, MatrixView<const T> a, MatrixView<T> u, std::ve
                   "small_svd: the shapes of U and V do not fit");
   s.assign(static_cast<std::size_t>(k), T(0));
   if (k == 0) return;
+  if (is_long_svd(exec, a.rows, a.cols)) return long_svd<T>(exec, a, u, s, vt);
   Array<T> work(exec, a.rows, a.cols), values(exec, k);
   axpby<T, T>(exec, 1.0, a, 0.0, work.view());
-  GRAMIAN_CALL(exec, gesvd, code_of<T>(), a.rows, a.cols, static_cast<void*>(work.data()), a.cols,
-               static_cast<void*>(values.data()), static_cast<void*>(u.data), u.stride, static_cast<void*>(vt.data),
-               vt.stride);
+  decompose<T>(exec, work.view(), values.data(), u, vt);
   download<T>(exec, values.view(), {s.data(), 1, k});
 }
 

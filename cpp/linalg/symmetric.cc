@@ -4,8 +4,10 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "linalg/abandon.h"
 #include "linalg/blocks.h"
 #include "linalg/call.h"
 #include "linalg/flags.h"
@@ -28,6 +30,10 @@ constexpr std::int64_t kGroupRows = 128;
 constexpr std::int64_t kBlockRows = 32;
 // Groups before a task's own that it takes one by one, since other threads may still be at them.
 constexpr std::int64_t kGroupLag = 8;
+
+// Orders from which an eigen-decomposition may take longer than the half second in which a cancellation is to be
+// answered: below, the slowest of our tables takes a fifth of it.
+constexpr std::int64_t kLongEigen = 384;
 
 // Rows of a right-hand side that one task of cholesky_solve_rows takes: enough for the kernels' full speed.
 constexpr std::int64_t kSolveRows = 256;
@@ -461,6 +467,7 @@ void solve_strip(const Exec& exec, Trans trans, const SymmetricMatrix<T>& l, Mat
     return b.block(rows.begin, 0, rows.size(), b.cols);
   };
   for (std::int64_t step = first; step < tiles; ++step) {
+    exec.poll();
     const std::int64_t i = trans == Trans::no ? step : tiles - 1 - (step - first);
     if (trans == Trans::no) {
       if (i > first)
@@ -585,6 +592,7 @@ void cholesky_solve_rows(const Exec& exec, const SymmetricMatrix<T>& l, MatrixVi
   exec.parallel_for(ceil_div(x.rows, height), [&](std::int64_t task) {
     const Range rows = part_of(x.rows, height, task);
     for (std::int64_t j = 0; j < l.tiles(); ++j) {
+      exec.poll();
       const Range cols = part_of(l.size(), edge, j);
       const MatrixView<T> strip = x.block(rows.begin, cols.begin, rows.size(), cols.size());
       if (j > 0) {
@@ -626,19 +634,33 @@ double inverse_trace(const Exec& exec, const SymmetricMatrix<T>& l) {
 
 void symmetric_eigen(const Exec& exec, const SymmetricMatrix<double>& a, std::vector<double>& w, Array<double>& v) {
   const std::int64_t n = a.size();
-  v = Array<double>(exec, n, n);
+  // Everything that the decomposition touches: a cancelled caller leaves it behind, and no hook may stay with it.
+  struct Work {
+    Work(const Exec& exec_, std::int64_t size) : exec(exec_), matrix(exec_, size, size), values(exec_, size) {}
+    const Exec exec;
+    Array<double> matrix, values;
+  };
+  const auto work = std::make_shared<Work>(exec.uninterrupted(), n);
   w.assign(static_cast<std::size_t>(n), 0.0);
-  if (n == 0) return;
-  for (const TileIndex at : columns_first(a.tiles())) {
-    const MatrixView<double> t = a.tile(at.i, at.j);
-    add_block<double, double>(exec, 1.0, t, 0.0,
-                              v.view().block(at.i * a.tile_edge(), at.j * a.tile_edge(), t.rows, t.cols));
+  if (n > 0) {
+    for (const TileIndex at : columns_first(a.tiles())) {
+      const MatrixView<double> t = a.tile(at.i, at.j);
+      add_block<double, double>(exec, 1.0, t, 0.0,
+                                work->matrix.view().block(at.i * a.tile_edge(), at.j * a.tile_edge(), t.rows, t.cols));
+    }
+    const auto decompose = [work, n] {
+      const int status = GRAMIAN_CALL(work->exec, syevd, code_of<double>(), n, static_cast<void*>(work->matrix.data()),
+                                      n, static_cast<void*>(work->values.data()));
+      GRAMIAN_REQUIRE(status == 0, no_convergence, "the eigen-decomposition did not converge");
+    };
+    if (n >= kLongEigen && exec.table().memory == GRAMIAN_HOST_MEMORY) {
+      run_abandonable(exec, decompose);
+    } else {
+      decompose();
+    }
+    download<double>(exec, work->values.view(), {w.data(), 1, n});
   }
-  Array<double> values(exec, n);
-  const int status = GRAMIAN_CALL(exec, syevd, code_of<double>(), n, static_cast<void*>(v.data()), n,
-                                  static_cast<void*>(values.data()));
-  GRAMIAN_REQUIRE(status == 0, no_convergence, "the eigen-decomposition did not converge");
-  download<double>(exec, values.view(), {w.data(), 1, n});
+  v = std::move(work->matrix);
 }
 
 template class GramUpdater<float>;

@@ -84,8 +84,8 @@ py::dict config_out(const RidgeConfig& config) {
 }
 
 template <class Model>
-void solve(const Model& model) {
-  model.head().solution();
+SolveReport solve(const Model& model) {
+  return model.head().solution().report;
 }
 
 // A value of the head that needs no weights.

@@ -15,8 +15,9 @@ namespace {
 
 using DualStreamBox = Guarded<DualStreamClassifier>;
 
-void solve(const DualStreamClassifier& model) {
+SolveReport solve(const DualStreamClassifier& model) {
   model.solve();
+  return model.head().solution().report;
 }
 
 std::unique_ptr<DualStreamBox> make(std::int64_t n_inputs, const py::object& main, const py::object& compensation_map,

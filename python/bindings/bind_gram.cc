@@ -202,6 +202,13 @@ py::dict report_out(const SolveReport& report) {
   return out;
 }
 
+void warn_of_rank(const SolveReport& report) {
+  if (report.method != "eigh" || report.rank >= report.size) return;
+  py::list reports;
+  reports.append(py::module_::import("gramian.gram").attr("report_of")(report_out(report)));
+  py::module_::import("gramian.base").attr("warn_rank_deficient")(reports);
+}
+
 py::dict holdout_out(const HoldoutCurve& curve) {
   py::dict out;
   out["ridges"] = vector_out(curve.ridges);

@@ -13,7 +13,7 @@ namespace gramian::python {
 template <class Model>
 std::unique_ptr<GroupInfluence> influence_of(const Guarded<Model>& self) {
   std::unique_ptr<GroupInfluence> out;
-  self.read_solved([](const Model& model) { model.head().solution(); },
+  self.read_solved([](const Model& model) { return model.head().solution().report; },
                    [&](const Model& model) {
                      const RidgeHead& head = model.head();
                      out = std::make_unique<GroupInfluence>(

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "gramian/core/exec.hpp"
+#include "gramian/linalg/solve.hpp"
 
 namespace gramian::python {
 
@@ -46,6 +47,9 @@ void bind_r_factor(py::module_& module);
 void bind_heads(py::module_& module);
 void bind_second_order(py::module_& module);
 void bind_targets(py::module_& module);
+
+// A Python warning where a solve with a ridge had to leave directions out. Call with the GIL.
+void warn_of_rank(const SolveReport& report);
 
 // An Exec whose cancel hook lets Python handle signals, at most ten times a second.
 Exec make_exec(const std::string& device, int threads);
@@ -86,8 +90,10 @@ class Guarded {
 
   // Weights are solved when they are first needed, which writes inside a const model: `solve` runs alone, once after
   // each change, and the readers then share.
+  // It gives the report of the solve, and what that has to warn of is said here, once.
   template <class Solve, class Body>
   void read_solved(const Solve& solve, const Body& body) const {
+    SolveReport fresh;
     without_gil([&] {
       for (;;) {
         {
@@ -95,10 +101,11 @@ class Guarded {
           if (solved_) return body(model_);
         }
         std::unique_lock lock(mutex_);
-        solve(model_);
+        fresh = solve(model_);
         solved_ = true;
       }
     });
+    warn_of_rank(fresh);
   }
 
   // this.write with `other` held for reading; it may be the same one.

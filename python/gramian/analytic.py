@@ -37,7 +37,8 @@ class AnalyticClassifier(AnalyticEstimator):
         row is left out with all its weight, of classes with weights too: those of "balanced" and "air" stay what they
         are with all rows. With ``low_latency=True`` `fit` chooses by "gcv" too, and `partial_fit`, which then needs a
         `fit` before it, keeps that ridge. 0 needs full rank: without it, what first reads the weights (`predict`,
-        ``coef_``, ``report_``) raises numpy.linalg.LinAlgError.
+        ``coef_``, ``report_``) raises numpy.linalg.LinAlgError. A ridge that rounding hides at a rank below full gives
+        a ConvergenceWarning there, once after each change.
     ridges : array-like of float, default=None
         The grid of "gcv", "holdout" and "loo"; None stands for 13 powers of ten around the variance of the features,
         with ``holdout_rule="ranpac"`` for 10^-8 .. 10^8.
@@ -733,7 +734,8 @@ class AnalyticRegressor(AnalyticEstimator):
         the exact leave-one-out error of the rows, so it works with `fit` only; the choice holds until the next fit. A
         row is left out with all its weight. With ``low_latency=True`` `fit` chooses by "gcv" too, and `partial_fit`,
         which then needs a `fit` before it, keeps that ridge. 0 needs full rank: without it, what first reads the
-        weights (`predict`, ``coef_``, ``report_``) raises numpy.linalg.LinAlgError.
+        weights (`predict`, ``coef_``, ``report_``) raises numpy.linalg.LinAlgError. A ridge that rounding hides at a
+        rank below full gives a ConvergenceWarning there, once after each change.
     ridges : array-like of float, default=None
         The grid of "gcv", "holdout" and "loo"; None stands for 13 powers of ten around the variance of the features,
         with ``holdout_rule="ranpac"`` for 10^-8 .. 10^8.

@@ -5,6 +5,7 @@ for the one exception and the one warning that its users expect.
 """
 
 import inspect
+import sys
 import threading
 import warnings
 
@@ -35,13 +36,40 @@ def warn_data_conversion(message):
     warnings.warn(message, category, stacklevel=4)
 
 
-def warn_not_converged(message):
+def warn_not_converged(message, stacklevel=3):
     """Warns with scikit-learn's ConvergenceWarning where it is installed, else with UserWarning."""
     try:
         from sklearn.exceptions import ConvergenceWarning as category
     except ImportError:
         category = UserWarning
-    warnings.warn(message, category, stacklevel=3)
+    warnings.warn(message, category, stacklevel=stacklevel)
+
+
+def warn_rank_deficient(reports):
+    """One ConvergenceWarning for solves with a ridge that had to leave directions out, if any of them had to.
+
+    Takes SolveReports, or whatever has their ``method``, ``ridge``, ``rank`` and ``size``. Names the worst of them.
+    """
+    short = [report for report in reports if report.method == "eigh" and report.rank < report.size and report.ridge > 0]
+    if not short:
+        return
+    worst = min(short, key=lambda report: report.rank)
+    others = f" (so are the systems of {len(short) - 1} other ridges)" if len(short) > 1 else ""
+    warn_not_converged(
+        f"the system is singular to working precision at ridge={worst.ridge:.3g}: its rank is {worst.rank} of "
+        f"{worst.size}{others}. The weights are the smallest ones that leave the other directions out. Use a larger "
+        "ridge, drop features that repeat others, or standardize features that differ widely in size; the report of "
+        "the solve says more",
+        stacklevel=_level_of_caller(),
+    )
+
+
+def _level_of_caller():
+    """The ``stacklevel`` of the first frame outside of this package, for `warn_not_converged` called from here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 # The compiled library counts threads in 32 bits; how many run is also bounded by the work there is.

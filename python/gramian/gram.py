@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from . import _core, _validate
-from .base import thread_count
+from .base import thread_count, warn_rank_deficient
 
 
 @dataclass(frozen=True)
@@ -434,14 +434,24 @@ class GramState:
         ------
         numpy.linalg.LinAlgError
             ``ridge=0`` and the rows do not have full rank (names the rank).
+
+        Warns
+        -----
+        ConvergenceWarning
+            The system is singular to working precision in spite of its ridge (names the rank): of the weights that fit
+            the rest, these are the smallest. scikit-learn's class where it is installed, else UserWarning.
         """
         ridge = _validate.check_number(ridge, "ridge")
-        return _solution_of(self._core.solve(ridge, bool(standardize)))
+        solution = _solution_of(self._core.solve(ridge, bool(standardize)))
+        warn_rank_deficient([solution.report])
+        return solution
 
     def path(self, ridges, standardize=False):
-        """Weights for each of several ridges; a list of Solution."""
+        """Weights for each of several ridges; a list of Solution. Warns as `solve` does, once."""
         parts = self._core.path(_validate.check_ridges(ridges), bool(standardize))
-        return [_solution_of(part) for part in parts]
+        solutions = [_solution_of(part) for part in parts]
+        warn_rank_deficient([solution.report for solution in solutions])
+        return solutions
 
     def prefix(self, widths, ridge, standardize=False):
         """Ridge weights of the first k features alone, for each width k, from one Cholesky factor.
@@ -605,6 +615,11 @@ def ridge_solve(X, Y, ridge=1.0, *, sample_weight=None, fit_intercept=True, form
     numpy.linalg.LinAlgError
         ``ridge=0`` without full rank.
 
+    Warns
+    -----
+    ConvergenceWarning
+        As `GramState.solve`.
+
     Notes
     -----
     Source: textbook identity, ``(X'X + ridge I)^-1 X' = X' (X X' + ridge I)^-1``.
@@ -631,4 +646,6 @@ def ridge_solve(X, Y, ridge=1.0, *, sample_weight=None, fit_intercept=True, form
         device=_validate.device_name(device),
         threads=thread_count(n_jobs),
     )
-    return _solution_of(parts)
+    solution = _solution_of(parts)
+    warn_rank_deficient([solution.report])
+    return solution

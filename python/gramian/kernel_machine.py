@@ -18,7 +18,7 @@ from ._composite import (
 )
 from ._one_label import OneLabelClassifier, of_two, one_label_each
 from .analytic import AnalyticRegressor
-from .base import Estimator, thread_count
+from .base import Estimator, thread_count, warn_rank_deficient
 from .deep_kernel import DeepKernel
 from .gram import report_of
 
@@ -54,6 +54,7 @@ class KernelEstimator(Composite, Estimator):
         if self.verbose:
             seconds = time.perf_counter() - began
             print(f"[{type(self).__name__}] fitted {rows.shape[0]} rows in {seconds:.2f} s", file=sys.stderr)
+        warn_rank_deficient([self.report_])
         return self
 
     def _ready(self):

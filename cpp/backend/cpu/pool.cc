@@ -7,8 +7,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "backend/registry.h"
 
@@ -26,6 +28,8 @@ using KeepGoing = bool (*)(void*);
 // Long enough to bridge the gap between two jobs of one algorithm, short enough not to starve the work itself where
 // threads outnumber processors.
 constexpr std::chrono::microseconds kSpin{30};
+// How often a caller that waits for its helpers is asked whether it wants to go on.
+constexpr std::chrono::milliseconds kAskAgain{20};
 // A request beyond any machine is a mistake; it must not exhaust the process's threads.
 constexpr int kMaxWorkers = 1023;
 
@@ -82,7 +86,7 @@ class Pool {
     while ((keep_going == nullptr || keep_going(job.arg)) && job.run_next()) {
     }
     job.stop.store(true, std::memory_order_relaxed);
-    finish(job);
+    finish(job, keep_going);
   }
 
  private:
@@ -97,7 +101,7 @@ class Pool {
     for (int i = 0; i < job.helpers_wanted && i < sleeping_; ++i) wake_.notify_one();
   }
 
-  void finish(Job& job) {
+  void finish(Job& job, KeepGoing keep_going) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       Job** link = &jobs_;
@@ -109,30 +113,26 @@ class Pool {
     if (spin_until(alone)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     ++waiting_callers_;
-    done_.wait(lock, alone);
+    while (!done_.wait_for(lock, kAskAgain, alone)) {
+      if (keep_going == nullptr) continue;
+      // A helper may be in a long task, which looks now and then whether the job is wanted: so this goes on asking.
+      lock.unlock();
+      keep_going(job.arg);
+      lock.lock();
+    }
     --waiting_callers_;
   }
 
   // With mutex_ held. False where the system gives no more threads; the job then runs on those there are.
   bool start_worker() {
     if (workers_ >= kMaxWorkers) return false;
-#if !defined(_WIN32)
-    // Signals belong to the program's own threads: a worker starts with all of them blocked.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-#endif
-    bool started = true;
     try {
-      std::thread([this] { work(); }).detach();
-      ++workers_;
+      thread_without_signals([this] { work(); }).detach();
     } catch (...) {  // no thread or no memory for one
-      started = false;
+      return false;
     }
-#if !defined(_WIN32)
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-#endif
-    return started;
+    ++workers_;
+    return true;
   }
 
   // With mutex_ held: a job that still wants help, oldest first.
@@ -217,7 +217,32 @@ void run_in_place(long long count, Body body, KeepGoing keep_going, void* arg) {
   }
 }
 
+#if !defined(_WIN32)
+// While one of these lives, the calling thread takes no signals, and a thread that it starts never does.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+#endif
+
 }  // namespace
+
+std::thread thread_without_signals(std::function<void()> work) {
+#if !defined(_WIN32)
+  const SignalsBlocked blocked;
+#endif
+  return std::thread(std::move(work));
+}
 
 void pool_run(int threads, long long count, Body body, KeepGoing keep_going, void* arg) {
   if (threads <= 1 || count <= 1 || inside_job) return run_in_place(count, body, keep_going, arg);

@@ -38,8 +38,11 @@ class GRAMIAN_EXPORT Exec {
 
   // The hook is called between pieces of work on the calling thread; returning true cancels.
   void set_cancel_hook(std::function<bool()> hook);
-  // Throws Error{cancelled} when the hook says so.
+  // Throws Error{cancelled} when the hook says so. A task on a thread that parallel_for borrowed does not ask the hook:
+  // there it throws once the loop has been cancelled or has failed.
   void poll() const;
+  // Whether there is a hook, so that poll may throw.
+  bool can_be_cancelled() const;
   // The same device and threads without the hook: for work that must not stop half way.
   Exec uninterrupted() const;
   // An Exec for host memory with this one's choice of threads and its hook: for what is prepared on the host before a
@@ -47,7 +50,8 @@ class GRAMIAN_EXPORT Exec {
   Exec on_host() const;
 
   // Runs body(0) .. body(count - 1). Tasks are handed out in order, so a task may wait for a lower one. The first
-  // exception (a cancellation too) stops the handing-out and is rethrown here after the running tasks have ended.
+  // exception (a cancellation too) stops the handing-out and is rethrown here after the running tasks have ended; the
+  // hook is asked between the calling thread's tasks and while it waits for those of the others.
   // Which thread runs a task must not matter to its result.
   void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& body) const;
 
