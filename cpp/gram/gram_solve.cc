@@ -8,6 +8,7 @@
 
 #include "gram/centred_gram.h"
 #include "gram/gram_sums.h"
+#include "gram/sums_rounding.h"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "linalg/binary_scale.h"
@@ -52,12 +53,10 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
                       "number, or use a larger ridge");
   solution.coef = Array<double>(sums.exec, c, d);
   upload<double>(sums.exec, {coef.data(), c, d}, solution.coef.view());
+  // Where modes were dropped the eigenvalues of those that are left bound nothing; none lies below the ridge.
+  const double smallest = report.rank < report.size ? 0.0 : report.smallest_eigenvalue;
+  report.removal_bound = removal_bound(sums, scale, d, report.ridge, smallest, coef);
   solution.report = std::move(report);
-  if (sums.removed && solution.report.smallest_eigenvalue > 0) {
-    // First-order bound: |dW| / |W| <= |A^-1| |dG|, and dG is at most (terms of a sum) * eps * (largest |G| ever held).
-    solution.report.removal_bound =
-        4 * sums.terms() * sums.rounding_unit() * sums.largest_trace() / solution.report.smallest_eigenvalue;
-  }
   return solution;
 }
 
@@ -114,7 +113,9 @@ Solution GramState::solve(const SolveOptions& options) const {
     report.size = sums.d;
   } else {
     const Array<double> b = a.right_hand_side();
-    report = solve_spd(sums.exec, a, b.view(), w.view(), options.precision, options.ridge == 0);
+    const bool full_rank = options.ridge == 0;
+    const RankRule rule = full_rank ? rank_rule(sums, a) : RankRule();
+    report = solve_spd(sums.exec, a, b.view(), w.view(), options.precision, full_rank, rule);
   }
   report.form = "primal";
   report.ridge = options.ridge;
@@ -136,6 +137,12 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
   const CentredGram centred(sums, 0.0, options.standardize);
   const Spectrum spectrum = spectrum_of(sums, centred);
   for (const double ridge : ridges) {
+    if (ridge == 0) {  // full rank is judged in one place
+      SolveOptions one = options;
+      one.ridge = ridge;
+      out.push_back(solve(one));
+      continue;
+    }
     const double threshold = threshold_of(spectrum, ridge);
     SolveReport report;
     report.method = "eigh";
@@ -154,9 +161,6 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
         entry = kept ? entry / (value + ridge) : 0.0;
       }
     }
-    GRAMIAN_REQUIRE(ridge > 0 || report.rank == sums.d, not_positive_definite,
-                    "ridge = 0 needs features of full rank: the rank is " + std::to_string(report.rank) + " of " +
-                        std::to_string(sums.d) + "; use a ridge above 0");
     report.smallest_eigenvalue = smallest;
     report.condition = (spectrum.values.back() + ridge) / smallest;
     Array<double> coordinates(sums.exec, sums.d, sums.c), w(sums.exec, sums.d, sums.c);
@@ -181,11 +185,14 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
   double energy = 0;
   for (std::size_t k = 0; k < sums.energy.size(); ++k) energy += sums.centred_energy(k);
 
+  double residual_error = residual_noise(sums) * energy;
+  std::vector<double> noise;  // of the scores
   const auto add = [&](double residual, double freedom) {
     const double left = n - freedom;
     curve.degrees_of_freedom.push_back(freedom);
     curve.scores.push_back(left > 0 ? std::max(0.0, residual) * n / (left * left)
                                     : std::numeric_limits<double>::infinity());
+    noise.push_back(left > 0 ? residual_error * n / (left * left) : 0.0);
   };
   const double intercept = sums.options.intercept ? 1.0 : 0.0;
   const CentredGram centred(sums, 0.0, standardize);
@@ -197,14 +204,18 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
     // a small part of the energy.
     std::vector<double> mode(spectrum.values.size(), 0.0);
     double unexplained = energy;
+    std::int64_t modes = 0;
     for (std::size_t j = 0; j < mode.size(); ++j) {
       for (std::int64_t k = 0; k < sums.c; ++k) {
         const double entry = spectrum.host[j * static_cast<std::size_t>(sums.c) + static_cast<std::size_t>(k)];
         mode[j] += entry * entry;
       }
       if (spectrum.values[j] > threshold) unexplained -= mode[j] / spectrum.values[j];
+      modes += spectrum.values[j] > threshold ? 1 : 0;
     }
     unexplained = std::max(0.0, unexplained);
+    // As many modes as rows explain all there is, and the sum over them knows every residual to its last digits.
+    if (modes + (sums.options.intercept ? 1 : 0) >= sums.n_rows) unexplained = residual_error = 0;
     for (const double ridge : ridges) {
       double residual = unexplained, freedom = intercept;
       for (std::size_t j = 0; j < mode.size(); ++j) {
@@ -225,6 +236,7 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
         // Too small a ridge for these features: numerically singular, and no candidate.
         curve.degrees_of_freedom.push_back(std::numeric_limits<double>::quiet_NaN());
         curve.scores.push_back(std::numeric_limits<double>::infinity());
+        noise.push_back(0.0);
         continue;
       }
       Array<double> w(sums.exec, sums.d, sums.c);
@@ -250,8 +262,7 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
       "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " + std::to_string(sums.n_rows) +
           ", with weights, which count as repeated rows, of " + std::to_string(n));
-  curve.best =
-      static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());
+  curve.best = best_of(curve.ridges, curve.scores, noise);
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());
   return curve;
 }
