@@ -186,13 +186,16 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
   for (std::size_t k = 0; k < sums.energy.size(); ++k) energy += sums.centred_energy(k);
 
   double residual_error = residual_noise(sums) * energy;
-  std::vector<double> noise;  // of the scores
-  const auto add = [&](double residual, double freedom) {
-    const double left = n - freedom;
+  // What rounding may make of a score, and the score if it took the most of n - trace H; the choice goes by these.
+  std::vector<double> noise, cautious;
+  const auto score_of = [n](double residual, double left) {
+    return left > 0 ? std::max(0.0, residual) * n / (left * left) : std::numeric_limits<double>::infinity();
+  };
+  const auto add = [&](double residual, double freedom, double freedom_error) {
     curve.degrees_of_freedom.push_back(freedom);
-    curve.scores.push_back(left > 0 ? std::max(0.0, residual) * n / (left * left)
-                                    : std::numeric_limits<double>::infinity());
-    noise.push_back(left > 0 ? residual_error * n / (left * left) : 0.0);
+    curve.scores.push_back(score_of(residual, n - freedom));
+    cautious.push_back(score_of(residual, n - freedom - freedom_error));
+    noise.push_back(std::isfinite(cautious.back()) ? score_of(residual_error, n - freedom - freedom_error) : 0.0);
   };
   const double intercept = sums.options.intercept ? 1.0 : 0.0;
   const CentredGram centred(sums, 0.0, standardize);
@@ -223,7 +226,7 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
         if (value > threshold) residual += mode[j] / value * shrink * shrink;
         freedom += value / (value + ridge);
       }
-      add(residual, freedom);
+      add(residual, freedom, 0.0);
     }
   } else {
     curve.method = "cholesky";
@@ -232,10 +235,13 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       const Array<double> b = a.right_hand_side();
       SymmetricMatrix<double> l(sums.exec, sums.d);
       a.build(sums.exec, l);
+      std::vector<double> diagonal(static_cast<std::size_t>(sums.d));
+      l.diagonal(sums.exec, diagonal.data());
       if (cholesky(sums.exec, l) != 0) {
         // Too small a ridge for these features: numerically singular, and no candidate.
         curve.degrees_of_freedom.push_back(std::numeric_limits<double>::quiet_NaN());
         curve.scores.push_back(std::numeric_limits<double>::infinity());
+        cautious.push_back(std::numeric_limits<double>::infinity());
         noise.push_back(0.0);
         continue;
       }
@@ -254,7 +260,12 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       cholesky_solve_half<double>(sums.exec, Trans::yes, l, w.view());
       const double size = sum_of_squares();
       const double trace = static_cast<double>(sums.d) - ridge * inverse_trace(sums.exec, l);
-      add(energy - explained - ridge * size, intercept + trace);
+      // Modes without rows have the ridge for an eigenvalue, give or take the rounding of G, and d - trace H counts them
+      // with that error: at ridges near it n - trace H is none of its own digits where rows are few.
+      double total = 0;
+      for (const double value : diagonal) total += value - ridge;
+      const double rounding = sums.rounding_unit() * total / std::sqrt(static_cast<double>(sums.d));
+      add(energy - explained - ridge * size, intercept + trace, (static_cast<double>(sums.d) - trace) * rounding / ridge);
     }
   }
   const auto finite = [](double score) { return std::isfinite(score); };
@@ -262,7 +273,8 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
       "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " + std::to_string(sums.n_rows) +
           ", with weights, which count as repeated rows, of " + std::to_string(n));
-  curve.best = best_of(curve.ridges, curve.scores, noise);
+  curve.best = best_of(curve.ridges, cautious, noise);
+  if (!std::isfinite(cautious[curve.best])) curve.best = best_of(curve.ridges, curve.scores, noise);
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());
   return curve;
 }

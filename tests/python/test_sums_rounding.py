@@ -22,7 +22,9 @@ def went(seed, dtype, intercept, rows=1.0, targets=1e6, n=40, d=5, k=20):
     X, truth = rng.normal(size=(n, d)), rng.normal(size=(d, 1))
     Y = X @ truth
     A, B = rows * rng.normal(size=(k, d)), targets * rng.normal(size=(k, 1))
-    return X, Y, A, B, gm.GramState(d, 1, dtype=dtype, fit_intercept=intercept).add(X, Y).add(A, B).remove(A, B)
+    state = gm.GramState(d, 1, dtype=dtype, fit_intercept=intercept).add(X, Y).add(A, B)
+    # In other pieces than they came in, so that float products do not cancel.
+    return X, Y, A, B, state.remove(A[:7], B[:7]).remove(A[7:], B[7:])
 
 
 def error_of(solution, X, Y, ridge, intercept, standardize=False):
@@ -92,16 +94,16 @@ def test_the_energy_of_a_deleted_row_is_left_to_a_power_of_two(rng):
     def after(size):
         model = gm.AnalyticRegressor(fit_intercept=False).partial_fit(X, y)
         model.partial_fit(np.ones((1, 4)), [size]).forget(np.ones((1, 4)), [size])
-        return model.state_.largest_energy, model.to_bytes()
+        return model.state_.largest_energy, model.state_.to_bytes()
 
     (small, _), (large, data) = after(1000.0), after(1010.0)
     assert small == large and np.frexp(small)[0] == 0.5 and 1010.0**2 < small < 2 * 1000.0**2
     assert after(4000.0)[0] == 16 * small
-    loaded = gm.AnalyticRegressor.from_bytes(data)
-    assert loaded.state_.largest_energy == small and loaded.to_bytes() == data
+    state = gm.GramState.from_bytes(data)
+    assert state.largest_energy == small and state.to_bytes() == data
     assert b"largest_energy" in data
     # A model whose sums are the largest there were writes nothing that older readers do not know.
-    assert b"largest_energy" not in gm.AnalyticRegressor(fit_intercept=False).fit(X, y).to_bytes()
+    assert b"largest_energy" not in gm.GramState(4, 1, fit_intercept=False).add(X, y).to_bytes()
 
 
 def without_entry(data, name):
@@ -109,10 +111,10 @@ def without_entry(data, name):
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
     config = json.loads(header["__metadata__"]["config"])
-    assert config.pop(name) is not None
+    assert config["state"].pop(name) is not None
     header["__metadata__"]["config"] = json.dumps(config)
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(len(text) + 8) % 64)
     return struct.pack("<Q", len(text)) + text + data[8 + size :]
 
 
@@ -183,7 +185,7 @@ def test_a_file_of_weights_keeps_the_bound(rng, tmp_path):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_narrow_model_spends_its_budget(rng, dtype):
     X, y = rng.normal(size=(400, 12)), rng.integers(0, 3, 400)
-    far = 30 * rng.normal(size=(100, 12))
+    far = (1e3 if dtype == "float64" else 30) * rng.normal(size=(100, 12))
     for width in (5, "loo"):
         model = gm.AnalyticClassifier(width=width, dtype=dtype)
         model.fit(np.vstack([X, far]), np.r_[y, y[:100]])
@@ -198,10 +200,10 @@ def test_a_narrow_model_spends_its_budget(rng, dtype):
 # --- full rank ------------------------------------------------------------------------------------------------------
 
 
-def rank_of(solve):
+def rank_of(solve, *args):
     """The rank in the error of a solve; None where it was accepted."""
     try:
-        solve()
+        solve(*args)
     except np.linalg.LinAlgError as error:
         return int(re.search(r"rank is (\d+)", str(error)).group(1))
     return None
@@ -221,12 +223,12 @@ def test_no_ridge_and_a_column_too_many(dtype, intercept):
     for seed in range(60):
         X, y = deficient(seed)
         state = gm.GramState(12, 1, dtype=dtype, fit_intercept=intercept).add(X, y)
-        assert rank_of(lambda: state.solve(0.0)) == 11
-        assert rank_of(lambda: state.path([0.0, 1.0])) == 11
-        assert rank_of(lambda: state.prefix([5], 0.0)) == 11
+        assert rank_of(state.solve, 0.0) == 11
+        assert rank_of(state.path, [0.0, 1.0]) == 11
+        assert rank_of(state.prefix, [5], 0.0) == 11
         for extra in ({}, {"low_latency": True}, {"width": 6}):
             model = gm.AnalyticRegressor(ridge=0, dtype=dtype, fit_intercept=intercept, **extra).fit(X, y)
-            assert rank_of(lambda: model.coef_) == 11
+            assert rank_of(getattr, model, "coef_") == 11
         # The control: without that column there is nothing to complain of.
         less = gm.GramState(11, 1, dtype=dtype, fit_intercept=intercept).add(X[:, :-1], y)
         coef, _ = analytic.ridge(X[:, :-1], y, 0.0, None, intercept)
@@ -243,7 +245,7 @@ def test_fewer_rows_than_features(dtype):
         n = int(rng.integers(2, d))
         X = np.linalg.qr(rng.normal(size=(d, n)))[0].T
         state = gm.GramState(d, 1, dtype=dtype, fit_intercept=False).add(X, rng.normal(size=n))
-        assert rank_of(lambda: state.solve(0.0)) == n
+        assert rank_of(state.solve, 0.0) == n
 
 
 @pytest.mark.parametrize("dtype, largest", [("float64", 1e3), ("float32", 1e1)])
@@ -257,13 +259,13 @@ def test_rank_that_went_with_rows(dtype, largest):
         A = largest ** rng.random() * rng.normal(size=(3 * d, d))
         state = gm.GramState(d, 1, dtype=dtype, fit_intercept=False).add(X, np.ones(left)).add(A, np.ones(3 * d))
         state.remove(A, np.ones(3 * d))
-        assert rank_of(lambda: state.solve(0.0)) == left
+        assert rank_of(state.solve, 0.0) == left
         live = gm.AnalyticRegressor(ridge=0, low_latency=True, dtype=dtype, fit_intercept=False)
         live.partial_fit(X, np.ones(left)).partial_fit(A, np.ones(3 * d))
         live.coef_  # noqa: B018
         for row in range(3 * d):
             live.forget(A[row : row + 1], [1.0])
-        assert rank_of(lambda: live.coef_) == left
+        assert rank_of(getattr, live, "coef_") == left
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -306,9 +308,8 @@ def test_what_the_last_call_held_out_does_not_outlive_a_removal(rng, kind):
         by_gcv = kind(ridge="gcv", ridges=10.0 ** np.arange(-8, 9)).partial_fit(X[keep], y[keep])
         assert model.ridge_ == by_gcv.ridge_
         coef, _ = analytic.ridge(X[keep], target[keep], model.ridge_)
-        assert checks.relative_error(model.coef_, coef) <= model.report_.removal_bound + checks.weight_bound(
-            X[keep], model.ridge_, 60
-        )
+        bound = model.report_.removal_bound + checks.weight_bound(X[keep], model.ridge_, 60)
+        assert checks.relative_error(np.atleast_2d(model.coef_), coef) <= bound
         record = gm.unlearn(kind(**params).partial_fit(X, y), X[gone], y[gone], strict=True)
         assert record.clean
     # Rows that come later are held out again, and merge and unmerge keep to the same.
@@ -331,7 +332,7 @@ def nearly_exact(seed, n, d, noise):
 @pytest.mark.parametrize("d", [100, 300])
 def test_gcv_does_not_depend_on_the_order_of_its_grid(d):
     ridges = np.logspace(-16, 4, 21)
-    rng = np.random.default_rng(1)
+    rng, alone = np.random.default_rng(1), []
     for seed in range(4):
         X, Y = nearly_exact(seed, 700, d, 1e-9)
         state = gm.GramState(d, 1).add(X, Y)
@@ -342,20 +343,21 @@ def test_gcv_does_not_depend_on_the_order_of_its_grid(d):
             # All that is left of the choice is between degrees of freedom that can differ by those of all features.
             assert scores[order][curve.best] <= (700 / (700 - d - 1)) ** 2 * scores.min()
             assert curve.ridge == state.gcv(ridges).ridge
+        alone.append(scores[::-1][state.gcv(ridges[::-1]).scores.argmin()] / scores.min())
     # Negative control: the scores alone, of a falling grid, choose one that is far worse.
-    plain = np.array([scores[::-1][state.gcv(ridges[::-1]).scores.argmin()]])
-    assert d == 100 or plain > 10 * scores.min()
+    assert d == 100 or max(alone) > 10
 
 
 def test_gcv_of_few_rows_still_sees_noise():
     """With fewer rows than features every small ridge fits exactly; that is no reason to take the smallest."""
+    ridges = np.logspace(-12, 5, 18)
     for d in (90, 300):
         for seed in range(5):
             X, Y = nearly_exact(seed, 60, d, 30.0)
-            ridges = np.logspace(-12, 5, 18)
             curve = gm.GramState(d, 1).add(X, Y).gcv(ridges)
             scores, _ = analytic.Problem(X, Y).gcv_curve(ridges)
-            assert scores[curve.best] <= 1.01 * scores[ridges > 1e-6].min()
+            assert curve.method == ("eigh" if d == 90 else "cholesky")
+            assert scores[curve.best] <= (1 + 1e-6) * scores[ridges > 1e-6].min()
 
 
 def test_held_out_rows_that_are_met_exactly():
