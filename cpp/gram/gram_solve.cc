@@ -260,12 +260,13 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       cholesky_solve_half<double>(sums.exec, Trans::yes, l, w.view());
       const double size = sum_of_squares();
       const double trace = static_cast<double>(sums.d) - ridge * inverse_trace(sums.exec, l);
-      // Modes without rows have the ridge for an eigenvalue, give or take the rounding of G, and d - trace H counts them
-      // with that error: at ridges near it n - trace H is none of its own digits where rows are few.
+      // Modes without rows have the ridge for an eigenvalue, give or take the rounding of G, and d - trace H counts
+      // them with that error: at ridges near it, nothing is known of n - trace H where rows are few.
       double total = 0;
       for (const double value : diagonal) total += value - ridge;
       const double rounding = sums.rounding_unit() * total / std::sqrt(static_cast<double>(sums.d));
-      add(energy - explained - ridge * size, intercept + trace, (static_cast<double>(sums.d) - trace) * rounding / ridge);
+      const double freedom_error = (static_cast<double>(sums.d) - trace) * rounding / ridge;
+      add(energy - explained - ridge * size, intercept + trace, freedom_error);
     }
   }
   const auto finite = [](double score) { return std::isfinite(score); };

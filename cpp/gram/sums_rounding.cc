@@ -84,9 +84,13 @@ RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a) {
   // by more than rounding, the matrix of features of unit variance has the same rank.
   if (sums.options.products == DType::f32 && !were_larger && !scaled) {
     const CentredGram alike(sums, 0.0, true);
-    if (alike.all_vary()) rule.scale = alike.scale();
+    if (!alike.all_vary()) return rule;
+    rule.scale = alike.scale();
+    double squares = 0;
     for (std::size_t j = 0; j < rule.scale.size(); ++j)
-      rule.scaled_floor += of_additions * rule.scale[j] * rule.scale[j] * sums.largest_diagonal()[j];
+      squares += rule.scale[j] * rule.scale[j] * sums.largest_diagonal()[j];
+    rule.scaled_floor = of_additions * squares;
+    rule.noise = rule.unit * sums.terms() * squares;
   }
   return rule;
 }

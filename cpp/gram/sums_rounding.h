@@ -16,8 +16,8 @@ namespace gramian {
 // With k terms behind an entry, T and E the largest trace and target energy ever held and eps that of the products,
 // |dG| <= k eps T and |dQ| <= k eps sqrt(T E). To first order A dW = dB - dA W, so
 //   |dW| / |W| <= 4 k eps (T + sqrt(T E) / |W|) / (smallest eigenvalue of A);
-// 4 is for the sums s and t, which centre G and Q. Features scaled by S = diag(scale) take S T S for T. S itself is made
-// of the sums: A = S (G + ridge S^-2) S, where dS^-2 <= k eps T / n.
+// 4 is for the sums s and t, which centre G and Q. Of features scaled by S = diag(scale), T is that of the scaled ones.
+// S itself is made of the sums: A = S (G + ridge S^-2) S, where dS^-2 <= k eps T / n.
 // smallest: of the eigenvalues of A, ridge included. coef: n_outputs x width, on the host, of features as they came.
 // Infinite for weights of zero from targets that were not.
 double removal_bound(const GramState::Sums& sums, const std::vector<double>& scale, std::int64_t width, double ridge,

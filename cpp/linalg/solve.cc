@@ -291,7 +291,7 @@ class Ladder {
       SymmetricMatrix<double> a(exec_, n);
       a_.build(exec_, a);
       norm_a = frobenius(exec_, a);
-      if (!require_full_rank_) scale = scale_of(exec_, a);
+      scale = require_full_rank_ ? rule_.scale : scale_of(exec_, a);
       if (!scale.empty()) a.scale(exec_, scale);
       symmetric_eigen(exec_, a, values, vectors);
     }

@@ -229,6 +229,10 @@ def test_no_ridge_and_a_column_too_many(dtype, intercept):
         for extra in ({}, {"low_latency": True}, {"width": 6}):
             model = gm.AnalyticRegressor(ridge=0, dtype=dtype, fit_intercept=intercept, **extra).fit(X, y)
             assert rank_of(getattr, model, "coef_") == 11
+        # Features of unlike sizes have the same rank, and float products can tell; those of float64 need no help.
+        sizes = np.logspace(-2, 2, 12)
+        state = gm.GramState(12, 1, dtype=dtype, fit_intercept=intercept).add(X * sizes, y)
+        assert rank_of(state.solve, 0.0) == 11
         # The control: without that column there is nothing to complain of.
         less = gm.GramState(11, 1, dtype=dtype, fit_intercept=intercept).add(X[:, :-1], y)
         coef, _ = analytic.ridge(X[:, :-1], y, 0.0, None, intercept)

@@ -87,7 +87,7 @@ GRAMIAN_EXPORT void estimate_condition(const Exec& exec, const SpdOperator& a,
 struct RankRule {
   double unit = std::numeric_limits<double>::epsilon();  // of the products: no condition beyond 1e-2 / unit is believed
   double floor = 0;  // nor is a smallest eigenvalue that is no larger than this
-  double noise = 0;  // eigenvalues up to here are not counted in the rank
+  double noise = 0;  // eigenvalues up to here are not counted in the rank; of the scaled matrix, where there is `scale`
   // Where sizes of columns alone may take the condition beyond the limit: factors that bring all of them to one size,
   // for a second look with a floor of its own. Empty: the matrix is judged as it stands.
   std::vector<double> scale;
