@@ -225,6 +225,9 @@ struct BalancedState::Impl {
       out.float_shift = out.float_shift || sums->float_shift;
       if (sums->options.products == DType::f32) out.options.products = DType::f32;
       out.mutable_largest_trace() = std::max(out.largest_trace(), factor * sums->largest_trace());
+      out.largest_energy = std::max(out.largest_energy, factor * sums->largest_energy);
+      for (std::size_t j = 0; j < by.size(); ++j)
+        out.mutable_largest_diagonal()[j] = std::max(out.largest_diagonal()[j], factor * sums->largest_diagonal()[j]);
     } else {
       updater->update(steady, factor, part.block.view().block(0, 0, m, d), out.mutable_g());
       out.longest_sum = std::max(out.longest_sum, m);

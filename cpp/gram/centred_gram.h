@@ -48,6 +48,8 @@ class CentredGram final : public SpdOperator {
   }
 
   const std::vector<double>& scale() const { return scale_; }
+  // Of scaled features: is none of them constant but for rounding?
+  bool all_vary() const { return all_vary_; }
   // The largest over the smallest diagonal entry without the ridge, constant features left out.
   double diagonal_spread() const {
     std::vector<double> diagonal(scale_.size());
@@ -102,12 +104,13 @@ class CentredGram final : public SpdOperator {
       const double noise = std::max(
           10 * sums_.rounding_unit() * std::sqrt(sums_.terms()) * sums_.largest_diagonal()[k] / n, digits * digits);
       scale_[k] = variance > noise ? 1.0 / std::sqrt(variance) : 1.0;
+      all_vary_ = all_vary_ && variance > noise;
     }
   }
 
   const GramState::Sums& sums_;
   double ridge_;
-  bool centred_ = false, scaled_ = false;
+  bool centred_ = false, scaled_ = false, all_vary_ = true;
   Array<double> s_;
   std::vector<double> scale_;
 };

@@ -71,6 +71,7 @@ void GramState::add_moved(const GramState& rows, std::int64_t output, double fac
   mine.operations += theirs.operations;
   mine.removed = mine.removed || theirs.removed;
   mine.mutable_largest_trace() = std::max(mine.largest_trace(), factor * theirs.largest_trace());
+  mine.largest_energy = std::max(mine.largest_energy, factor * theirs.largest_energy);
   mine.note_trace();
   mine.follow_mean();
   if (!theirs.float_shift && !mine.float_shift) return;
@@ -128,6 +129,8 @@ GramState GramState::pooled_covariance(double shrinkage) const {
     pooled.shift[j] = sums.shift[j] + sums.s[j] / sums.weight_sum;
     pooled.mutable_largest_diagonal()[j] = sums.largest_diagonal()[j] / sums.weight_sum;
   }
+  pooled.mutable_largest_trace() = sums.largest_trace() / sums.weight_sum;
+  pooled.largest_energy = sums.largest_energy / sums.weight_sum;
   pooled.shift_known = true;
   pooled.n_rows = sums.n_rows;
   pooled.weight_sum = 1;

@@ -8,6 +8,7 @@
 
 #include "gram/centred_gram.h"
 #include "gram/gram_sums.h"
+#include "gram/sums_rounding.h"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "linalg/binary_scale.h"
@@ -52,12 +53,10 @@ Solution finish(const GramState::Sums& sums, const std::vector<double>& scale, M
                       "number, or use a larger ridge");
   solution.coef = Array<double>(sums.exec, c, d);
   upload<double>(sums.exec, {coef.data(), c, d}, solution.coef.view());
+  // Where modes were dropped the eigenvalues of those that are left bound nothing; none lies below the ridge.
+  const double smallest = report.rank < report.size ? 0.0 : report.smallest_eigenvalue;
+  report.removal_bound = removal_bound(sums, scale, d, report.ridge, smallest, coef);
   solution.report = std::move(report);
-  if (sums.removed && solution.report.smallest_eigenvalue > 0) {
-    // First-order bound: |dW| / |W| <= |A^-1| |dG|, and dG is at most (terms of a sum) * eps * (largest |G| ever held).
-    solution.report.removal_bound =
-        4 * sums.terms() * sums.rounding_unit() * sums.largest_trace() / solution.report.smallest_eigenvalue;
-  }
   return solution;
 }
 
@@ -114,7 +113,9 @@ Solution GramState::solve(const SolveOptions& options) const {
     report.size = sums.d;
   } else {
     const Array<double> b = a.right_hand_side();
-    report = solve_spd(sums.exec, a, b.view(), w.view(), options.precision, options.ridge == 0);
+    const bool full_rank = options.ridge == 0;
+    const RankRule rule = full_rank ? rank_rule(sums, a) : RankRule();
+    report = solve_spd(sums.exec, a, b.view(), w.view(), options.precision, full_rank, rule);
   }
   report.form = "primal";
   report.ridge = options.ridge;
@@ -136,6 +137,12 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
   const CentredGram centred(sums, 0.0, options.standardize);
   const Spectrum spectrum = spectrum_of(sums, centred);
   for (const double ridge : ridges) {
+    if (ridge == 0) {  // full rank is judged in one place
+      SolveOptions one = options;
+      one.ridge = ridge;
+      out.push_back(solve(one));
+      continue;
+    }
     const double threshold = threshold_of(spectrum, ridge);
     SolveReport report;
     report.method = "eigh";
@@ -154,9 +161,6 @@ std::vector<Solution> GramState::path(const std::vector<double>& ridges, const S
         entry = kept ? entry / (value + ridge) : 0.0;
       }
     }
-    GRAMIAN_REQUIRE(ridge > 0 || report.rank == sums.d, not_positive_definite,
-                    "ridge = 0 needs features of full rank: the rank is " + std::to_string(report.rank) + " of " +
-                        std::to_string(sums.d) + "; use a ridge above 0");
     report.smallest_eigenvalue = smallest;
     report.condition = (spectrum.values.back() + ridge) / smallest;
     Array<double> coordinates(sums.exec, sums.d, sums.c), w(sums.exec, sums.d, sums.c);
@@ -181,11 +185,17 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
   double energy = 0;
   for (std::size_t k = 0; k < sums.energy.size(); ++k) energy += sums.centred_energy(k);
 
-  const auto add = [&](double residual, double freedom) {
-    const double left = n - freedom;
+  double residual_error = residual_noise(sums) * energy;
+  // What rounding may make of a score, and the score if it took the most of n - trace H; the choice goes by these.
+  std::vector<double> noise, cautious;
+  const auto score_of = [n](double residual, double left) {
+    return left > 0 ? std::max(0.0, residual) * n / (left * left) : std::numeric_limits<double>::infinity();
+  };
+  const auto add = [&](double residual, double freedom, double freedom_error) {
     curve.degrees_of_freedom.push_back(freedom);
-    curve.scores.push_back(left > 0 ? std::max(0.0, residual) * n / (left * left)
-                                    : std::numeric_limits<double>::infinity());
+    curve.scores.push_back(score_of(residual, n - freedom));
+    cautious.push_back(score_of(residual, n - freedom - freedom_error));
+    noise.push_back(std::isfinite(cautious.back()) ? score_of(residual_error, n - freedom - freedom_error) : 0.0);
   };
   const double intercept = sums.options.intercept ? 1.0 : 0.0;
   const CentredGram centred(sums, 0.0, standardize);
@@ -197,14 +207,18 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
     // a small part of the energy.
     std::vector<double> mode(spectrum.values.size(), 0.0);
     double unexplained = energy;
+    std::int64_t modes = 0;
     for (std::size_t j = 0; j < mode.size(); ++j) {
       for (std::int64_t k = 0; k < sums.c; ++k) {
         const double entry = spectrum.host[j * static_cast<std::size_t>(sums.c) + static_cast<std::size_t>(k)];
         mode[j] += entry * entry;
       }
       if (spectrum.values[j] > threshold) unexplained -= mode[j] / spectrum.values[j];
+      modes += spectrum.values[j] > threshold ? 1 : 0;
     }
     unexplained = std::max(0.0, unexplained);
+    // As many modes as rows explain all there is, and the sum over them knows every residual to its last digits.
+    if (modes + (sums.options.intercept ? 1 : 0) >= sums.n_rows) unexplained = residual_error = 0;
     for (const double ridge : ridges) {
       double residual = unexplained, freedom = intercept;
       for (std::size_t j = 0; j < mode.size(); ++j) {
@@ -212,7 +226,7 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
         if (value > threshold) residual += mode[j] / value * shrink * shrink;
         freedom += value / (value + ridge);
       }
-      add(residual, freedom);
+      add(residual, freedom, 0.0);
     }
   } else {
     curve.method = "cholesky";
@@ -221,10 +235,14 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       const Array<double> b = a.right_hand_side();
       SymmetricMatrix<double> l(sums.exec, sums.d);
       a.build(sums.exec, l);
+      std::vector<double> diagonal(static_cast<std::size_t>(sums.d));
+      l.diagonal(sums.exec, diagonal.data());
       if (cholesky(sums.exec, l) != 0) {
         // Too small a ridge for these features: numerically singular, and no candidate.
         curve.degrees_of_freedom.push_back(std::numeric_limits<double>::quiet_NaN());
         curve.scores.push_back(std::numeric_limits<double>::infinity());
+        cautious.push_back(std::numeric_limits<double>::infinity());
+        noise.push_back(0.0);
         continue;
       }
       Array<double> w(sums.exec, sums.d, sums.c);
@@ -242,7 +260,13 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       cholesky_solve_half<double>(sums.exec, Trans::yes, l, w.view());
       const double size = sum_of_squares();
       const double trace = static_cast<double>(sums.d) - ridge * inverse_trace(sums.exec, l);
-      add(energy - explained - ridge * size, intercept + trace);
+      // Modes without rows have the ridge for an eigenvalue, give or take the rounding of G, and d - trace H counts
+      // them with that error: at ridges near it, nothing is known of n - trace H where rows are few.
+      double total = 0;
+      for (const double value : diagonal) total += value - ridge;
+      const double rounding = sums.rounding_unit() * total / std::sqrt(static_cast<double>(sums.d));
+      const double freedom_error = (static_cast<double>(sums.d) - trace) * rounding / ridge;
+      add(energy - explained - ridge * size, intercept + trace, freedom_error);
     }
   }
   const auto finite = [](double score) { return std::isfinite(score); };
@@ -250,8 +274,8 @@ GcvCurve GramState::gcv(const std::vector<double>& ridges, bool standardize) con
       std::any_of(curve.scores.begin(), curve.scores.end(), finite), invalid_argument,
       "no ridge of the grid leaves degrees of freedom to judge it by: n_samples = " + std::to_string(sums.n_rows) +
           ", with weights, which count as repeated rows, of " + std::to_string(n));
-  curve.best =
-      static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());
+  curve.best = best_of(curve.ridges, cautious, noise);
+  if (!std::isfinite(cautious[curve.best])) curve.best = best_of(curve.ridges, curve.scores, noise);
   curve.at_edge = ridges.size() > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());
   return curve;
 }

@@ -68,7 +68,7 @@ void GramState::Sums::reset() {
   weighted_rows = 0;
   shift_known = false;
   kind = TargetKind::none;
-  largest_trace_ = 0;
+  largest_trace_ = largest_energy = 0;
   largest_diagonal_.assign(static_cast<std::size_t>(d), 0.0);
   diagonal_known_ = false;
   longest_sum = operations = 0;
@@ -94,6 +94,7 @@ void GramState::Sums::read_diagonal() const {
 void GramState::Sums::note_trace() {
   settle();
   read_diagonal();
+  note_energy();
   diagonal_known_ = true;
   ++operations;
 }
@@ -102,6 +103,16 @@ void GramState::Sums::count_weighted(std::int64_t rows, double sign) {
   if (weighted_rows < 0) return;
   // More go than are there: some came with another weight than they go with, and the count says nothing any more.
   weighted_rows = rows < 0 ? -1 : std::max<std::int64_t>(-1, weighted_rows + (sign > 0 ? rows : -rows));
+}
+
+void GramState::Sums::note_energy() {
+  largest_energy = power_of_two_above(std::max(largest_energy, target_size()));
+}
+
+double GramState::Sums::target_size() const {
+  double total = kind == TargetKind::values ? 0.0 : weight_sum;
+  for (std::size_t k = 0; kind == TargetKind::values && k < energy.size(); ++k) total += std::max(0.0, energy[k]);
+  return std::min(total, std::numeric_limits<double>::max());
 }
 
 bool GramState::Sums::may_wait(std::int64_t rows) const {
@@ -118,6 +129,7 @@ void GramState::Sums::let_wait(MatrixView<const double> rows) {
   const std::int64_t before = waiting_rows_.load();
   for (std::int64_t r = 0; r < rows.rows; ++r) std::copy_n(rows.row(r), d, waiting_.view().row(before + r));
   waiting_rows_.store(before + rows.rows, std::memory_order_release);
+  note_energy();
   ++operations;
 }
 
@@ -229,9 +241,11 @@ void GramState::Sums::combine(const Sums& other, double sign) {
   weight_sum += sign * n;
   count_weighted(other.weighted_rows, sign);
   if (other.options.products == DType::f32) options.products = DType::f32;
-  largest_trace_ = std::max(largest_trace_, other.largest_trace());
+  const double times = std::abs(sign);
+  largest_trace_ = std::max(largest_trace_, times * other.largest_trace());
+  largest_energy = std::max(largest_energy, times * other.largest_energy);
   for (std::size_t k = 0; k < largest_diagonal_.size(); ++k)
-    largest_diagonal_[k] = std::max(largest_diagonal_[k], other.largest_diagonal()[k]);
+    largest_diagonal_[k] = std::max(largest_diagonal_[k], times * other.largest_diagonal()[k]);
   longest_sum = std::max(longest_sum, other.longest_sum);
   operations += other.operations;
   removed = removed || other.removed || sign < 0;
@@ -348,6 +362,7 @@ GramState GramState::clone() const {
   copy.sums_->float_shift = sums_->float_shift;
   copy.sums_->mutable_largest_diagonal() = sums_->largest_diagonal();
   copy.sums_->mutable_largest_trace() = sums_->largest_trace();
+  copy.sums_->largest_energy = sums_->largest_energy;
   copy.sums_->longest_sum = sums_->longest_sum;
   copy.sums_->operations = sums_->operations;
   copy.sums_->removed = sums_->removed;
@@ -383,6 +398,9 @@ const Exec& GramState::exec() const {
 }
 double GramState::largest_trace() const {
   return sums_->largest_trace();
+}
+double GramState::largest_energy() const {
+  return sums_->largest_energy;
 }
 void GramState::let_few_rows_wait(bool may) {
   sums_->rows_wait = may;
@@ -560,6 +578,8 @@ Json GramState::save(ModelWriter& writer, const std::string& prefix) const {
                     : sums.kind == Sums::TargetKind::values ? "values"
                                                             : "none";
   json["largest_trace"] = sums.largest_trace();
+  // Written where it is not what a reader takes for granted, so that other files stay what they were.
+  if (sums.largest_energy != power_of_two_above(sums.target_size())) json["largest_energy"] = sums.largest_energy;
   json["longest_sum"] = sums.longest_sum;
   json["operations"] = sums.operations;
   json["removed"] = sums.removed;
@@ -623,6 +643,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
               : kind == "values" ? Sums::TargetKind::values
                                  : Sums::TargetKind::none;
   sums.mutable_largest_trace() = json.at("largest_trace").number();
+  sums.largest_energy = json.contains("largest_energy") ? json.at("largest_energy").number()
+                                                        : power_of_two_above(sums.target_size());
   sums.longest_sum = json.at("longest_sum").integer();
   sums.operations = json.at("operations").integer();
   sums.removed = json.at("removed").boolean();
@@ -637,8 +659,9 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
                       sums.shift_known == (sums.n_rows > 0) && sums.weighted_rows <= sums.n_rows &&
                       (sums.weighted_rows >= 0 || !json.contains("weighted_rows")),
                   file_format, "the state has impossible counts");
-  GRAMIAN_REQUIRE(sums.largest_trace() >= 0 && sums.longest_sum >= 0 && sums.operations >= 0, file_format,
-                  "the state has an impossible history");
+  GRAMIAN_REQUIRE(
+      sums.largest_trace() >= 0 && sums.largest_energy >= 0 && sums.longest_sum >= 0 && sums.operations >= 0,
+      file_format, "the state has an impossible history");
   if (sums.n_rows == 0) sums.reset();
   return state;
 }

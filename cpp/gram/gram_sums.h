@@ -65,6 +65,9 @@ struct GramState::Sums {
     settle();
     return largest_diagonal_;
   }
+  // The largest target_size() ever held since the state was last empty, a power of two likewise. Rows that wait have
+  // theirs in it at once.
+  double largest_energy = 0;
   std::int64_t longest_sum = 0;  // terms added up in one product, at most
   std::int64_t operations = 0;   // blocks, merges and moves of the shift
   bool removed = false;
@@ -85,6 +88,7 @@ struct GramState::Sums {
   // After any removal: drop what only removed rows could explain (see GramState::remove).
   void settle_after_removal();
   void note_trace();
+  void note_energy();
   // sign > 0: so many rows of a weight that is not 1 came (below 0: nobody knows how many), else they went.
   void count_weighted(std::int64_t rows, double sign);
   void reset();
@@ -106,6 +110,9 @@ struct GramState::Sums {
   // Terms behind one entry of G, for error bounds.
   double terms() const { return static_cast<double>(longest_sum + operations); }
 
+  // What targets weigh in a bound of the rounding of Q: the sum of their squares. One-hot targets have that of their
+  // rows, and so have rows without targets, which may yet be added up as those of a class.
+  double target_size() const;
   // Weighted energy of output k around its mean (around zero without intercept).
   double centred_energy(std::size_t k) const;
   // B = Q' - s t'/N on the host, d x c.

@@ -33,6 +33,7 @@ void copy_rest(const GramState::Sums& from, GramState::Sums& to) {
   to.kind = from.kind;
   to.float_shift = from.float_shift;
   to.mutable_largest_trace() = from.largest_trace();
+  to.largest_energy = from.largest_energy;
   to.longest_sum = from.longest_sum;
   to.operations = from.operations;
   to.removed = from.removed;

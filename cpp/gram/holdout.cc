@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "gram/centred_gram.h"
+#include "gram/sums_rounding.h"
 #include "gramian/core/rng.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "gramian/linalg/symmetric.hpp"
@@ -46,13 +47,18 @@ class Judge {
     download<double>(exec_, held_.q.view(), {cross_.data(), train_.c, train_.d});
   }
 
-  // Mean squared error of the held-out rows, infinity where the system is singular.
-  double score(double ridge) {
+  struct Score {
+    double value;  // mean squared error of the held-out rows, infinity where the system is singular
+    double noise;  // rounding of the sums behind it
+  };
+  Score score(double ridge) {
     exec_.poll();
     const CentredGram a(train_, ridge, standardize_);
-    if (!(train_.d >= kMixedFrom && solve_float(a)) && !solve_double(a)) return kInfinity;
+    if (!(train_.d >= kMixedFrom && solve_float(a)) && !solve_double(a)) return {kInfinity, 0};
     scale_rows<double>(exec_, a.scale(), w_.view());
-    return squared_error() / (held_.weight_sum * static_cast<double>(std::max<std::int64_t>(1, train_.c)));
+    Score out = squared_error();
+    const double count = held_.weight_sum * static_cast<double>(std::max<std::int64_t>(1, train_.c));
+    return {out.value / count, out.noise / count};
   }
 
  private:
@@ -99,30 +105,34 @@ class Judge {
     return true;
   }
 
-  double squared_error() {
+  Score squared_error() {
     const std::int64_t d = train_.d, c = train_.c;
     symmetric_multiply(exec_, 1.0, held_.g(), w_.view(), 0.0, work_.view());
     std::vector<double> w(static_cast<std::size_t>(d * c)), gw(w.size());
     download<double>(exec_, w_.view(), {w.data(), d, c});
     download<double>(exec_, work_.view(), {gw.data(), d, c});
     // Row by row of W, so that memory is read in order.
-    std::vector<double> quadratic(static_cast<std::size_t>(c), 0.0), sum(quadratic), constant(target_offset_);
+    std::vector<double> quadratic(static_cast<std::size_t>(c), 0.0), sum(quadratic), fitted(quadratic),
+        constant(target_offset_);
     for (std::int64_t j = 0; j < d; ++j) {
       const auto feature = static_cast<std::size_t>(j);
       for (std::int64_t k = 0; k < c; ++k) {
         const auto output = static_cast<std::size_t>(k), at = static_cast<std::size_t>(j * c + k);
         quadratic[output] += w[at] * (gw[at] - 2 * cross_[static_cast<std::size_t>(k * d + j)]);
+        fitted[output] += w[at] * gw[at];
         sum[output] += w[at] * held_.s[feature];
         constant[output] -= w[at] * offset_[feature];
       }
     }
-    double total = 0;
+    double total = 0, size = 0;
     for (std::size_t k = 0; k < quadratic.size(); ++k) {
       const double b = constant[k];
       const double error = held_.energy[k] + quadratic[k] + 2 * b * (sum[k] - held_.t[k]) + held_.weight_sum * b * b;
       total += std::max(0.0, error);
+      // What is subtracted, 2 w'Q and the like, is no larger than the sum of the squares of these.
+      size += std::max({0.0, held_.energy[k], fitted[k], held_.weight_sum * b * b});
     }
-    return total;
+    return {total, residual_noise(held_) * size};
   }
 
   const Exec exec_;
@@ -153,8 +163,8 @@ bool rising(const std::vector<double>& ridges) {
 }
 
 // Fibonacci search over places 1 .. size of the curve; places behind the last ridge count as higher than any before.
-template <class Score>
-void search_valley(std::int64_t size, const Score& score) {
+template <class Less>
+void search_valley(std::int64_t size, const Less& better) {
   std::int64_t shorter = 1, longer = 2;
   while (longer < size + 1) {
     const std::int64_t sum = shorter + longer;
@@ -163,8 +173,7 @@ void search_valley(std::int64_t size, const Score& score) {
   }
   std::int64_t low = 0, high = longer, right = shorter, left = low + high - right;
   while (high - low > 2) {
-    // Equal scores lead to the larger ridge.
-    if (right > size || score(left) < score(right)) {
+    if (right > size || better(left, right)) {
       high = right;
       right = left;
       left = low + high - right;
@@ -175,7 +184,7 @@ void search_valley(std::int64_t size, const Score& score) {
     }
     if (left > right) std::swap(left, right);
   }
-  if (low + 1 <= size) score(low + 1);
+  if (low + 1 <= size) better(low + 1, low + 1);
 }
 
 }  // namespace
@@ -207,21 +216,30 @@ HoldoutCurve holdout_curve(const GramState& train, const GramState& validation, 
   curve.ridges = ridges;
   curve.scores.assign(ridges.size(), std::numeric_limits<double>::quiet_NaN());
   Judge judge(train, validation, standardize);
+  std::vector<double> noise(ridges.size(), 0.0);
   const auto score = [&](std::int64_t place) {
-    double& value = curve.scores[static_cast<std::size_t>(place - 1)];
+    const auto at = static_cast<std::size_t>(place - 1);
+    double& value = curve.scores[at];
     if (std::isnan(value)) {
-      value = judge.score(ridges[static_cast<std::size_t>(place - 1)]);
+      const Judge::Score now = judge.score(ridges[at]);
+      value = now.value;
+      noise[at] = now.noise;
       GRAMIAN_REQUIRE(!std::isnan(value), non_finite, "the sums of the state have overflowed");
       ++curve.evaluated;
     }
     return value;
   };
+  // Equal scores lead to the larger ridge, but those that lie in the noise to the smaller one: see best_of.
+  const auto better = [&](std::int64_t left, std::int64_t right) {
+    const double one = score(left), other = score(right);
+    const auto a = static_cast<std::size_t>(left - 1), b = static_cast<std::size_t>(right - 1);
+    return one < other || (one <= noise[a] && other <= noise[b]);
+  };
   const auto size = static_cast<std::int64_t>(ridges.size());
-  if (search == RidgeSearch::coarse_to_fine && size > 3 && rising(ridges)) search_valley(size, score);
+  if (search == RidgeSearch::coarse_to_fine && size > 3 && rising(ridges)) search_valley(size, better);
   if (curve.evaluated == 0 || !one_valley(curve.scores))
     for (std::int64_t place = 1; place <= size; ++place) score(place);
-  for (std::size_t k = 1; k < ridges.size(); ++k)
-    if (std::isnan(curve.scores[curve.best]) || curve.scores[k] < curve.scores[curve.best]) curve.best = k;
+  curve.best = best_of(ridges, curve.scores, noise);
   GRAMIAN_REQUIRE(std::isfinite(curve.scores[curve.best]), not_positive_definite,
                   "the system is numerically singular at every ridge of the grid; use larger ones");
   curve.at_edge = size > 1 && (curve.best == 0 || curve.best + 1 == ridges.size());

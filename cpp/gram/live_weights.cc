@@ -8,6 +8,7 @@
 
 #include "gram/centred_gram.h"
 #include "gram/gram_sums.h"
+#include "gram/sums_rounding.h"
 #include "gramian/core/rng.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -173,6 +174,7 @@ bool LiveWeights::anchor(const GramState& state, double ridge, Solution& solutio
   live_ = false;
   solution = Solution();
   const CentredGram a(sums, ridge, false);
+  if (ridge == 0) require_full_rank(sums, a);
   SymmetricMatrix<double> l(exec, sums.d);
   a.build(exec, l);
   if (cholesky(exec, l) != 0) return false;
@@ -211,9 +213,10 @@ void LiveWeights::report(const GramState& state, double ridge, bool looked, Solu
   out.updates = updates_;
   solution.intercept = intercept_of(state, solution.coef.view());
   // The eigenvalues of the factor of the day are not known, but none lies below the ridge.
-  if (sums.removed && looked)
-    out.removal_bound = ridge > 0 ? 4 * sums.terms() * sums.rounding_unit() * sums.largest_trace() / ridge
-                                  : std::numeric_limits<double>::infinity();
+  if (!sums.removed || !looked) return;
+  std::vector<double> coef(static_cast<std::size_t>(sums.c * sums.d));
+  download<double>(sums.exec, solution.coef.view(), {coef.data(), sums.c, sums.d});
+  out.removal_bound = removal_bound(sums, std::vector<double>(sums.s.size(), 1.0), sums.d, ridge, 0.0, coef);
 }
 
 // |B r - A W r| / (|A| |W r| + |X| |Y|) for one fixed combination r of the outputs: a product with A, whatever their
@@ -286,6 +289,8 @@ bool LiveWeights::follow(const GramState& state, double ridge, const Change& cha
   if (b == 0) return true;
   const auto start = std::chrono::steady_clock::now();
   const bool worth_it = b <= std::max(kSmallBatch, d / kBatchShare) && updates_ + b <= std::max(kMostUpdates, d);
+  // Without a ridge the rows that stay need full rank, which a new factor has to show.
+  if (ridge == 0 && change.sign < 0) return live_ = false;
   const std::vector<double> mix = mixing(rows, change.sign, change.age * before.weight_sum, sums.options.intercept);
   if (sums.n_rows == 0 || !worth_it || mix.empty()) return live_ = false;
   const Exec exec = sums.exec.uninterrupted();

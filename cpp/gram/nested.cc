@@ -8,6 +8,7 @@
 
 #include "gram/centred_gram.h"
 #include "gram/row_blocks.h"
+#include "gram/sums_rounding.h"
 #include "gramian/linalg/elementwise.hpp"
 
 namespace gramian {
@@ -109,6 +110,33 @@ std::vector<double> loo_sums(const RidgeFactor& factor, const LabelledRows& rows
   return sums;
 }
 
+// Condition and smallest eigenvalue of the leading k x k block of A = L L', through the whole of both.
+void estimate_leading(const Exec& exec, const CentredGram& a, const SymmetricMatrix<double>& l, std::int64_t k,
+                      SolveReport& report) {
+  const std::int64_t d = a.size();
+  Array<double> x(exec, d, 1), y(exec, d, 1);
+  const MatrixView<double> head = x.view().block(0, 0, k, 1), rest = x.view().block(k, 0, d - k, 1);
+  const auto clear_rest = [&] {
+    if (k < d) axpby<double, double>(exec, 0.0, {}, 0.0, rest);
+  };
+  const auto apply = [&](MatrixView<const double> in, MatrixView<double> out) {
+    clear_rest();
+    axpby<double, double>(exec, 1.0, in, 0.0, head);
+    a.apply(exec, x.view(), y.view());
+    axpby<double, double>(exec, 1.0, y.view().block(0, 0, k, 1), 0.0, out);
+  };
+  const auto solve = [&](MatrixView<double> v) {
+    clear_rest();
+    axpby<double, double>(exec, 1.0, v, 0.0, head);
+    cholesky_solve_half<double>(exec, Trans::no, l, x.view());
+    // L^-1 fills what lies behind, and L^-T of zeros there is the inverse of the leading block.
+    clear_rest();
+    cholesky_solve_half<double>(exec, Trans::yes, l, x.view());
+    axpby<double, double>(exec, 1.0, head, 0.0, v);
+  };
+  estimate_condition(exec, k, apply, solve, report);
+}
+
 }  // namespace
 
 std::vector<Solution> prefix_solutions(const GramState& state, const std::vector<std::int64_t>& widths, double ridge,
@@ -120,12 +148,10 @@ std::vector<Solution> prefix_solutions(const GramState& state, const std::vector
   const RidgeFactor factor(state, ridge, standardize);
   const Exec& exec = factor.exec();
   const CentredGram a(state.sums(), ridge, standardize);
-  std::vector<double> z(static_cast<std::size_t>(d * c)), b(z.size()), image(z.size()), diagonal(z.size());
+  std::vector<double> z(static_cast<std::size_t>(d * c)), b(z.size()), image(z.size());
   download<double>(exec, factor.z(), {z.data(), d, c});
   const Array<double> right = a.right_hand_side();
   download<double>(exec, right.view(), {b.data(), d, c});
-  diagonal.resize(static_cast<std::size_t>(d));
-  factor.factor().diagonal(exec, diagonal.data());
   std::vector<Solution> out;
   for (const std::int64_t k : widths) {
     exec.poll();
@@ -147,13 +173,12 @@ std::vector<Solution> prefix_solutions(const GramState& state, const std::vector
       target += b[i] * b[i];
     }
     const double scale = std::sqrt(size) + std::sqrt(target);
-    const auto [low, high] = std::minmax_element(diagonal.begin(), diagonal.begin() + k);
     SolveReport& report = solution.report;
+    estimate_leading(exec, a, factor.factor(), k, report);
     report.method = "cholesky";
     report.form = "primal";
     report.ridge = ridge;
     report.size = report.rank = k;
-    report.condition = (*high / *low) * (*high / *low);
     report.residual = scale > 0 ? std::sqrt(off) / scale : 0.0;
     std::vector<double> coef(used);
     solution.intercept = factor.target_mean();
@@ -163,6 +188,7 @@ std::vector<Solution> prefix_solutions(const GramState& state, const std::vector
         coef[static_cast<std::size_t>(m * k + j)] = value;
         solution.intercept[static_cast<std::size_t>(m)] -= value * factor.mean()[static_cast<std::size_t>(j)];
       }
+    report.removal_bound = removal_bound(state.sums(), factor.scale(), k, ridge, report.smallest_eigenvalue, coef);
     solution.coef = Array<double>(exec, c, k);
     upload<double>(exec, {coef.data(), c, k}, solution.coef.view());
     out.push_back(std::move(solution));

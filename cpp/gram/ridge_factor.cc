@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gram/centred_gram.h"
+#include "gram/sums_rounding.h"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -28,6 +29,7 @@ struct RidgeFactor::Impl {
     GRAMIAN_REQUIRE(state.n_rows() > 0, not_fitted, "the state has no rows yet");
     const GramState::Sums& sums = state.sums();
     const CentredGram a(sums, ridge, standardize);
+    if (ridge == 0) require_full_rank(sums, a);
     l = SymmetricMatrix<double>(exec, d);
     a.build(exec, l);
     const std::int64_t pivot = cholesky(exec, l);

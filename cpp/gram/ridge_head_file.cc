@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -89,6 +90,8 @@ Json RidgeHead::save(ModelWriter& writer, const std::string& prefix, bool weight
   writer.add(prefix + "intercept", {n_outputs()}, weights.intercept);
   json["ridge_used"] = weights.report.ridge;
   json["noise_variance"] = noise_variance();
+  if (weights.report.removal_bound > 0)
+    json["removal_bound"] = std::min(weights.report.removal_bound, std::numeric_limits<double>::max());
   if (width_used() < n_features()) json["width_used"] = width_used();
   return json;
 }
@@ -268,6 +271,10 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
   solved->solution.intercept.assign(intercept, intercept + n_outputs);
   solved->solution.report.method = "loaded";
   solved->solution.report.ridge = json.at("ridge_used").number();
+  if (json.contains("removal_bound")) {
+    solved->solution.report.removal_bound = json.at("removal_bound").number();
+    GRAMIAN_REQUIRE(solved->solution.report.removal_bound >= 0, file_format, "the bound of the file is impossible");
+  }
   solved->noise_variance = json.at("noise_variance").number();
   solved->noise_known = true;
   head.impl_->solved = std::move(solved);

@@ -103,8 +103,11 @@ void RidgeHead::Impl::add_with_holdout(const RowsView& x, const Targets& y, cons
 }
 
 void RidgeHead::Impl::remove_with_holdout(const RowsView& x, const Targets& y, const double* weight) {
-  if (config.holdout == HoldoutRule::ranpac) {  // its choice was made by the last rows added, and stays
+  if (config.holdout == HoldoutRule::ranpac) {
+    // Which of the rows were held out is not known, and whether any was: both sides go, and gcv chooses from the sums
+    // until rows are added again.
     state->remove(x, y, weight, map.get());
+    drop_stale_sides();
     return;
   }
   const Part out(x, y, weight, sides_of(x, weight).held);
@@ -112,11 +115,19 @@ void RidgeHead::Impl::remove_with_holdout(const RowsView& x, const Targets& y, c
   held_then->remove(out.x(), out.targets(), out.weight(), map.get());
   state->remove(x, y, weight, map.get());
   held = std::move(held_then);
+  drop_stale_sides();
+}
+
+void RidgeHead::Impl::drop_stale_sides() {
+  if (held == nullptr || (config.holdout != HoldoutRule::ranpac && state->n_rows() > 0)) return;
+  held->clear();
+  if (fitted) fitted->clear();
 }
 
 void RidgeHead::Impl::merge_holdout(const Impl& other, bool out) {
   if (config.holdout == HoldoutRule::none || other.config.holdout == HoldoutRule::none) {
     out ? state->unmerge(*other.state) : state->merge(*other.state);
+    if (out) drop_stale_sides();
     return;
   }
   GRAMIAN_REQUIRE(config.holdout == other.config.holdout && config.holdout_seed == other.config.holdout_seed &&
@@ -129,6 +140,7 @@ void RidgeHead::Impl::merge_holdout(const Impl& other, bool out) {
   out ? state->unmerge(*other.state) : state->merge(*other.state);
   held = std::move(held_then);
   if (adopt) fitted = std::move(fitted_then);
+  if (out) drop_stale_sides();
 }
 
 }  // namespace gramian

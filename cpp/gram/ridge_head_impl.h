@@ -77,6 +77,8 @@ struct RidgeHead::Impl {
   Sides sides_of(const RowsView& x, const double* weight) const;
   void add_with_holdout(const RowsView& x, const Targets& y, const double* weight);
   void remove_with_holdout(const RowsView& x, const Targets& y, const double* weight);
+  // After rows have gone: what is held out by the rule ranpac, or of no rows at all, goes too.
+  void drop_stale_sides();
   // What another head holds out joins; with the rule ranpac a head that has seen rows keeps its own.
   void merge_holdout(const Impl& other, bool out);
 

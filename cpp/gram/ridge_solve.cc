@@ -80,6 +80,11 @@ Solution solve_dual(const Exec& exec, const RowsView& x_all, const RowsView& y_a
   gemm<double>(exec, Trans::yes, Trans::no, 1.0, alpha.view(), xs.view(), 0.0, solution.coef.view());
   std::vector<double> coef(static_cast<std::size_t>(c * d));
   download<double>(exec, solution.coef.view(), {coef.data(), c, d});
+  const auto finite = [](double value) { return std::isfinite(value); };
+  GRAMIAN_REQUIRE(std::all_of(coef.begin(), coef.end(), finite), not_positive_definite,
+                  "the weights overflow (rank " + std::to_string(solution.report.rank) + " of " + std::to_string(n) +
+                      "): the squares of the features underflow, or the targets are huge; multiply X by a large "
+                      "number, or use a larger ridge");
   for (std::int64_t k_out = 0; k_out < c; ++k_out) {
     double constant = y_mean[static_cast<std::size_t>(k_out)];
     for (std::int64_t j = 0; j < d; ++j)
@@ -100,8 +105,8 @@ Solution ridge_solve(const Exec& exec, const RowsView& x, const RowsView& y, con
                   "X has " + std::to_string(x.rows) + " rows, but Y has " + std::to_string(y.rows));
   using Form = RidgeSolveOptions::Form;
   // Without a ridge the centred dual system is singular by construction, so the primal one answers.
-  GRAMIAN_REQUIRE(options.form != Form::dual || options.ridge > 0, invalid_argument,
-                  "the dual form needs a ridge above 0");
+  GRAMIAN_REQUIRE(options.form != Form::dual || options.ridge > 0, not_positive_definite,
+                  "the dual form needs a ridge above 0: its system has one row for each row of X, and no full rank");
   const bool dual =
       options.form == Form::dual || (options.form == Form::automatic && x.rows < x.cols && options.ridge > 0);
   if (dual) return solve_dual(exec, x, y, options, weight);

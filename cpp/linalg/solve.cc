@@ -24,7 +24,7 @@ constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in double faster than they refine
 constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
 constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
-constexpr double kConditionLimit = 1e-2 / kEps;  // beyond it a Cholesky factor is not trusted
+constexpr double kTrustedShare = 1e-2;           // of 1 / eps: a condition beyond it takes the trust in a factor
 
 // The root of a sum of squares that may itself lie outside the range of double.
 class ScaledNorm {
@@ -155,12 +155,14 @@ std::vector<double> scale_of(const Exec& exec, const SymmetricMatrix<double>& a)
 class Ladder {
  public:
   Ladder(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w,
-         bool require_full_rank)
+         bool require_full_rank, const RankRule& rule)
       : exec_(exec),
         a_(a),
         b_(b),
         w_(w),
         require_full_rank_(require_full_rank),
+        rule_(rule),
+        condition_limit_(kTrustedShare / (require_full_rank ? std::max(kEps, rule.unit) : kEps)),
         residual_(exec, b.rows, b.cols),
         norm_b_(frobenius(exec, b)) {
     report_.size = report_.rank = a.size();
@@ -211,6 +213,7 @@ class Ladder {
     // Beyond eps(float) a float factor cannot tell a small eigenvalue from none, and refinement would hide the rank.
     if (!(report_.condition * static_cast<double>(std::numeric_limits<float>::epsilon()) < 1))
       return fall("the condition number of about " + number(report_.condition) + " is too large for a float factor");
+    if (!is_trusted(report_)) return fall("a factor in double must tell the rank");
     axpby<double, double>(exec_, 0.0, {}, 0.0, w_);
     axpby<double, double>(exec_, 1.0, b_, 0.0, residual_.view());
     double before = std::numeric_limits<double>::infinity();
@@ -247,7 +250,7 @@ class Ladder {
       cholesky_solve_half<double>(exec_, Trans::yes, l, x);
     };
     estimate_condition(exec_, a_, solve, report_);
-    if (!(report_.condition <= kConditionLimit) && !is_sound_once_scaled(solve, scale))
+    if (!is_trusted(report_) && !is_sound_once_scaled(solve, require_full_rank_ ? rule_.scale : scale))
       return fall("the condition number is about " + number(report_.condition));
     axpby<double, double>(exec_, 1.0, b_, 0.0, w_);
     solve(w_);
@@ -257,10 +260,15 @@ class Ladder {
     return true;
   }
 
-  // The factor of D A D is D L, so L is as good as that one. Without a ridge sizes are left alone: a column that is
-  // constant but for rounding must not grow into one that has a say.
+  bool is_trusted(const SolveReport& report) const {
+    if (require_full_rank_ && !(report.smallest_eigenvalue > rule_.floor)) return false;
+    return report.condition <= condition_limit_;
+  }
+
+  // The factor of D A D is D L, so L is as good as that one. Without a ridge sizes are left alone unless the caller
+  // gives D: a column that is constant but for rounding must not grow into one that has a say.
   bool is_sound_once_scaled(const std::function<void(MatrixView<double>)>& solve, const std::vector<double>& scale) {
-    if (scale.empty() || require_full_rank_) return false;
+    if (scale.empty()) return false;
     std::vector<double> inverse(scale);
     for (double& value : inverse) value = 1.0 / value;
     SolveReport scaled;
@@ -270,7 +278,8 @@ class Ladder {
       scale_rows(exec_, inverse, x);
     };
     estimate_condition(exec_, ScaledOperator(a_, scale), solve_scaled, scaled);
-    return scaled.condition <= kConditionLimit;
+    if (require_full_rank_ && !(scaled.smallest_eigenvalue > rule_.scaled_floor)) return false;
+    return scaled.condition <= condition_limit_;
   }
 
   void solve_eigh() {
@@ -282,12 +291,13 @@ class Ladder {
       SymmetricMatrix<double> a(exec_, n);
       a_.build(exec_, a);
       norm_a = frobenius(exec_, a);
-      if (!require_full_rank_) scale = scale_of(exec_, a);
+      scale = require_full_rank_ ? rule_.scale : scale_of(exec_, a);
       if (!scale.empty()) a.scale(exec_, scale);
       symmetric_eigen(exec_, a, values, vectors);
     }
     const double largest = values.empty() ? 0.0 : std::max(std::abs(values.front()), std::abs(values.back()));
-    const double threshold = static_cast<double>(n) * kEps * largest;
+    const double rounding = static_cast<double>(n) * kEps * largest;
+    const double threshold = require_full_rank_ ? std::max(rounding, rule_.noise) : rounding;
     std::vector<double> inverse(values.size());
     report_.rank = 0;
     double smallest = largest;
@@ -337,6 +347,8 @@ class Ladder {
   MatrixView<const double> b_;
   MatrixView<double> w_;
   bool require_full_rank_;
+  const RankRule& rule_;
+  double condition_limit_;
   Array<double> residual_;
   double norm_b_;
   SolveReport report_;
@@ -408,7 +420,13 @@ double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l, int step
 
 void estimate_condition(const Exec& exec, const SpdOperator& a, const std::function<void(MatrixView<double>)>& solve,
                         SolveReport& report) {
-  const std::int64_t n = a.size();
+  const auto apply = [&](MatrixView<const double> x, MatrixView<double> y) { a.apply(exec, x, y); };
+  estimate_condition(exec, a.size(), apply, solve, report);
+}
+
+void estimate_condition(const Exec& exec, std::int64_t n,
+                        const std::function<void(MatrixView<const double>, MatrixView<double>)>& apply,
+                        const std::function<void(MatrixView<double>)>& solve, SolveReport& report) {
   const RngStream signs(0, RngFamily::rademacher);
   std::vector<double> start(static_cast<std::size_t>(n));
   for (std::int64_t k = 0; k < n; ++k)
@@ -421,7 +439,7 @@ void estimate_condition(const Exec& exec, const SpdOperator& a, const std::funct
   upload<double>(exec, {start.data(), n, 1}, x.view());
   double largest = 0;
   for (int step = 0; step < 3; ++step) {
-    a.apply(exec, x.view(), y.view());
+    apply(x.view(), y.view());
     largest = frobenius(exec, y.view());
     std::swap(x, y);
     if (!(largest > 0) || !std::isfinite(largest)) break;
@@ -440,10 +458,10 @@ void estimate_condition(const Exec& exec, const SpdOperator& a, const std::funct
 }
 
 SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const double> b, MatrixView<double> w,
-                      Precision precision, bool require_full_rank) {
+                      Precision precision, bool require_full_rank, const RankRule& rule) {
   GRAMIAN_REQUIRE(b.rows == a.size() && w.rows == b.rows && w.cols == b.cols, shape_mismatch,
                   "solve_spd: the shapes of A, B and W do not fit");
-  return Ladder(exec, a, b, w, require_full_rank).run(precision);
+  return Ladder(exec, a, b, w, require_full_rank, rule).run(precision);
 }
 
 }  // namespace gramian

@@ -239,6 +239,7 @@ void bind_gram(py::module_& module) {
                              })
       .def_property_readonly("nbytes", getter<GramState>([](const auto& s) { return s.bytes(); }))
       .def_property_readonly("largest_trace", getter<GramState>([](const auto& s) { return s.largest_trace(); }))
+      .def_property_readonly("largest_energy", getter<GramState>([](const auto& s) { return s.largest_energy(); }))
       .def_property_readonly(
           "products", getter<GramState>([](const auto& s) { return std::string(name_of(s.options().products)); }))
       .def_property_readonly("intercept", getter<GramState>([](const auto& s) { return s.options().intercept; }))

@@ -82,7 +82,8 @@ class AnalyticClassifier(AnalyticEstimator):
     holdout_rule : {"moments", "ranpac"}, default="moments"
         "moments" holds out rows of all calls, by a hash of their numbers: neither order nor batches matter, equal rows
         fall on the same side, and `forget` finds them again. "ranpac" is the published rule: the last rows of the last
-        call judge a fit of its other rows, and nothing else takes part. While one side is empty, "gcv" chooses.
+        call judge a fit of its other rows, and nothing else takes part. While one side is empty, "gcv" chooses; so it
+        does with "ranpac" from a `forget` to the next rows.
 
     Attributes
     ----------
@@ -303,6 +304,12 @@ class AnalyticClassifier(AnalyticEstimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        With ``holdout_rule="ranpac"`` the rows that chose the ridge may be among these and cannot be told from the
+        others, so all of them leave the choice: until rows are added again, "gcv" chooses from the sums that are left.
+        That is not the ridge of a model that never saw the rows, whose last call was another one.
         """
         began = time.perf_counter()
         with self._lock():
@@ -774,7 +781,8 @@ class AnalyticRegressor(AnalyticEstimator):
     holdout_rule : {"moments", "ranpac"}, default="moments"
         "moments" holds out rows of all calls, by a hash of their numbers: neither order nor batches matter, equal rows
         fall on the same side, and `forget` finds them again. "ranpac" is the published rule: the last rows of the last
-        call judge a fit of its other rows, and nothing else takes part. While one side is empty, "gcv" chooses.
+        call judge a fit of its other rows, and nothing else takes part. While one side is empty, "gcv" chooses; so it
+        does with "ranpac" from a `forget` to the next rows.
 
     Attributes
     ----------
@@ -941,6 +949,12 @@ class AnalyticRegressor(AnalyticEstimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        With ``holdout_rule="ranpac"`` the rows that chose the ridge may be among these and cannot be told from the
+        others, so all of them leave the choice: until rows are added again, "gcv" chooses from the sums that are left.
+        That is not the ridge of a model that never saw the rows, whose last call was another one.
         """
         began = time.perf_counter()
         y = _validate.check_targets(y, type(self).__name__)

@@ -34,7 +34,7 @@ class SolveReport:
         Sweeps of iterative refinement.
     removal_bound : float
         Bound of the relative weight error that removals caused, 0 if nothing was removed; of "cholesky_updated" when it
-        was last looked at.
+        was last looked at. Infinite for weights of zero.
     seconds : float
         Wall time of factor and solve.
     updates : int
@@ -91,7 +91,8 @@ class GcvCurve:
     ridges, scores, degrees_of_freedom : ndarray of shape (n_ridges,)
         The grid, the score of each ridge (lower is better) and the trace of its hat matrix, the intercept counted.
     best : int
-        Place of the lowest score.
+        Place of the lowest score. Where that is no more than the rounding of its sums, nothing tells such scores apart:
+        of them, the place of the smallest ridge.
     at_edge : bool
         Whether the best is the first or the last of the grid, so that a wider grid may do better.
     method : str
@@ -121,7 +122,7 @@ class HoldoutCurve:
     scores : ndarray of shape (n_ridges,)
         Mean squared error per output; NaN where the search did without, infinity where the system is singular.
     best : int
-        Place of the lowest score.
+        Place of the lowest score, as in `GcvCurve`.
     at_edge : bool
         Whether the best is the first or the last of the grid, so that a wider grid may do better.
     evaluated : int
@@ -263,6 +264,14 @@ class GramState:
     def largest_trace(self):
         """The largest trace of the Gram matrix held since the state was last empty, rounded up to a power of two."""
         return self._core.largest_trace
+
+    @property
+    def largest_energy(self):
+        """The largest sum of squared targets held since the state was last empty, rounded up to a power of two.
+
+        Over all outputs and around the point that the sums are taken around; of class codes the sum of the weights.
+        """
+        return self._core.largest_energy
 
     @property
     def dtype(self):
@@ -472,7 +481,7 @@ class GramState:
         Returns
         -------
         list of Solution
-            ``coef`` of shape (n_outputs, k). The report's condition is a low estimate from the factor's diagonal.
+            ``coef`` of shape (n_outputs, k). The report's condition and bound are those of the system of k features.
 
         Raises
         ------
@@ -613,7 +622,7 @@ def ridge_solve(X, Y, ridge=1.0, *, sample_weight=None, fit_intercept=True, form
     ValueError
         Shapes that do not fit, NaN or infinity.
     numpy.linalg.LinAlgError
-        ``ridge=0`` without full rank.
+        ``ridge=0`` without full rank, which the dual form never has; weights beyond the range of float64.
 
     Warns
     -----

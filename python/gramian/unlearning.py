@@ -190,7 +190,8 @@ def unlearn(model, X, y, sample_weight=None, *, budget=None, strict=False, previ
     Notes
     -----
     Works on a copy, so it needs the memory of a second model; n d^2 flops and one solve. The bound is that of a worst
-    case: 4 (terms of the longest sum) eps (largest trace of the Gram matrix ever held) / (smallest eigenvalue left).
+    case: 4 k eps (T + sqrt(T E) / |weights|) / (smallest eigenvalue left), with k the terms of the longest sum and the
+    calls, T the largest trace of the Gram matrix and E the largest sum of squared targets ever held.
     References: "Making AI Forget You: Data Deletion in Machine Learning"; "Attribute-to-Delete: Machine Unlearning via
     Datamodel Matching".
 
@@ -426,6 +427,8 @@ def _of_ridge(learnt):
         return Dependency("ridge", "clean", "Chosen again from the sums that are left, by cross-validation.")
     if config["holdout"] == "moments":
         return Dependency("ridge", "clean", "Chosen again from the sums that are left, by held-out rows.")
+    if config["holdout"] == "ranpac":
+        return Dependency("ridge", "clean", "What was held out is dropped; cross-validation chooses from what is left.")
     chosen = learnt.params["ridge"]
     if isinstance(chosen, str):
         return Dependency(

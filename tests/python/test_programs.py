@@ -260,7 +260,9 @@ def check_scaled_states(plan):
     solving = 4 * (plan["d"] + program.ledger.terms) * unit
     if program.ledger.removed and report.removal_bound > 0:
         # The bound of the report bounds all terms: no wider than all terms that ever went in would make it.
-        assert report.removal_bound <= 16 * (program.ledger.terms + len(plan["operations"]) + 50) * unit
+        terms = 16 * (program.ledger.terms + len(plan["operations"]) + 50)
+        targets = np.sqrt(program.state.largest_energy / program.state.largest_trace) / np.linalg.norm(solution.coef)
+        assert report.removal_bound <= terms * unit * (1 + targets)
         if report.removal_bound < 0.05:  # first order: beyond it, it says that the digits are gone
             error = checks.relative_error(solution.coef, coef)
             assert error <= report.removal_bound + 4 * plan["d"] * unit

@@ -38,7 +38,8 @@ def test_is_retraining(rng, ridge, size):
     assert error <= promised
     # What the record says is a proven bound: every product of every sum rounded the same way, around a shift that the
     # rows had; it is no larger than that takes, with the largest trace rounded up to a power of two.
-    largest = 16 * (len(X) + 20) * checks.EPS * np.trace(all_rows.T @ all_rows)
+    trace, energy = np.trace(all_rows.T @ all_rows), ((y - y.mean()) ** 2).sum()
+    largest = 16 * (len(X) + 20) * checks.EPS * (trace + np.sqrt(trace * energy) / np.linalg.norm(coef))
     assert error <= record.error_bound <= largest / np.linalg.eigvalsh(A)[0]
     assert record.rows == size
     # Negative control: products of single precision break the promise.

@@ -61,7 +61,7 @@ struct GcvCurve {
   std::vector<double> ridges;
   std::vector<double> scores;              // sum_w |Y - Yhat|^2 sum_w / (sum_w - trace H)^2, summed over outputs
   std::vector<double> degrees_of_freedom;  // trace of the hat matrix, the intercept counted
-  std::size_t best = 0;                    // index of the smallest score
+  std::size_t best = 0;                    // of the smallest score; of those that rounding hides, the smallest ridge
   bool at_edge = false;                    // the best is the first or the last of the grid
   std::string method;                      // "eigh" or "cholesky"
 };
@@ -87,6 +87,8 @@ class GRAMIAN_EXPORT GramState {
   const Exec& exec() const;
   std::size_t bytes() const;     // of all sums
   double largest_trace() const;  // of all G held since the state was last empty, rounded up to a power of two
+  // The same of sum w |y|^2 over all outputs, around the shift; of class codes, and without outputs, of sum w.
+  double largest_energy() const;
 
   // Adds rows, mapped by `map` if given. weight: one double per row, >= 0, or null; rows of weight 0 are as if they
   // were not there. atomic: on any error or cancellation the state is unchanged (work of more than one block is

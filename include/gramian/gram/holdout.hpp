@@ -29,7 +29,7 @@ GRAMIAN_EXPORT const char* name_of(HoldoutRule rule);
 struct HoldoutCurve {
   std::vector<double> ridges;
   std::vector<double> scores;  // mean squared error of held-out rows; NaN: not needed, infinity: singular
-  std::size_t best = 0;        // index of the smallest score
+  std::size_t best = 0;        // of the smallest score; of those that rounding hides, the smallest ridge
   bool at_edge = false;        // the best is the first or the last of the grid
   std::int64_t evaluated = 0;  // ridges that were solved
 };

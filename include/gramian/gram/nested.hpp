@@ -18,8 +18,8 @@
 namespace gramian {
 
 // Ridge weights of the first k features for each width k, 1 <= k <= d: coef is n_outputs x k. One factor, then
-// 4 d^2 C flops a width (half of them for the residual in the report). The condition in the report is a low estimate
-// from the diagonal of the factor. Throws as RidgeFactor does.
+// 4 d^2 C + 18 d^2 flops a width (but for 2 d^2 C of them for the residual and the condition in the report). Throws as
+// RidgeFactor does.
 GRAMIAN_EXPORT std::vector<Solution> prefix_solutions(const GramState& state, const std::vector<std::int64_t>& widths,
                                                       double ridge, bool standardize = false);
 

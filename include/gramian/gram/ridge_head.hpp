@@ -22,7 +22,8 @@ struct RidgeConfig {
   bool gcv = false;
   std::vector<double> ridges;  // the grid of gcv; empty means 10^-10 .. 10^2 times the mean diagonal of the centred G
   // Choose it by held-out rows instead, from the same grid (10^-8 .. 10^8 for the rule ranpac). Weights are then solved
-  // with all rows. Until there are rows on both sides, gcv chooses. Every change is atomic, and takes the memory of
+  // with all rows. Until there are rows on both sides, gcv chooses; the rule ranpac begins anew once rows were removed,
+  // since what it held out may have been among them. Every change is atomic, and takes the memory of
   // three states for as long as it lasts; in between it is two, with the rule ranpac three.
   HoldoutRule holdout = HoldoutRule::none;
   double holdout_fraction = 0.2;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -73,16 +74,33 @@ GRAMIAN_EXPORT double power_norm(const Exec& exec, std::int64_t d, int steps,
 // |R^-1| for the factor L = R', in the same way; infinite where R is singular.
 GRAMIAN_EXPORT double inverse_norm(const Exec& exec, const SymmetricMatrix<double>& l, int steps);
 
-// Condition number and smallest eigenvalue of A into the report, from three steps each of the power method on A and on
-// its inverse, from a fixed start: low estimates. solve: b = A^-1 b in place.
+// Condition number and smallest eigenvalue of A (n x n) into the report, from three steps each of the power method on A
+// and on its inverse, from a fixed start: low estimates. apply: y = A x; solve: b = A^-1 b in place.
+GRAMIAN_EXPORT void estimate_condition(
+    const Exec& exec, std::int64_t n, const std::function<void(MatrixView<const double>, MatrixView<double>)>& apply,
+    const std::function<void(MatrixView<double>)>& solve, SolveReport& report);
 GRAMIAN_EXPORT void estimate_condition(const Exec& exec, const SpdOperator& a,
                                        const std::function<void(MatrixView<double>)>& solve, SolveReport& report);
 
+// What counts as full rank, where that is required. A matrix that was summed up is known to the rounding of its sums
+// only, and an eigenvalue that is no more than that is no evidence of a rank.
+struct RankRule {
+  double unit = std::numeric_limits<double>::epsilon();  // of the products: no condition beyond 1e-2 / unit is believed
+  double floor = 0;  // nor is a smallest eigenvalue that is no larger than this
+  double noise = 0;  // eigenvalues up to here are not counted in the rank; of the scaled matrix, where there is `scale`
+  // Where sizes of columns alone may take the condition beyond the limit: factors that bring all of them to one size,
+  // for a second look with a floor of its own. Empty: the matrix is judged as it stands.
+  std::vector<double> scale;
+  double scaled_floor = 0;
+};
+
 // Solves A W = B (n x c, device memory; B is kept). ridge and form only label the report. Where A is numerically
 // singular the answer is the minimum-norm one with the rank in the report; if `require_full_rank`, it is
-// Error{not_positive_definite} with the rank instead. Unless that is asked for, a diagonal whose entries differ by more
-// than 1e6 is brought near 1 by powers of two before the rank is judged (the norm is then that of scaled weights).
+// Error{not_positive_definite} with the rank by `rule` instead. Unless that is asked for, a diagonal whose entries
+// differ by more than 1e6 is brought near 1 by powers of two before the rank is judged (the norm is then that of scaled
+// weights).
 GRAMIAN_EXPORT SolveReport solve_spd(const Exec& exec, const SpdOperator& a, MatrixView<const double> b,
-                                     MatrixView<double> w, Precision precision, bool require_full_rank);
+                                     MatrixView<double> w, Precision precision, bool require_full_rank,
+                                     const RankRule& rule = {});
 
 }  // namespace gramian

@@ -82,6 +82,7 @@ TEST(GramFiles, InconsistentDescriptionsAreFileErrors) {
   refused("targets", "labels");
   refused("targets", "none");
   refused("largest_trace", -1.0);
+  refused("largest_energy", -1.0);
   refused("longest_sum", -5);
   refused("operations", -5);
   refused("shift_known", "yes");

@@ -276,6 +276,45 @@ TEST(SolveSpd, SingularSystemsHaveTheMinimumNormAnswerAndTheirRank) {
   }
 }
 
+TEST(SolveSpd, FullRankIsWhatTheRuleBelieves) {
+  constexpr std::int64_t n = 20;
+  std::vector<long double> values(n, 1.0L);
+  values[0] = 1e-6L;
+  const Known a(values, 9);
+  const Stored stored(a, 1);
+  const std::vector<double> b(n, 1.0);
+  const auto solve = [&](const gramian::RankRule& rule, bool required = true) {
+    std::vector<double> w(n);
+    return gramian::solve_spd(cpu(2), stored, MatrixView<const double>(b.data(), n, 1),
+                              MatrixView<double>(w.data(), n, 1), Precision::full, required, rule);
+  };
+  const auto refused = [&](const gramian::RankRule& rule) {
+    try {
+      solve(rule);
+      ADD_FAILURE() << "was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::not_positive_definite);
+      EXPECT_NE(std::string(error.what()).find("rank is 19 of 20"), std::string::npos) << error.what();
+    }
+  };
+  gramian::RankRule rule;
+  EXPECT_EQ(solve(rule).method, "cholesky");
+  rule.unit = 1.2e-7;  // of float products: a condition of 1e6 is beyond it, and the eigenvalues have to tell
+  EXPECT_EQ(solve(rule).method, "eigh");
+  rule.noise = 1e-5;
+  refused(rule);
+  EXPECT_EQ(solve(rule, false).method, "cholesky");  // with a ridge nothing is asked
+  rule.scale.assign(n, 1.0);
+  refused(rule);  // a look at columns of one size, which these are, changes nothing
+  rule = {};
+  rule.floor = 1e-5;  // of sums that were once larger
+  EXPECT_EQ(solve(rule).method, "eigh");
+  rule.noise = 1e-5;
+  refused(rule);
+  rule.floor = 1e-7;
+  EXPECT_EQ(solve(rule).method, "cholesky");
+}
+
 TEST(SolveSpd, AZeroMatrixHasRankZero) {
   const Known a(std::vector<long double>(20, 0.0L), 6);
   const Stored stored(a, 1);

@@ -1,0 +1,42 @@
+// What the rounding of sums, and of sums that were once larger, costs weights and ranks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "gram/centred_gram.h"
+#include "gram/gram_sums.h"
+#include "gramian/linalg/solve.hpp"
+
+namespace gramian {
+
+// Bound of the relative error that removals caused in weights of the first `width` features; 0 where none was.
+//
+// With k terms behind an entry, T and E the largest trace and target energy ever held and eps that of the products,
+// |dG| <= k eps T and |dQ| <= k eps sqrt(T E). To first order A dW = dB - dA W, so
+//   |dW| / |W| <= 4 k eps (T + sqrt(T E) / |W|) / (smallest eigenvalue of A);
+// 4 is for the sums s and t, which centre G and Q. Of features scaled by S = diag(scale), T is that of the scaled ones.
+// S itself is made of the sums: A = S (G + ridge S^-2) S, where dS^-2 <= k eps T / n.
+// smallest: of the eigenvalues of A, ridge included. coef: n_outputs x width, on the host, of features as they came.
+// Infinite for weights of zero from targets that were not.
+double removal_bound(const GramState::Sums& sums, const std::vector<double>& scale, std::int64_t width, double ridge,
+                     double smallest, const std::vector<double>& coef);
+
+// What full rank means for A without a ridge; a: with the same scaling.
+RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a);
+
+// Error{not_positive_definite} with the rank unless A, without a ridge, has full rank. d^3 / 3 flops.
+void require_full_rank(const GramState::Sums& sums, const CentredGram& a);
+
+// A bound, in practice, of the rounding of (target energy) - W'B for centred sums, over that energy.
+double residual_noise(const GramState::Sums& sums);
+
+// The place of the lowest score, where scores are known up to `noise` only. One that is no more than its noise says
+// nothing beyond that, so no score counts for less; and of the scores that lie in the noise beside a best one that does
+// too, the smallest ridge has the best, for what noise hides is the error of the fit. Those of which so little is known
+// that they might be four times as large are left out. NaN: not computed.
+std::size_t best_of(const std::vector<double>& ridges, const std::vector<double>& scores,
+                    const std::vector<double>& noise);
+
+}  // namespace gramian
