@@ -213,6 +213,7 @@ void ClassMoments::partial_fit(const RowsView& x, const ClassTargets& y, const d
   const std::vector<std::int64_t> source = grown.insert(batch.labels());
   const std::vector<std::int64_t> target = grown.encode(*y.labels, true);
   std::vector<Entry> entries(source.size());
+  exec_.poll_now();
 
   for (std::size_t k = 0; ended_ && k < entries_.size(); ++k) {
     entries_[k].state.reset();
@@ -262,6 +263,7 @@ void ClassMoments::forget(const RowsView& x, const ClassTargets& y, const double
   LabelMap left = labels_;
   left.keep(kept);
   std::vector<Entry> entries(kept.size());
+  exec_.poll_now();
 
   for (std::size_t k = 0; k < rows.size(); ++k) {
     if (!made[k]) continue;

@@ -213,6 +213,7 @@ struct DualStreamClassifier::Impl {
     RidgeHead part(exec, x.cols, c, second.config(), map);
     part.add(x, Targets::of_values(RowsView::dense<double>({residual.data(), x.rows, c})), weight, false);
 
+    exec.poll_now();
     follow(before, now);
     second.merge(part);
     main = std::move(next);

@@ -379,6 +379,7 @@ void TruncatedRidgeClassifier::partial_fit(const RowsView& x, const ClassTargets
     self.exec.poll();
     self.add_block(x.slice(begin, std::min(edge, x.rows - begin)), codes.data() + begin, next);
   }
+  self.exec.poll_now();
   self.state = std::move(next);
   self.solved.reset();
 }

@@ -1,6 +1,7 @@
 #include "gramian/core/exec.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <climits>
 #include <cstdlib>
 #include <exception>
@@ -19,6 +20,25 @@ std::atomic<int> chosen_threads{0};
 // Where a body runs on a thread that its parallel_for borrowed: whether that loop has failed or been cancelled. Hooks
 // are asked on their callers' threads only.
 thread_local const std::atomic<bool>* borrowers_failure = nullptr;
+
+using Clock = std::chrono::steady_clock;
+
+struct CancelHook {
+  std::function<bool()> raised;
+  std::chrono::duration<double> pause;
+};
+
+// When a hook with a pause was last asked in this thread.
+thread_local Clock::time_point last_asked;
+
+bool is_raised(const CancelHook& hook, bool now) {
+  if (hook.pause.count() > 0) {
+    const Clock::time_point time = Clock::now();
+    if (!now && time - last_asked < hook.pause) return false;
+    last_asked = time;
+  }
+  return hook.raised();
+}
 
 // The number a text begins with, or 0 if that is not one in [1, INT_MAX]. `list`: a comma may follow it.
 int leading_count(const char* text, bool list) {
@@ -104,7 +124,7 @@ struct Exec::State {
   }
 
   // Copied out before it is called, so that the hook may be changed meanwhile, even by itself.
-  std::shared_ptr<const std::function<bool()>> current_hook() {
+  std::shared_ptr<const CancelHook> current_hook() {
     if (!has_hook.load(std::memory_order_acquire)) return nullptr;
     std::lock_guard<std::mutex> lock(hook_mutex);
     return hook;
@@ -114,7 +134,7 @@ struct Exec::State {
   std::atomic<int> threads{0};
   std::atomic<bool> has_hook{false};
   std::mutex hook_mutex;
-  std::shared_ptr<const std::function<bool()>> hook;
+  std::shared_ptr<const CancelHook> hook;
 };
 
 Exec::Exec(Device device, int threads, int device_index)
@@ -131,7 +151,7 @@ Exec Exec::on_host() const {
   if (device() == Device::cpu) return *this;
   // Not threads(), which is 1 on a device that works on whole operations.
   Exec host(Device::cpu, state_->threads.load(std::memory_order_relaxed));
-  if (const auto hook = state_->current_hook()) host.set_cancel_hook(*hook);
+  if (const auto hook = state_->current_hook()) host.set_cancel_hook(hook->raised, hook->pause.count());
   return host;
 }
 
@@ -159,9 +179,11 @@ void Exec::set_threads(int threads) {
   state_->threads.store(threads, std::memory_order_relaxed);
 }
 
-void Exec::set_cancel_hook(std::function<bool()> hook) {
-  std::shared_ptr<const std::function<bool()>> shared;
-  if (hook) shared = std::make_shared<const std::function<bool()>>(std::move(hook));
+void Exec::set_cancel_hook(std::function<bool()> hook, double seconds) {
+  GRAMIAN_REQUIRE(seconds >= 0, invalid_argument, "the seconds between two calls of a hook must not be negative");
+  std::shared_ptr<const CancelHook> shared;
+  if (hook)
+    shared = std::make_shared<const CancelHook>(CancelHook{std::move(hook), std::chrono::duration<double>(seconds)});
   const bool set = shared != nullptr;
   {
     std::lock_guard<std::mutex> lock(state_->hook_mutex);
@@ -172,6 +194,14 @@ void Exec::set_cancel_hook(std::function<bool()> hook) {
 }
 
 void Exec::poll() const {
+  ask(false);
+}
+
+void Exec::poll_now() const {
+  ask(true);
+}
+
+void Exec::ask(bool now) const {
   if (!can_be_cancelled()) return;
   if (borrowers_failure != nullptr) {
     // Whatever ended the loop is what its caller sees; this only ends the task.
@@ -179,7 +209,7 @@ void Exec::poll() const {
     return;
   }
   const auto hook = state_->current_hook();
-  if (hook != nullptr && (*hook)()) throw Error(ErrorCode::cancelled, "cancelled");
+  if (hook != nullptr && is_raised(*hook, now)) throw Error(ErrorCode::cancelled, "cancelled");
 }
 
 bool Exec::can_be_cancelled() const {

@@ -34,6 +34,11 @@ std::int64_t block_rows(std::int64_t d, std::size_t element) {
 // Work that must not stop half way is kept below this many flops, a fraction of a second: it keeps a Ctrl-C waiting.
 constexpr double kLongWork = 1e10;
 
+// A call that may stop anywhere up to its last milliseconds makes sums of its own, which are then added up: that passes
+// over three triangles, which so many rows pay for, and is not worth it for so few flops of one processor.
+constexpr double kBriefWork = 5e8;
+constexpr std::int64_t kFewRows = 128;
+
 // What becomes of the sums when a block fails or is cancelled half way.
 enum class Sink {
   disposable,  // thrown away or emptied: any piece of work may stop anywhere
@@ -51,7 +56,7 @@ struct Input {
 // The rows of a call that count: those of positive weight, checked, with what belongs to them.
 class Selection {
  public:
-  Selection(const GramState::Sums& sums, const Input& in) {
+  Selection(const GramState::Sums& sums, const Input& in) : outputs_(in.values != nullptr ? sums.c : 0) {
     const std::int64_t n = in.x.rows;
     if (in.weight != nullptr) {
       for (std::int64_t r = 0; r < n; ++r) {
@@ -74,6 +79,9 @@ class Selection {
       weight = static_cast<double>(n);
     }
     GRAMIAN_REQUIRE(std::isfinite(sums.weight_sum + weight), invalid_argument, "the sum of sample_weight overflows");
+    // Below this numbers lose digits: means, which divide by the sum, would be none.
+    GRAMIAN_REQUIRE(x.rows == 0 || sums.weight_sum + weight >= std::numeric_limits<double>::min(), invalid_argument,
+                    "the sum of sample_weight underflows: it is above 0, but below 2.3e-308");
     if (in.codes != nullptr) {
       counts.assign(static_cast<std::size_t>(sums.c), 0);
       class_weight.assign(static_cast<std::size_t>(sums.c), 0.0);
@@ -94,6 +102,13 @@ class Selection {
   std::vector<double> root_weight;  // empty: all ones
   double weight = 0;                // the sum of all weights, and per class where codes are given
   std::vector<double> class_weight;
+  // Flops that a row costs the products with numeric targets, and all products.
+  double target_flops(const GramState::Sums& sums) const {
+    return 2 * static_cast<double>(sums.d) * static_cast<double>(outputs_);
+  }
+  double row_flops(const GramState::Sums& sums) const {
+    return static_cast<double>(sums.d) * static_cast<double>(sums.d) + target_flops(sums);
+  }
   // The number of row k as the caller counts.
   std::int64_t name_of_row(std::int64_t k) const { return x.first_row + (x.row_index != nullptr ? x.row_index[k] : k); }
 
@@ -113,6 +128,7 @@ class Selection {
   }
 
   std::vector<std::int64_t> index_, x_index_, values_index_;
+  std::int64_t outputs_;  // numeric ones
 };
 
 // One block after another into `sums`. P: the type of the products.
@@ -126,10 +142,10 @@ class BlockLoop {
         sign_(sign),
         edge_(block_rows(sums.d, sizeof(P))),
         steady_(sink == Sink::disposable ? sums.exec : sums.exec.uninterrupted()) {
-    if (sink == Sink::kept) {
-      const double row_flops = static_cast<double>(sums.d) * static_cast<double>(sums.d);
-      edge_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kLongWork / row_flops), 64, edge_);
-    }
+    // Where nobody sees the sums the tiles of G may end the work between them. Those of products with many targets are
+    // few and large, so there fewer rows come at a time in any case.
+    const double flops = sink == Sink::kept ? rows.row_flops(sums) : rows.target_flops(sums);
+    if (flops > 0) edge_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(kLongWork / flops), 64, edge_);
     const std::int64_t largest = std::min(edge_, rows.x.rows);
     z_ = Array<P>(sums.exec, largest, sums.d);
     waits_ = sizeof(P) == sizeof(double) && sink == Sink::kept && sign > 0 && sums.may_wait(rows.x.rows);
@@ -170,8 +186,9 @@ class BlockLoop {
                         std::to_string(rows_.name_of_row(range.begin)) + " to " +
                         std::to_string(rows_.name_of_row(range.end - 1)) + " overflow " +
                         name_of(sums_.options.products));
-    exec.poll();
     if (waits_) sums_.make_room(range.size());
+    // The first block of a call that works in place: up to here Ctrl-C leaves the sums as they were.
+    range.begin == 0 ? exec.poll_now() : exec.poll();
 
     // --- must not stop half way, unless nobody will see it; only the first step takes memory, and before it writes
     if (!rows_.codes.empty()) add_codes(range, z, root);
@@ -348,10 +365,12 @@ std::unique_ptr<GramState::Sums> staging_for(const GramState::Sums& sums) {
   return staged;
 }
 
+// Whether a call is to leave the sums alone until its own are complete. A device makes short work of what is brief.
 bool is_long(const GramState::Sums& sums, const Selection& rows) {
   const std::size_t element = sums.options.products == DType::f32 ? sizeof(float) : sizeof(double);
-  const auto n = static_cast<double>(rows.x.rows), d = static_cast<double>(sums.d);
-  return rows.x.rows > block_rows(sums.d, element) || n * d * d > kLongWork;
+  const double flops = static_cast<double>(rows.x.rows) * rows.row_flops(sums);
+  if (rows.x.rows > block_rows(sums.d, element) || flops > kLongWork) return true;
+  return sums.exec.device() == Device::cpu && flops > kBriefWork && rows.x.rows > kFewRows;
 }
 
 Input input_of(const RowsView& x, const Targets& y, const double* weight, const FeatureMap* map, std::int64_t c) {
@@ -365,10 +384,12 @@ void GramState::add(const RowsView& x, const Targets& y, const double* weight, c
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
   if (rows.x.rows == 0) return;
+  sums_->require_countable(rows.x.rows);
   if (sums_->n_rows == 0) {
     // An empty state needs no stage: it goes back to empty.
     try {
       run_blocks(*sums_, rows, map, 1.0, atomic ? Sink::disposable : Sink::kept);
+      if (atomic) sums_->exec.poll_now();
     } catch (...) {
       if (atomic || sums_->n_rows == 0) sums_->reset();
       throw;
@@ -376,6 +397,7 @@ void GramState::add(const RowsView& x, const Targets& y, const double* weight, c
   } else if (atomic && is_long(*sums_, rows)) {
     const auto staged = staging_for(*sums_);
     run_blocks(*staged, rows, map, 1.0, Sink::disposable);
+    sums_->exec.poll_now();
     sums_->combine(*staged, 1.0);
   } else {
     run_blocks(*sums_, rows, map, 1.0, Sink::kept);
@@ -391,6 +413,7 @@ void GramState::remove(const RowsView& x, const Targets& y, const double* weight
   if (atomic && is_long(*sums_, rows)) {
     const auto staged = staging_for(*sums_);
     run_blocks(*staged, rows, map, 1.0, Sink::disposable);
+    sums_->exec.poll_now();
     sums_->combine(*staged, -1.0);
   } else {
     const std::int64_t before = sums_->n_rows;

@@ -408,6 +408,7 @@ void BalancedState::add(const RowsView& x, const std::int64_t* codes, const doub
     impl_->exec.poll();
     changes.push_back(impl_->prepare(k, by_class[at(k)].of(x), by_class[at(k)], map));
   }
+  impl_->exec.poll_now();
   if (any_fixed) {
     std::vector<double> scaled(at(x.rows), 0.0);
     for (std::int64_t r = 0; r < x.rows; ++r) {
@@ -456,6 +457,7 @@ void BalancedState::remove(const RowsView& x, const std::int64_t* codes, const d
     }
     changes.push_back(std::move(change));
   }
+  impl_->exec.poll_now();
   for (Impl::Change& change : changes) impl_->commit(change);
 }
 
@@ -476,6 +478,8 @@ void BalancedState::merge(const BalancedState& other) {
                     "output " + std::to_string(k) + " would hold more than its declared total weight of " +
                         std::to_string(its.total));
     if (!its.open()) continue;
+    GRAMIAN_REQUIRE(its.rows <= GramState::Sums::kMostRows - mine.rows, invalid_argument,
+                    "output " + std::to_string(k) + " would hold more rows than are counted, 2^53");
     impl_->exec.poll();
     Impl::Change change;
     change.place = k;

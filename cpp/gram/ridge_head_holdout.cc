@@ -89,6 +89,7 @@ void RidgeHead::Impl::add_with_holdout(const RowsView& x, const Targets& y, cons
     auto held_then = std::make_unique<GramState>(held->clone());
     held_then->merge(*added);
     added->add(first.x(), first.targets(), first.weight(), map.get());
+    exec.poll_now();
     state->merge(*added);
     held = std::move(held_then);
     return;
@@ -97,6 +98,7 @@ void RidgeHead::Impl::add_with_holdout(const RowsView& x, const Targets& y, cons
   fitted_now->add(first.x(), first.targets(), first.weight(), map.get());
   GramState both = fitted_now->clone();
   both.merge(*added);
+  exec.poll_now();
   state->merge(both);
   fitted = std::move(fitted_now);
   held = std::move(added);

@@ -66,6 +66,7 @@ void RidgeHead::Impl::add_aged(const RowsView& x, const Targets& y, const Aged& 
   if (state->n_rows() > 0 && aged.factor < kLeastInPlace) {
     GramState batch(exec, width(), n_outputs, config.gram);
     batch.add(x, y, aged.weight.data(), map.get(), atomic);
+    exec.poll_now();
     state->scale(aged.factor);
     state->merge(batch);
     return;

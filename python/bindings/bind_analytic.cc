@@ -198,6 +198,7 @@ py::class_<Guarded<Model>> bind_head(py::module_& module, const char* name) {
       .def_property_readonly("n_outputs", &output_count<Model>)
       .def_property_readonly("has_state", head_getter<Model>([](const auto& h) { return h.has_state(); }))
       .def_property_readonly("n_rows", head_getter<Model>([](const auto& h) { return h.n_rows(); }))
+      .def_property_readonly("changes", &Guarded<Model>::changes)
       .def_property_readonly("weight_sum", head_getter<Model>([](const auto& h) { return h.weight_sum(); }))
       .def_property_readonly("state_nbytes", head_getter<Model>([](const auto& h) { return h.bytes(); }))
       .def_property_readonly("products", head_getter<Model>([](const auto& h) {

@@ -1,6 +1,5 @@
 // Devices, threads, build information.
 #include <atomic>
-#include <chrono>
 
 #include "array_in.hpp"
 #include "bindings.hpp"
@@ -13,13 +12,10 @@
 namespace gramian::python {
 namespace {
 
-// Called between pieces of work, so it is cheap unless a tenth of a second has passed in this thread.
+// Between pieces of work that wait for the GIL, which another thread may hold for some milliseconds.
+constexpr double kSecondsBetweenSignals = 0.1;
+
 bool signal_raised() {
-  using Clock = std::chrono::steady_clock;
-  thread_local Clock::time_point last;
-  const Clock::time_point now = Clock::now();
-  if (now - last < std::chrono::milliseconds(100)) return false;
-  last = now;
   py::gil_scoped_acquire gil;
   // The exception stays set in this thread; the error translator finds it there.
   return PyErr_Occurred() != nullptr || PyErr_CheckSignals() != 0;
@@ -71,7 +67,7 @@ std::vector<std::uint64_t> permutation_head(std::uint64_t seed, std::uint64_t n,
 Exec make_exec(const std::string& device, int threads) {
   const DeviceName name = parse_device(device);
   Exec exec(name.device, threads, name.index);
-  exec.set_cancel_hook(signal_raised);
+  exec.set_cancel_hook(signal_raised, kSecondsBetweenSignals);
   return exec;
 }
 

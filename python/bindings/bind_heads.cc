@@ -252,6 +252,7 @@ void bind_heads(py::module_& module) {
           py::arg("class_weight"))
       .def_property_readonly("n_inputs", getter<ClassMoments>([](const auto& m) { return m.n_inputs(); }))
       .def_property_readonly("n_rows", getter<ClassMoments>([](const auto& m) { return m.n_rows(); }))
+      .def_property_readonly("changes", &MomentsBox::changes)
       .def_property_readonly("has_state", [](const MomentsBox&) { return true; })
       .def_property_readonly("state_nbytes", getter<ClassMoments>([](const auto& m) { return m.bytes(); }))
       .def_property_readonly(

@@ -5,6 +5,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -75,10 +77,14 @@ class Guarded {
   void write(const Body& body) {
     without_gil([&] {
       std::unique_lock lock(mutex_);
-      solved_ = false;
+      const Change change(*this);
       body(model_);
     });
   }
+
+  // Grows with every change, one that failed half way among them. Read without the lock, and before the model is: what
+  // was derived from the model at one count holds while the count is the same.
+  std::uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
   template <class Body>
   void read(const Body& body) const {
@@ -116,7 +122,7 @@ class Guarded {
       std::unique_lock mine(mutex_, std::defer_lock);
       std::shared_lock theirs(other.mutex_, std::defer_lock);
       std::lock(mine, theirs);
-      solved_ = false;
+      const Change change(*this);
       body(model_, other.model_);
     });
   }
@@ -143,9 +149,18 @@ class Guarded {
   }
 
  private:
+  struct Change {
+    explicit Change(Guarded& of_) : of(of_) { of.solved_ = false; }
+    ~Change() { of.changes_.fetch_add(1, std::memory_order_release); }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+    Guarded& of;
+  };
+
   Model model_;
   mutable std::shared_mutex mutex_;
   mutable bool solved_ = false;
+  std::atomic<std::uint64_t> changes_{0};
 };
 
 // A method without arguments, or a property: what get(model) is, read under the lock.

@@ -62,9 +62,20 @@ class Learnt:
         self.params = params  # for model files: those that were in force when the model was begun
         self.device = device
         self.threads = threads
-        # What was computed from the model, in a box that every change replaces by an empty one: what a slow reader
-        # computed from older sums then lands in a box that nobody looks into.
-        self.derived = [None]
+        self._derived = None  # what was computed from the model, after the count of the changes it holds for
+
+    def derived(self, compute):
+        """What ``compute()`` makes of the model, once for each of its changes.
+
+        The model itself counts them, since nothing that runs after a change is sure to: Ctrl-C ends it. The count is
+        read first, so what a slow reader makes of older sums, or of newer ones, is not taken for that of another count.
+        """
+        changes = self.model.changes
+        held = self._derived
+        if held is None or held[0] != changes:
+            held = changes, compute()
+            self._derived = held
+        return held[1]
 
     @property
     def leaves_one_out(self):
@@ -90,32 +101,13 @@ class Learnt:
         """All but the model, as a state of its own, and the bytes of the model."""
         rest = {**self.__dict__, "form": copy.copy(self.form)}
         model = rest.pop("model")
-        rest.pop("derived")
+        rest.pop("_derived")
         return rest, model.save_bytes(not model.has_state, "")
 
     @classmethod
     def unpacked(cls, rest, data):
         """The opposite of `packed`."""
         return cls(_core.load_model_bytes(data, rest["device"], rest["threads"])[1], **rest)
-
-
-class _Learning:
-    """What `AnalyticEstimator._lock` gives out: a lock, and what happens at its end."""
-
-    __slots__ = ("_mutex", "_owner")
-
-    def __init__(self, owner, mutex):
-        self._owner = owner
-        self._mutex = mutex
-
-    def __enter__(self):
-        self._mutex.acquire()
-
-    def __exit__(self, *_):
-        learnt = self._owner._learnt
-        if learnt is not None:
-            learnt.derived = [None]
-        self._mutex.release()
 
 
 class AnalyticEstimator(Estimator):
@@ -131,11 +123,6 @@ class AnalyticEstimator(Estimator):
     holdout_rule = "moments"
 
     _file_forms = ("full", "weights", "nested")
-
-    def _lock(self):
-        """Held by calls that learn. As every change goes through it, what was computed from the model before is dropped
-        at its end, after errors too: those of ``atomic=False`` leave a changed model."""
-        return _Learning(self, super()._lock())
 
     def _config(self):
         """Arguments of the compiled models, checked."""

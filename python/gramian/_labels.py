@@ -132,18 +132,40 @@ def is_indicator(y):
         raise ValueError(f"Unknown label type: multiclass-multioutput, of dtype {y.dtype}. {_NO_INDICATOR}.")
     if y.dtype.kind == "f":
         _validate.check_finite_targets(y)
-    try:
-        binary = np.isin(y, (0, 1))
-    except TypeError:  # objects that have no order
-        binary = np.array([[value in (0, 1) for value in row] for row in y.tolist()], dtype=bool)
-    if not binary.all():
-        row, column = np.unravel_index(int(np.argmin(binary)), y.shape)
-        value = y[row].item(column)
-        raise ValueError(
-            f"Unknown label type: multiclass-multioutput. {_NO_INDICATOR}, "
-            f"but row {row} has {value!r} in column {column}."
-        )
+    for begin, block in _blocks(y):
+        try:
+            binary = np.isin(block, (0, 1))
+        except TypeError:  # objects that have no order
+            binary = np.array([[value in (0, 1) for value in row] for row in block.tolist()], dtype=bool)
+        if not binary.all():
+            row, column = np.unravel_index(int(np.argmin(binary)), block.shape)
+            value = block[row].item(column)
+            raise ValueError(
+                f"Unknown label type: multiclass-multioutput. {_NO_INDICATOR}, "
+                f"but row {begin + row} has {value!r} in column {column}."
+            )
     return True
+
+
+_ENTRIES_AT_ONCE = 1 << 17
+
+
+def _blocks(y):
+    """Rows of ``y``, some at a time, with the number of the first: one call of NumPy over millions of labels would keep
+    a Ctrl-C waiting for seconds."""
+    rows = max(1, _ENTRIES_AT_ONCE // max(1, y[:1].size))
+    return ((begin, y[begin : begin + rows]) for begin in range(0, len(y), rows))
+
+
+def _distinct(y):
+    """The distinct labels, sorted, and the place of each label among them (int64), by blocks that are then merged."""
+    parts = [np.unique(block, return_inverse=True) for _, block in _blocks(y)]
+    if not parts:
+        return y, np.empty(0, dtype=np.int64)
+    values, places = np.unique(np.concatenate([values for values, _ in parts]), return_inverse=True)
+    places = np.split(places.reshape(-1), np.cumsum([len(values) for values, _ in parts[:-1]]))
+    codes = [place[codes.reshape(-1)] for place, (_, codes) in zip(places, parts, strict=True)]
+    return values, np.concatenate(codes).astype(np.int64, copy=False)
 
 
 def column_labels(classes, n_columns):
@@ -181,11 +203,11 @@ def encode(y):
         if dtype.kind == "u" and y.size and y.max() >= 2**63:
             _refuse_large()
         y = _converted(y, np.int64)
-    values, codes = np.unique(y, return_inverse=True)
+    values, codes = _distinct(y)
     if kind == "text":
         for value in values:
             _refuse_surrogates(str(value))
-    return LabelledRows(kind, values, np.ascontiguousarray(codes.reshape(-1), dtype=np.int64), dtype)
+    return LabelledRows(kind, values, codes, dtype)
 
 
 def _refuse_large():

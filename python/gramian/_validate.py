@@ -4,6 +4,8 @@ Everything here is cheap: no copy of ``X`` is made unless its dtype cannot be re
 finite is found where they are read, block by block, and the error names the row.
 """
 
+import os
+import stat
 import sys
 import warnings
 
@@ -350,6 +352,18 @@ def check_finite_targets(y):
 def as_columns(y):
     """Targets with a column per output; a view."""
     return y[:, np.newaxis] if y.ndim == 1 else y
+
+
+def check_readable(path):
+    """The system's own error for a file that is not there, is a folder or may not be read; a number is no path.
+
+    What is no file (a pipe, a device) is left for the compiled module to refuse: opening a pipe waits for its writer.
+    """
+    path = os.fspath(path)
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        with open(path, "rb"):
+            pass
 
 
 def check_number(value, name, *, low=0.0, strict=False):

@@ -242,8 +242,9 @@ class AnalyticClassifier(AnalyticEstimator):
             ValueError from then on. For an indicator a name for each of its columns, in their order, which `classes_`
             then has.
         atomic : bool, default=True
-            On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
-            model is then that of its first `n_samples_seen_` rows.
+            On an error or Ctrl-C leave the model as it was (a Ctrl-C in the last moment, while the sums are added up,
+            is raised with all rows in: `n_samples_seen_` tells). False works in place, without a second set of sums:
+            the model is then that of its first `n_samples_seen_` rows.
         class_counts : dict of label to float, default=None
             For balanced classes: the rows (the total weight, where there are weights) that a class will have had when
             all of them are in. Such a class needs no sums of its own; more rows than declared are a ValueError, and its
@@ -277,15 +278,22 @@ class AnalyticClassifier(AnalyticEstimator):
             counts = None if labels is None or not known else _counts_of(known, labels)
             if learnt is None:
                 learnt = self._begin_with(X, rows, y, labels, weight, declared)
+                learnt.form.class_counts = known
                 if not atomic:
                     self._learnt = learnt
                 self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic), counts=counts)
-                learnt.form.class_counts = known
                 self._learnt = learnt
             else:
-                self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic), counts=counts)
-                learnt.form.declared = declared
-                learnt.form.class_counts = known
+                n_rows, form = learnt.model.n_rows, learnt.form
+                before = form.declared, form.class_counts
+                # Before the rows, since Ctrl-C while they go in is raised with them in.
+                form.declared, form.class_counts = declared, known
+                try:
+                    self._feed(learnt, "partial_fit", rows, y, labels, weight, bool(atomic), counts=counts)
+                except BaseException:
+                    if learnt.model.n_rows == n_rows:
+                        form.declared, form.class_counts = before
+                    raise
         self._say("added", rows, began)
         return self
 
@@ -562,13 +570,18 @@ class AnalyticClassifier(AnalyticEstimator):
         if whole and weight is not None and not weight.any():
             raise ValueError("class_weight makes the weights of all rows zero")
         declared = {} if counts is None else {"totals": counts}
+        shown, listed = learnt.addable(rows, weight), labels.listed()
+        dtype = form.dtype
+        if kind == "none":  # no class before, or none any more
+            form.dtype = labels.dtype
         try:
-            shown = learnt.addable(rows, weight)
-            call(shown, labels.kind, labels.listed(), labels.codes, weight, atomic, **declared)
-        finally:
-            # No class before, or none any more; an error may have let rows in (atomic=False), or none.
-            if kind == "none" and model.classes()[0] != "none":
-                form.dtype = labels.dtype
+            call(shown, labels.kind, listed, labels.codes, weight, atomic, **declared)
+        except BaseException:
+            # An error may have let rows in (atomic=False), or none. What comes after the call may be kept from running
+            # by Ctrl-C, so it only takes back what is of no effect without rows.
+            if kind == "none" and model.classes()[0] == "none":
+                form.dtype = dtype
+            raise
         if whole and learnt.chooses_once:
             learnt.check_choice()
             rows, codes, weight = _validate.counting(weight, rows, labels.codes)
@@ -907,8 +920,9 @@ class AnalyticRegressor(AnalyticEstimator):
         X, y, sample_weight
             As in `fit`.
         atomic : bool, default=True
-            On an error or Ctrl-C leave the model as it was. False works in place, without a second set of sums: the
-            model is then that of its first `n_samples_seen_` rows.
+            On an error or Ctrl-C leave the model as it was (a Ctrl-C in the last moment, while the sums are added up,
+            is raised with all rows in: `n_samples_seen_` tells). False works in place, without a second set of sums:
+            the model is then that of its first `n_samples_seen_` rows.
 
         Returns
         -------
@@ -1105,8 +1119,7 @@ def load(path, *, width=None, device="cpu", n_jobs=None):
     ValueError
         ``width`` is not in 1 .. n_features, or the file is not one of ``what="nested"``.
     """
-    with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
-        pass
+    _validate.check_readable(path)
     device = _validate.device_name(device)
     wanted = 0 if width is None else _validate.check_count(width, "width")
     loaded = _core.load_model(os.fsencode(path), device, thread_count(n_jobs), wanted)

@@ -204,7 +204,11 @@ class Estimator:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def _lock(self):
-        """Held by calls that learn: which model they change, and whether they begin it, must not change meanwhile."""
+        """Held by calls that learn: which model they change, and whether they begin it, must not change meanwhile.
+
+        It must be a lock of the interpreter's own: a second Ctrl-C, at the begin of an ``__exit__`` that is written in
+        Python, would keep it from being released.
+        """
         # Made late, since scikit-learn allows nothing but parameters in __init__; setdefault lets one of two win.
         return self.__dict__.setdefault("_mutex", threading.Lock())
 

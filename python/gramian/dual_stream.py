@@ -170,16 +170,19 @@ class DualStreamClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator
             declared = AnalyticClassifier._declare(classes, learnt, labels)
             if learnt is None:
                 learnt = self._begin_model(X, rows, labels)
+            elif new_phase and learnt.model.n_rows > 0:
+                # On a copy: a batch that is refused or interrupted must not have ended the phase.
+                learnt = _DualLearnt.unpacked(*learnt.packed())
+                learnt.model.end_phase()
+            n_rows, before = learnt.model.n_rows, learnt.form.declared
+            learnt.form.declared = declared  # before the rows, since Ctrl-C while they go in is raised with them in
+            try:
                 self._feed(learnt, rows, labels, weight)
-                self._learnt = learnt
-            else:
-                if new_phase and learnt.model.n_rows > 0:
-                    # On a copy: a batch that is refused or interrupted must not have ended the phase.
-                    learnt = _DualLearnt.unpacked(*learnt.packed())
-                    learnt.model.end_phase()
-                self._feed(learnt, rows, labels, weight)
-                self._learnt = learnt
-            learnt.form.declared = declared
+            except BaseException:
+                if learnt.model.n_rows == n_rows:
+                    learnt.form.declared = before
+                raise
+            self._learnt = learnt
         self._say("added", rows, began)
         return self
 

@@ -573,8 +573,7 @@ class GramState:
     def load(cls, path, *, device="cpu", n_jobs=None):
         """Reads what `save` wrote. Raises FormatError for anything else."""
         device = _validate.device_name(device)
-        with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
-            pass
+        _validate.check_readable(path)
         return cls._wrap(_core.GramState.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
     def to_bytes(self):

@@ -311,14 +311,14 @@ class GaussianClassifier(_ClassModel):
     def _head(self):
         """What was learnt and the Gaussian model of it, factored once per change."""
         learnt = self._trainable()
-        box = learnt.derived
-        if box[0] is None:
+
+        def compute():
             if learnt.model.n_rows == 0:
                 self._raise_not_fitted()
             params = learnt.params
             given = params["priors"] if isinstance(params["priors"], list) else []
             oracle = params["shrinkage"] == "auto"
-            box[0] = _core.GaussianHead(
+            return _core.GaussianHead(
                 model=learnt.model,
                 priors="given" if given else params["priors"],
                 given=given,
@@ -326,7 +326,8 @@ class GaussianClassifier(_ClassModel):
                 oracle=oracle,
                 ridge=-1.0 if params["ridge"] is None else params["ridge"],
             )
-        return learnt, box[0]
+
+        return learnt, learnt.derived(compute)
 
 
 class LayerCombination(Estimator):
@@ -620,12 +621,13 @@ class _MomentClassifier(Composite, _ClassModel):
     def _solved(self):
         """What was learnt and the compiled classifier of it, made once per change."""
         learnt = self._trainable()
-        box = learnt.derived
-        if box[0] is None:
+
+        def compute():
             if learnt.model.n_rows == 0:
                 self._raise_not_fitted()
-            box[0] = self._solve(learnt)
-        return learnt, box[0]
+            return self._solve(learnt)
+
+        return learnt, learnt.derived(compute)
 
 
 class TranslatedClassifier(_MomentClassifier):

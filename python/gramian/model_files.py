@@ -36,8 +36,7 @@ def load(path, *, width=None, device="cpu", n_jobs=None):
         ``width`` is not in 1 .. n_features, or the file is not one of ``what="nested"``.
     """
     if width is None:
-        with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there; no number of one
-            pass
+        _validate.check_readable(path)
         if _core.is_composite(os.fsencode(path)):
             thread_count(n_jobs)
             return load_composite(path, _validate.device_name(device), n_jobs)

@@ -222,8 +222,7 @@ class RFactor:
     def load(cls, path, *, device="cpu", n_jobs=None):
         """Reads what `save` wrote. Raises FormatError for anything else."""
         device = _validate.device_name(device)
-        with open(os.fspath(path), "rb"):  # the system's own error for a file that is not there
-            pass
+        _validate.check_readable(path)
         return cls._wrap(_core.RFactor.load(os.fsencode(path), device, thread_count(n_jobs)), device, n_jobs)
 
     def __reduce__(self):

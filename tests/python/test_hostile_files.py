@@ -187,6 +187,43 @@ def test_no_file(tmp_path):
     assert issubclass(gm.FormatError, ValueError)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("reader", ["load", "GramState.load", "RFactor.load", "FrequentDirections.load"])
+def test_a_pipe_is_refused_and_not_waited_for(reader, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    script = f"import gramian as gm; gm.{reader}({str(path)!r})"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert out.returncode == 1
+    assert out.stderr.strip().splitlines()[-1] == f"OSError: cannot open {path}: not a regular file"
+
+
+def test_more_rows_than_are_counted():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5))
+    data = gm.AnalyticRegressor().fit(X, X[:, 0]).to_bytes()
+
+    def with_rows(rows):
+        config = json.loads(header_of(data)[0]["__metadata__"]["config"])
+        config["head"]["state"]["n_rows"] = rows
+        return with_metadata(data, config=json.dumps(config))
+
+    for rows in (2**63 - 1, 2**53 + 1, -1):
+        with pytest.raises(gm.FormatError, match="impossible counts"):
+            gm.analytic.load_bytes(with_rows(rows))
+    # As many as are counted: its own file is read again, and more rows are refused.
+    model = gm.analytic.load_bytes(with_rows(2**53 - 60))
+    model.partial_fit(X, X[:, 0])
+    assert model.n_samples_seen_ == 2**53
+    before = model.to_bytes()
+    with pytest.raises(ValueError, match="2\\^53"):
+        model.partial_fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="2\\^53"):
+        model.merge(model)
+    assert model.to_bytes() == before
+    assert gm.analytic.load_bytes(before).n_samples_seen_ == 2**53
+
+
 @pytest.mark.parametrize(
     "data",
     [

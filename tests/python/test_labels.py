@@ -8,7 +8,7 @@ from oracle import one_hot, relative_error, ridge_weights
 from reference_path import analytic
 
 import gramian
-from gramian import AnalyticClassifier
+from gramian import AnalyticClassifier, AnalyticRegressor, _labels
 
 
 @pytest.fixture
@@ -417,3 +417,43 @@ def test_multi_label_probabilities_of_a_perfect_fit(X):
     Y = np.tile([0, 1], (60, 1))
     found = AnalyticClassifier().fit(X, Y).predict_proba(X)
     assert np.array_equal(found > 0.5, Y == 1)
+
+
+@pytest.mark.parametrize("make", [str, int, float, bytes, object])
+def test_encoding_by_blocks_is_that_of_all_at_once(make, monkeypatch):
+    codes = np.random.default_rng(0).integers(-50, 50, 1000)
+    y = {
+        str: codes.astype("U5"),
+        int: codes.astype(np.int16),
+        float: codes.astype(np.float32),
+        bytes: codes.astype("S5"),
+        object: np.array([f"c{code}" for code in codes], dtype=object),
+    }[make]
+    values, places = np.unique(y, return_inverse=True)
+    for entries in (1, 7, 999, 1000, 1 << 20):
+        monkeypatch.setattr(_labels, "_ENTRIES_AT_ONCE", entries)
+        found = _labels.encode(y)
+        assert np.array_equal(found.values, values) and found.values.dtype == y.dtype
+        assert np.array_equal(found.codes, places) and found.codes.dtype == np.int64
+    assert len(_labels.encode(y[:0]).codes) == 0 and _labels.encode(y[:0]).values.dtype == y.dtype
+
+
+@pytest.mark.parametrize("entries", [1, 6, 10, 1 << 20])
+def test_indicators_are_looked_at_by_blocks(entries, monkeypatch):
+    monkeypatch.setattr(_labels, "_ENTRIES_AT_ONCE", entries)
+    y = np.random.default_rng(0).integers(0, 2, (11, 3))
+    for dtype in (np.int64, bool, np.float64, object):
+        assert _labels.is_indicator(y.astype(dtype))
+    assert not _labels.is_indicator(y[:, :1]) and _labels.is_indicator(y[:0])
+    y[7, 2] = 5
+    y[9, 0] = 4
+    for dtype in (np.int64, np.float64, object):
+        with pytest.raises(ValueError, match=r"row 7 has 5(\.0)? in column 2"):
+            _labels.is_indicator(y.astype(dtype))
+
+
+@pytest.mark.parametrize("model", [AnalyticClassifier(), AnalyticRegressor()])
+def test_weights_that_underflow_are_said_to(X, model):
+    with pytest.raises(ValueError, match="the sum of sample_weight underflows"):
+        model.fit(X, CODES, sample_weight=np.full(len(X), 5e-324))
+    assert np.isfinite(model.fit(X, CODES, sample_weight=np.full(len(X), 1e-300)).coef_).all()

@@ -86,6 +86,34 @@ def test_maps_of_sparse_rows():
             assert np.abs(found - expected).max() <= 64 * 40 * eps * size, name
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher", "orthogonal", "hadamard", "sparse"])
+def test_the_width_of_the_indices_leaves_no_trace(kind, dtype):
+    """Also in the last columns, which fill no vector, and where there are fewer columns than a vector has."""
+    dense, y, _ = rows_of(300, 50, density=0.4, dtype=dtype)
+    narrow, wide = csr(dense, np.int32), csr(dense, np.int64)
+    for features in (1, 2, 3, 5, 7, 13, 28, 30, 31, 33, 61):
+        chosen = gm.RandomFeatures(features, kind=kind).fit(narrow)
+        assert np.array_equal(chosen.transform(narrow), chosen.transform(wide)), features
+    for products in (None, "float32"):
+        models = [
+            gm.AnalyticClassifier(gm.RandomFeatures(30, kind=kind), dtype=products).fit(rows, y).to_bytes()
+            for rows in (narrow, wide)
+        ]
+        assert models[0] == models[1], products
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
+def test_features_do_not_depend_on_how_many_there_are(kind):
+    """Each column is the same whether it ends a row or stands in the middle of one."""
+    dense, _, _ = rows_of(100, 50, density=0.4)
+    X = csr(dense)
+    plain = {"kind": kind, "activation": "identity", "scale": 1.0}
+    whole = gm.RandomFeatures(64, **plain).fit_transform(X)
+    for features in (1, 3, 5, 15, 17, 30, 63):
+        assert np.array_equal(gm.RandomFeatures(features, **plain).fit_transform(X), whole[:, :features]), features
+
+
 def test_any_order_and_repeats_inside_a_row():
     dense, y, _ = rows_of(200, 20)
     X = csr(dense)

@@ -36,11 +36,15 @@ class GRAMIAN_EXPORT Exec {
   int threads() const;
   void set_threads(int threads);
 
-  // The hook is called between pieces of work on the calling thread; returning true cancels.
-  void set_cancel_hook(std::function<bool()> hook);
+  // The hook is called between pieces of work on the calling thread; returning true cancels. A hook that is not cheap
+  // may ask for `seconds` between two calls of poll that reach such hooks in one thread.
+  void set_cancel_hook(std::function<bool()> hook, double seconds = 0);
   // Throws Error{cancelled} when the hook says so. A task on a thread that parallel_for borrowed does not ask the hook:
   // there it throws once the loop has been cancelled or has failed.
   void poll() const;
+  // The last poll before work that must not stop half way: it asks the hook however lately poll did, since what comes
+  // after can only be answered when the work is done.
+  void poll_now() const;
   // Whether there is a hook, so that poll may throw.
   bool can_be_cancelled() const;
   // The same device and threads without the hook: for work that must not stop half way.
@@ -60,6 +64,8 @@ class GRAMIAN_EXPORT Exec {
   gramian_context* context() const;
 
  private:
+  void ask(bool now) const;
+
   struct State;
   std::shared_ptr<State> state_;
 };

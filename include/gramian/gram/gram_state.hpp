@@ -91,7 +91,7 @@ class GRAMIAN_EXPORT GramState {
   double largest_energy() const;
 
   // Adds rows, mapped by `map` if given. weight: one double per row, >= 0, or null; rows of weight 0 are as if they
-  // were not there. atomic: on any error or cancellation the state is unchanged (work of more than one block is
+  // were not there. atomic: on any error or cancellation the state is unchanged (work of more than milliseconds is
   // staged in a second state); otherwise blocks are added in place and n_rows() says how many rows are in.
   // Throws Error{shape_mismatch, non_finite, invalid_argument, cancelled}.
   // Cost for n rows, d features, C outputs: n d^2 flops (+ n d for codes, 2 n d C for values) and the map's.

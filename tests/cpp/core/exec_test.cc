@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -149,6 +150,39 @@ TEST(Exec, CancelHookStops) {
     exec.set_cancel_hook(nullptr);
     EXPECT_NO_THROW(exec.poll());
   }
+}
+
+TEST(Exec, AHookWithAPauseIsAskedLessOftenExceptBeforeAChange) {
+  Exec exec(Device::cpu, 1);
+  int asked = 0;
+  const auto count = [&] {
+    ++asked;
+    return false;
+  };
+  exec.set_cancel_hook(count, 3600);
+  exec.poll_now();
+  const int first = asked;
+  EXPECT_EQ(first, 1);
+  exec.parallel_for(100, [&](std::int64_t) { exec.poll(); });
+  EXPECT_EQ(asked, first);
+  exec.poll_now();
+  exec.on_host().poll_now();
+  EXPECT_EQ(asked, first + 2);
+  exec.on_host().poll();
+  exec.uninterrupted().poll_now();
+  EXPECT_EQ(asked, first + 2);
+  exec.set_cancel_hook([] { return true; }, 3600);
+  EXPECT_NO_THROW(exec.poll());
+  EXPECT_EQ(code_of([&] { exec.poll_now(); }), ErrorCode::cancelled);
+  // Without a pause every poll asks.
+  exec.set_cancel_hook(count);
+  for (int k = 0; k < 5; ++k) exec.poll();
+  EXPECT_EQ(asked, first + 7);
+  exec.set_cancel_hook(count, 0.001);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  exec.poll();
+  EXPECT_EQ(asked, first + 8);
+  EXPECT_EQ(code_of([&] { exec.set_cancel_hook(count, -1); }), ErrorCode::invalid_argument);
 }
 
 TEST(Exec, AHookMayThrow) {

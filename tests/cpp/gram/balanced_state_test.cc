@@ -119,6 +119,31 @@ TEST_P(BalancedStateTest, RemovalsAndMergesAreExact) {
   expect_same(one.weighted(), data.joint(intercept, Balance::classes), 4 * data.n);
 }
 
+TEST(BalancedState, IsAskedOnceMoreBeforeItsSumsChange) {
+  const Data data(300, 20);
+  Exec exec(Device::cpu, 2);
+  BalancedState state(exec, data.d, 3, GramOptions(), Balance::classes);
+  feed(state, data, 0, 300);
+  const std::vector<double> before = moments(state.weighted());
+  // A pause that is longer than any machine has run: only the last poll asks.
+  exec.set_cancel_hook([] { return true; }, 1e12);
+  for (const bool adding : {true, false}) {
+    try {
+      if (adding) {
+        feed(state, data, 0, 200);
+      } else {
+        state.remove(data.rows(0, 200), data.codes.data(), data.weight.data(), nullptr);
+      }
+      ADD_FAILURE() << "not cancelled";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::cancelled);
+    }
+  }
+  exec.set_cancel_hook(nullptr);
+  EXPECT_EQ(moments(state.weighted()), before);
+  EXPECT_EQ(state.n_rows(), 300);
+}
+
 TEST(BalancedState, WrongWeightsAreAnotherState) {
   const Data data(230, 7);
   const std::vector<double> right = moments(data.joint(true, Balance::classes));

@@ -149,6 +149,82 @@ TEST(GramState, CancellationLeavesTheStateOrItsFirstRows) {
           for (const int threads : {1, 2}) check_cancellation(adding, codes, atomic, filled, threads);
 }
 
+// A hook that only the last poll before a change asks: the pause between two polls is longer than any machine has run.
+constexpr double kNeverPolled = 1e12;
+
+TEST(GramState, IsAskedOnceMoreBeforeItsSumsChange) {
+  struct Size {
+    std::int64_t rows, features;
+  };
+  // In place, by a second set of sums for the work of one block, and for more than one block.
+  for (const Size size : {Size{40, 6}, Size{600, 1000}, Size{8192 + 300, 5}}) {
+    const Data data(size.rows, size.features, 2, 25);
+    for (const bool codes : {true, false}) {
+      Exec exec = cpu(2);
+      GramState empty(exec, size.features, 2), filled(exec, size.features, 2);
+      add(filled, data, 0, 30, codes);
+      add(filled, data, 0, size.rows, codes);
+      for (GramState* state : {&empty, &filled}) {
+        for (const bool adding : {true, false}) {
+          if (!adding && state == &empty) continue;
+          const Bytes before = bytes_of(*state);
+          int asked = 0;
+          bool raised = true;
+          exec.set_cancel_hook(
+              [&] {
+                ++asked;
+                return raised;
+              },
+              kNeverPolled);
+          const auto work = [&] {
+            adding ? add(*state, data, 0, size.rows, codes) : remove(*state, data, 0, size.rows, codes);
+          };
+          expect_error(ErrorCode::cancelled, "", work);
+          EXPECT_EQ(bytes_of(*state), before) << size.rows << codes << adding;
+          const int first = asked;
+          EXPECT_GE(first, 1);
+          raised = false;
+          work();
+          exec.set_cancel_hook(nullptr);
+          EXPECT_GE(asked, 2 * first);
+          EXPECT_NE(bytes_of(*state), before);
+        }
+      }
+    }
+  }
+}
+
+TEST(GramState, CountsNoMoreRowsThanItsFileMayHold) {
+  const Data data(8, 2, 1, 26);
+  GramState state(cpu(), 2, 1);
+  add(state, data, 0, 8, false);
+  int doublings = 3;  // 2^3 rows
+  expect_error(ErrorCode::invalid_argument, "2^53", [&] {
+    for (;; ++doublings) state.merge(state);
+  });
+  EXPECT_EQ(doublings, 53);
+  EXPECT_EQ(state.n_rows(), std::int64_t{1} << 53);
+  const Bytes before = bytes_of(state);
+  expect_error(ErrorCode::invalid_argument, "2^53", [&] { add(state, data, 0, 1, false); });
+  EXPECT_EQ(bytes_of(state), before);
+}
+
+TEST(GramState, RefusesWeightsThatUnderflow) {
+  const Data data(30, 2, 1, 27);
+  GramState state(cpu(), 2, 1);
+  const auto weigh = [&](double weight) {
+    const std::vector<double> weights(30, weight);
+    state.add(data.xs, Targets::of_values(data.ys), weights.data());
+  };
+  expect_error(ErrorCode::invalid_argument, "sample_weight underflows", [&] { weigh(5e-324); });
+  EXPECT_EQ(state.n_rows(), 0);
+  weigh(0);  // rows that are not there
+  weigh(1e-307);
+  weigh(5e-324);  // beside what is in, such rows are of no weight, but there
+  EXPECT_EQ(state.n_rows(), 60);
+  for (const double weight : weights_of(state.solve(with_ridge(1)))) EXPECT_TRUE(std::isfinite(weight));
+}
+
 TEST(GramState, HasTheSameBitsForEveryThreadCountAndLayout) {
   const Data data(900, 140, 3, 16, 2);
   std::vector<double> columns(data.x.size());

@@ -371,6 +371,28 @@ TEST(RidgeHead, AReaderIsThroughWhileAnotherOnesSolveStandsStill) {
   EXPECT_EQ(mine, other.get()) << "two answers were given out";
 }
 
+// A hook that only the last poll before a change asks, since the pause is longer than any machine has run.
+TEST(RidgeHead, IsAskedOnceMoreBeforeItsSumsChange) {
+  const Data rows(200, 5, 3, 41);
+  for (const char* kind : {"plain", "moments", "ranpac", "aged"}) {
+    RidgeConfig config;
+    if (std::string(kind) == "moments") config.holdout = gramian::HoldoutRule::moments;
+    if (std::string(kind) == "ranpac") config.holdout = gramian::HoldoutRule::ranpac;
+    if (std::string(kind) == "aged") config.forgetting = 0.5;  // 200 rows leave nothing: by way of a second state
+    Exec exec(gramian::Device::cpu, 1);
+    RidgeHead head(exec, 5, 3, config, nullptr);
+    head.add(rows.xs, Targets::of_values(rows.ys), nullptr, true);
+    const testkit::Bytes before = file_of(head.state()).bytes;
+    exec.set_cancel_hook([] { return true; }, 1e12);
+    expect_error(ErrorCode::cancelled, "", [&] { head.add(rows.xs, Targets::of_values(rows.ys), nullptr, true); });
+    if (config.forgetting == 1)
+      expect_error(ErrorCode::cancelled, "",
+                   [&] { head.remove(rows.xs.slice(0, 9), Targets::of_values(rows.ys.slice(0, 9)), nullptr, true); });
+    exec.set_cancel_hook(nullptr);
+    EXPECT_EQ(file_of(head.state()).bytes, before) << kind;
+  }
+}
+
 TEST(RidgeHead, ACancelledSolveLeavesNothingBehind) {
   const Data rows(200, 5, 3, 41);
   const RidgeHead head = trained(rows, nullptr), whole = trained(rows, nullptr);

@@ -18,7 +18,6 @@ struct Output {
   Vector<T> combine(Vector<T> sum, const T* c) const {
     return beta == T(0) ? alpha * sum : alpha * sum + beta * load<Vector<T>>(c);
   }
-  T combine_one(T sum, const T* c) const { return beta == T(0) ? alpha * sum : alpha * sum + beta * *c; }
 };
 
 /* kVectors vectors of one output row. */
@@ -38,19 +37,42 @@ inline void strip(const SparseRow<V, Index>& row, const T* b, int64_t ldb, const
   }
 }
 
+/* Fewer elements than a vector has, of one output row. */
+template <class T, class V, class Index>
+inline void part_of_strip(const SparseRow<V, Index>& row, int64_t count, const T* b, int64_t ldb,
+                          const Output<T>& output, T* c) {
+  const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+  Vector<T> sum{};
+  for (int64_t k = 0; k < row.count; ++k) {
+    Vector<T> right{};
+    std::memcpy(&right, b + static_cast<int64_t>(row.columns[k]) * ldb, bytes);
+    sum += static_cast<T>(row.values[k]) * right;
+  }
+  T out[kLanes<T>] = {};
+  std::memcpy(out, c, bytes);
+  store(out, output.combine(sum, out));
+  std::memcpy(c, out, bytes);
+}
+
+/* Each element passes the same vector operations in the order of the row, those at the end too: a loop of scalars would
+ * be left to the compiler, which rounds once or twice as it likes, and for indices of one width otherwise than for
+ * those of the other. */
 template <class T, class V, class Index>
 inline void multiply_row(const SparseRow<V, Index>& row, int64_t n, const T* b, int64_t ldb, const Output<T>& output,
                          T* c) {
-  int64_t j = 0;
-  for (; j + 4 * kLanes<T> <= n; j += 4 * kLanes<T>) strip<4>(row, b + j, ldb, output, c + j);
-  for (; j + kLanes<T> <= n; j += kLanes<T>) strip<1>(row, b + j, ldb, output, c + j);
-  for (; j < n; ++j) {
-    T sum = 0;
-    for (int64_t k = 0; k < row.count; ++k) {
-      sum += static_cast<T>(row.values[k]) * b[static_cast<int64_t>(row.columns[k]) * ldb + j];
-    }
-    c[j] = output.combine_one(sum, c + j);
+  constexpr int64_t lanes = kLanes<T>;
+  if (n < lanes) return part_of_strip(row, n, b, ldb, output, c);
+  /* The last elements, from what they are before the loop; where the loop reaches them too, it finds the same. */
+  const bool ragged = n % lanes != 0;
+  T last[lanes] = {};
+  if (ragged) {
+    std::memcpy(last, c + n - lanes, sizeof(last));
+    strip<1>(row, b + n - lanes, ldb, output, last);
   }
+  int64_t j = 0;
+  for (; j + 4 * lanes <= n; j += 4 * lanes) strip<4>(row, b + j, ldb, output, c + j);
+  for (; j + lanes <= n; j += lanes) strip<1>(row, b + j, ldb, output, c + j);
+  if (ragged) std::memcpy(c + n - lanes, last, sizeof(last));
 }
 
 template <class T, class V, class Index>
