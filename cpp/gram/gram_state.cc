@@ -650,8 +650,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
               : kind == "values" ? Sums::TargetKind::values
                                  : Sums::TargetKind::none;
   sums.mutable_largest_trace() = json.at("largest_trace").number();
-  sums.largest_energy = json.contains("largest_energy") ? json.at("largest_energy").number()
-                                                        : power_of_two_above(sums.target_size());
+  sums.largest_energy =
+      json.contains("largest_energy") ? json.at("largest_energy").number() : power_of_two_above(sums.target_size());
   sums.longest_sum = json.at("longest_sum").integer();
   sums.operations = json.at("operations").integer();
   sums.removed = json.at("removed").boolean();
@@ -661,8 +661,8 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
     counted += count;
   }
   const bool codes = sums.kind == Sums::TargetKind::codes;
-  GRAMIAN_REQUIRE(sums.n_rows >= 0 && sums.n_rows <= Sums::kMostRows && (sums.weight_sum > 0) == (sums.n_rows > 0) && sums.weight_sum >= 0 &&
-                      std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
+  GRAMIAN_REQUIRE(sums.n_rows >= 0 && sums.n_rows <= Sums::kMostRows && (sums.weight_sum > 0) == (sums.n_rows > 0) &&
+                      sums.weight_sum >= 0 && std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
                       sums.shift_known == (sums.n_rows > 0) && sums.weighted_rows <= sums.n_rows &&
                       (sums.weighted_rows >= 0 || !json.contains("weighted_rows")),
                   file_format, "the state has impossible counts");

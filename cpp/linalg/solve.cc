@@ -21,10 +21,10 @@ using namespace linalg;
 namespace {
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-constexpr std::int64_t kMixedFrom = 2048;        // smaller systems factor in double faster than they refine
-constexpr int kSweeps = 6;                       // of refinement, before the double factor takes over
-constexpr double kConverged = 1e-15;             // scaled backward residual at which refinement stops
-constexpr double kTrustedShare = 1e-2;           // of 1 / eps: a condition beyond it takes the trust in a factor
+constexpr std::int64_t kMixedFrom = 2048;  // smaller systems factor in double faster than they refine
+constexpr int kSweeps = 6;                 // of refinement, before the double factor takes over
+constexpr double kConverged = 1e-15;       // scaled backward residual at which refinement stops
+constexpr double kTrustedShare = 1e-2;     // of 1 / eps: a condition beyond it takes the trust in a factor
 
 // The root of a sum of squares that may itself lie outside the range of double.
 class ScaledNorm {

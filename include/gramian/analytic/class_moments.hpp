@@ -66,7 +66,7 @@ class GRAMIAN_EXPORT ClassMoments {
     std::unique_ptr<GramState> state;  // one of the two; none for a past class
     std::unique_ptr<LowRankScatter> scatter;
     std::unique_ptr<GramState> inputs;  // beside the state, where inputs are kept
-    std::vector<double> centroid;  // of a past class
+    std::vector<double> centroid;       // of a past class
     double weight = 0;
     std::int64_t count = 0;
   };
@@ -105,8 +105,9 @@ GRAMIAN_EXPORT AnalyticClassifier align(const AnalyticClassifier& model, const s
 
 // The classifier of the rows and, for each class whose weight is below the largest one by m, of m rows' worth of a
 // Gaussian with its mean and its variances, uncorrelated: m (mean mean' + diag(variance)) more in G. All classes must
-// be present. C d^2 flops, and the sums of one more class meanwhile. Where inputs are kept the Gaussians are those of the
-// inputs, and what is added is what the map makes of them on average (mapped_gaussian, for each class that is filled).
+// be present. C d^2 flops, and the sums of one more class meanwhile. Where inputs are kept the Gaussians are those of
+// the inputs, and what is added is what the map makes of them on average (mapped_gaussian, for each class that is
+// filled).
 GRAMIAN_EXPORT AnalyticClassifier top_up(const ClassMoments& moments, const RidgeConfig& config);
 
 }  // namespace gramian

@@ -76,9 +76,9 @@ GRAMIAN_EXPORT double inverse_norm(const Exec& exec, const SymmetricMatrix<doubl
 
 // Condition number and smallest eigenvalue of A (n x n) into the report, from three steps each of the power method on A
 // and on its inverse, from a fixed start: low estimates. apply: y = A x; solve: b = A^-1 b in place.
-GRAMIAN_EXPORT void estimate_condition(
-    const Exec& exec, std::int64_t n, const std::function<void(MatrixView<const double>, MatrixView<double>)>& apply,
-    const std::function<void(MatrixView<double>)>& solve, SolveReport& report);
+GRAMIAN_EXPORT void estimate_condition(const Exec& exec, std::int64_t n,
+                                       const std::function<void(MatrixView<const double>, MatrixView<double>)>& apply,
+                                       const std::function<void(MatrixView<double>)>& solve, SolveReport& report);
 GRAMIAN_EXPORT void estimate_condition(const Exec& exec, const SpdOperator& a,
                                        const std::function<void(MatrixView<double>)>& solve, SolveReport& report);
 
@@ -86,7 +86,7 @@ GRAMIAN_EXPORT void estimate_condition(const Exec& exec, const SpdOperator& a,
 // only, and an eigenvalue that is no more than that is no evidence of a rank.
 struct RankRule {
   double unit = std::numeric_limits<double>::epsilon();  // of the products: no condition beyond 1e-2 / unit is believed
-  double floor = 0;  // nor is a smallest eigenvalue that is no larger than this
+  double floor = 0;                                      // nor is a smallest eigenvalue that is no larger than this
   double noise = 0;  // eigenvalues up to here are not counted in the rank; of the scaled matrix, where there is `scale`
   // Where sizes of columns alone may take the condition beyond the limit: factors that bring all of them to one size,
   // for a second look with a floor of its own. Empty: the matrix is judged as it stands.

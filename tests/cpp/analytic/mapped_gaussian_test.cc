@@ -24,7 +24,7 @@ double probability(double h) {
 }
 
 // Correlations of all sizes, on both sides of every place where the rule of the integral changes.
-const std::vector<double> kCorrelations = {1e-12,  1e-3, 0.1,  0.299,    0.301,        0.5, 0.749,
+const std::vector<double> kCorrelations = {1e-12, 1e-3, 0.1,  0.299,    0.301,     0.5, 0.749,
                                            0.751, 0.9,  0.99, 0.999999, 1 - 1e-12, 1.0};
 
 TEST(MappedGaussian, MeansOfZeroGiveTheArcCosineKernel) {

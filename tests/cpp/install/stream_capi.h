@@ -1,4 +1,5 @@
-/* What hosts of the C interface share, in C and in C++: the stream as rows, the model's options, and checks that print. */
+/* What hosts of the C interface share, in C and in C++: the stream as rows, the model's options, and checks that print.
+ */
 #ifndef GRAMIAN_TESTS_INSTALL_STREAM_CAPI_H
 #define GRAMIAN_TESTS_INSTALL_STREAM_CAPI_H
 

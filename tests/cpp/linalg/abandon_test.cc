@@ -212,9 +212,8 @@ TEST(Abandon, OnBorrowedThreadsToo) {
   const std::size_t live = memory_stats().live;
   {
     const SymmetricMatrix<double> a = symmetric(cpu(), kLong);
-    const double answer = answer_to_cancel(cpu(3), 0.05, [&](const Exec& exec) {
-      exec.parallel_for(3, [&](std::int64_t) { decompose(exec, a); });
-    });
+    const double answer = answer_to_cancel(
+        cpu(3), 0.05, [&](const Exec& exec) { exec.parallel_for(3, [&](std::int64_t) { decompose(exec, a); }); });
     EXPECT_LT(answer, kPromise);
   }
   expect_memory_back(live);
