@@ -147,6 +147,7 @@ class StateProgram:
         at = self.some()
         rows = self.ledger.blocks[at]
         out = self.rng.random(len(rows.X)) < 0.5
+        out[self.rng.integers(len(out))] = False  # a block that is taken out whole must have a row to take
         if out.any():
             self.call(self.state, "remove", rows.part(out))
             self.ledger.blocks[at] = rows.part(~out)
