@@ -60,7 +60,7 @@ double removal_bound(const GramState::Sums& sums, const std::vector<double>& sca
   return unit * factor * (of_gram * (size_scaled.value() / size.value()) + of_targets / size.value());
 }
 
-RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a) {
+RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a, bool any_sizes) {
   RankRule rule;
   rule.unit = sums.rounding_unit();
   std::vector<double> diagonal(sums.s.size());
@@ -78,18 +78,20 @@ RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a) {
   // Sums that were once larger left their rounding behind, which no condition of what remains tells of. (The largest
   // ones are rounded up to powers of two.) Those that only grew lose little but what many additions cost.
   const bool were_larger = sums.removed || largest > 2 * trace;
-  const double of_additions = 2 * rule.unit * std::sqrt(static_cast<double>(sums.operations));
-  rule.floor = (were_larger ? kWalk * rule.unit * std::sqrt(sums.terms()) : of_additions) * largest;
+  const double share = were_larger ? kWalk * rule.unit * std::sqrt(sums.terms())
+                                   : 2 * rule.unit * std::sqrt(static_cast<double>(sums.operations));
+  rule.floor = share * largest;
   // The limit of float products is so low that features of unlike sizes alone would meet it. Where every feature varies
   // by more than rounding, the matrix of features of unit variance has the same rank.
-  if (sums.options.products == DType::f32 && !were_larger && !scaled) {
+  const bool low_limit = sums.options.products == DType::f32 && !were_larger;
+  if ((any_sizes || low_limit) && !scaled) {
     const CentredGram alike(sums, 0.0, true);
     if (!alike.all_vary()) return rule;
     rule.scale = alike.scale();
     double squares = 0;
     for (std::size_t j = 0; j < rule.scale.size(); ++j)
       squares += rule.scale[j] * rule.scale[j] * sums.largest_diagonal()[j];
-    rule.scaled_floor = of_additions * squares;
+    rule.scaled_floor = share * squares;
     rule.noise = rule.unit * sums.terms() * squares;
   }
   return rule;
@@ -98,7 +100,7 @@ RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a) {
 void require_full_rank(const GramState::Sums& sums, const CentredGram& a) {
   const Array<double> b = a.right_hand_side();
   Array<double> w(sums.exec, sums.d, sums.c);
-  solve_spd(sums.exec, a, b.view(), w.view(), Precision::automatic, true, rank_rule(sums, a));
+  solve_spd(sums.exec, a, b.view(), w.view(), Precision::automatic, true, rank_rule(sums, a, true));
 }
 
 double residual_noise(const GramState::Sums& sums) {

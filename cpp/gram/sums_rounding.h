@@ -23,10 +23,12 @@ namespace gramian {
 double removal_bound(const GramState::Sums& sums, const std::vector<double>& scale, std::int64_t width, double ridge,
                      double smallest, const std::vector<double>& coef);
 
-// What full rank means for A without a ridge; a: with the same scaling.
-RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a);
+// What full rank means for A without a ridge; a: with the same scaling. any_sizes: features of very different sizes are
+// no lack of rank, whatever the products.
+RankRule rank_rule(const GramState::Sums& sums, const CentredGram& a, bool any_sizes = false);
 
-// Error{not_positive_definite} with the rank unless A, without a ridge, has full rank. d^3 / 3 flops.
+// Error{not_positive_definite} with the rank unless A, without a ridge, has full rank; for uses of its factor, which
+// does not mind the sizes of features. d^3 / 3 flops.
 void require_full_rank(const GramState::Sums& sums, const CentredGram& a);
 
 // A bound, in practice, of the rounding of (target energy) - W'B for centred sums, over that energy.

@@ -317,7 +317,8 @@ class AnalyticClassifier(AnalyticEstimator):
         -----
         With ``holdout_rule="ranpac"`` the rows that chose the ridge may be among these and cannot be told from the
         others, so all of them leave the choice: until rows are added again, "gcv" chooses from the sums that are left.
-        That is not the ridge of a model that never saw the rows, whose last call was another one.
+        That is not the ridge of a model that never saw the rows, whose last call was another one. Source: "RanPAC:
+        Random Projections and Pre-trained Models for Continual Learning", whose rule it is.
         """
         began = time.perf_counter()
         with self._lock():
@@ -968,7 +969,8 @@ class AnalyticRegressor(AnalyticEstimator):
         -----
         With ``holdout_rule="ranpac"`` the rows that chose the ridge may be among these and cannot be told from the
         others, so all of them leave the choice: until rows are added again, "gcv" chooses from the sums that are left.
-        That is not the ridge of a model that never saw the rows, whose last call was another one.
+        That is not the ridge of a model that never saw the rows, whose last call was another one. Source: "RanPAC:
+        Random Projections and Pre-trained Models for Continual Learning", whose rule it is.
         """
         began = time.perf_counter()
         y = _validate.check_targets(y, type(self).__name__)
