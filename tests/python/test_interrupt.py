@@ -3,32 +3,20 @@
 Each case runs in a process of its own, which sends itself SIGINT from another thread while the call is at work.
 """
 
-import json
-import os
-import pathlib
-import subprocess
 import sys
-import textwrap
 
+import child
 import latency
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no SIGINT of this kind")
 
-# A process that is started with SIGINT ignored (nohup, a background job) hands that on to its children, and Python then
-# installs no handler of its own: each child installs it.
-PRELUDE = (
-    f"""
-import sys
-sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
-"""
-    + """
-import json, signal, warnings
+PRELUDE = """
+import json, warnings
 import numpy as np, gramian as gm
 import sklearn.exceptions
 import latency
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 N, P, D = 120_000, 32, 2048
 X, y = rng.normal(size=(N, P)), rng.integers(0, 10, N)
@@ -47,19 +35,10 @@ def new_model(**params):
 def report(**values):
     print(json.dumps({"waits": waits, **values}))
 """
-)
 
 
 def run(script, soon=True):
-    out = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert out.returncode == 0, out.stderr
-    values = json.loads(out.stdout.splitlines()[-1])
+    values = child.run(PRELUDE, script)
     assert values["waits"]
     assert not soon or all(map(latency.are_soon, values["waits"])), values["waits"]
     return values

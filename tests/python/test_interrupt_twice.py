@@ -3,14 +3,11 @@
 A test that sends signals runs in a process of its own.
 """
 
-import json
-import os
 import pathlib
-import subprocess
 import sys
-import textwrap
 import threading
 
+import child
 import latency
 import numpy as np
 import pytest
@@ -20,35 +17,20 @@ from gramian.base import Estimator
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="this system has no SIGINT of this kind")
 
-PRELUDE = (
-    f"""
-import sys
-sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
-"""
-    + """
+PRELUDE = """
 import json, os, signal, threading, time
 import numpy as np, gramian as gm
 import latency
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 
 def report(**values):
     print(json.dumps(values))
 """
-)
 
 
 def run(script):
-    out = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert out.returncode == 0, out.stderr
-    return json.loads(out.stdout.splitlines()[-1])
+    return child.run(PRELUDE, script)
 
 
 def estimators():

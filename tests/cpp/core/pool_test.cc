@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/registry.h"
+#include "support/fork.h"
 
 #if !defined(_WIN32)
 #include <sys/wait.h>
@@ -181,16 +182,7 @@ bool pool_works() {
   return tally.each_ran_once();
 }
 
-// The thread sanitizer does not follow threads into a forked child.
-#if defined(__SANITIZE_THREAD__)
-#define GRAMIAN_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GRAMIAN_TSAN 1
-#endif
-#endif
-
-#if !defined(_WIN32) && !defined(GRAMIAN_TSAN)
+#ifdef GRAMIAN_TESTS_FORK
 // Exit status of a child that does `work` and answers whether all was well; -1 if it hung.
 template <class Work>
 int in_child(Work work) {

@@ -17,6 +17,7 @@
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/qr.hpp"
 #include "gramian/linalg/symmetric.hpp"
+#include "support/fork.h"
 #include "support/helpers.h"
 
 #if !defined(_WIN32)
@@ -258,15 +259,6 @@ TEST(Abandon, OnlySoManyAreLeftBehind) {
   expect_memory_back(live);
 }
 
-// The thread sanitizer does not follow threads into a forked child.
-#if defined(__SANITIZE_THREAD__)
-#define GRAMIAN_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GRAMIAN_TSAN 1
-#endif
-#endif
-
 #if !defined(_WIN32)
 std::size_t live_at_start = 0;
 
@@ -299,7 +291,7 @@ TEST(AbandonDeathTest, TheEndOfTheProcessWaits) {
 }
 #endif
 
-#if !defined(_WIN32) && !defined(GRAMIAN_TSAN)
+#ifdef GRAMIAN_TESTS_FORK
 TEST(Abandon, AForkedChildKnowsNothingOfIt) {
   const Exec quiet = cpu();
   const std::size_t live = memory_stats().live;
