@@ -206,10 +206,12 @@ void draw_gaussians(const Exec& exec, MatrixView<const double> mean, MatrixView<
   matrix.unpack(exec, packed.data());
   Array<double> vectors;
   symmetric_eigen(exec, matrix, values, vectors);
-  // Rounding leaves small negative eigenvalues where a row is known exactly.
-  for (double& value : values) value = std::sqrt(std::max(0.0, value));
+  // The symmetric root: that of the eigenvectors alone turns with the signs that LAPACK happens to give them, and so
+  // would the draws. Rounding leaves small negative eigenvalues where a row is known exactly.
+  for (double& value : values) value = std::sqrt(std::sqrt(std::max(0.0, value)));
   scale_rows<double>(exec, values, vectors.view());
-  Array<double> noise(exec, m, c), draw(exec, m, c);
+  Array<double> root(exec, m, m), noise(exec, m, c), draw(exec, m, c);
+  gemm<double>(exec, Trans::yes, Trans::no, 1.0, vectors.view(), vectors.view(), 0.0, root.view());
   const Array<double> centre = on_device(exec, mean);
   for (std::int64_t r = 0; r < out.rows; ++r) {
     exec.poll();
@@ -218,7 +220,7 @@ void draw_gaussians(const Exec& exec, MatrixView<const double> mean, MatrixView<
                         RngStream(seed, RngFamily::gaussian, kDrawTag, number / kGenerations, number % kGenerations),
                         1.0, noise.view());
     axpby<double, double>(exec, 1.0, centre.view(), 0.0, draw.view());
-    gemm<double>(exec, Trans::yes, Trans::no, 1.0, vectors.view(), noise.view(), 1.0, draw.view());
+    gemm<double>(exec, Trans::no, Trans::no, 1.0, root.view(), noise.view(), 1.0, draw.view());
     download<double>(exec, draw.view(), MatrixView<double>(out.row(r), m, c));
   }
 }

@@ -8,6 +8,7 @@ import pytest
 from reference_path import checks, kernels
 
 import gramian as gm
+from gramian import _core
 
 
 def on_sphere(n, d, seed=0):
@@ -418,6 +419,28 @@ def test_distribution_of_the_members():
         sampled = np.cov(draws[:, :, 0].T)
         assert np.abs(sampled - covariance).max() < 5 * np.diag(covariance).max() * np.sqrt(2 / 20_000)
     assert np.array_equal(model.sample(queries, 3), draws[:3])
+
+
+def test_draws_come_by_the_symmetric_root():
+    """So they follow from the covariance: eigenvectors have signs of LAPACK's choice, and turn where values meet."""
+    rng = np.random.default_rng(7)
+    m, members = 6, 5
+    basis = np.linalg.qr(rng.normal(size=(m, m)))[0]
+    covariance = (basis * [3.0, 2.0, 2.0, 1e-3, 0.0, 0.0]) @ basis.T
+    covariance = (covariance + covariance.T) / 2
+    mean = rng.normal(size=(m, 2))
+
+    def draws(mean, covariance):
+        return _core.draw_gaussians(mean, covariance, 11, 0, members, "cpu", 1).reshape(members, m, 2)
+
+    standard = draws(np.zeros((m, 2)), np.eye(m))
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    # The root of a value that is 0 but for rounding is that of the rounding.
+    bound = 10 * m * np.sqrt(checks.EPS * 3.0) * np.abs(standard).max()
+    np.testing.assert_allclose(draws(mean, covariance), mean + root @ standard, atol=bound)
+    # Negative control: by eigenvectors they would be others.
+    assert np.abs(vectors * np.sqrt(values.clip(0)) @ standard - root @ standard).max() > 1e3 * bound
 
 
 def test_posterior_of_the_gaussian_process():

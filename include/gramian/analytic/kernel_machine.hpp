@@ -55,7 +55,8 @@ class GRAMIAN_EXPORT KernelMachine {
 };
 
 // out (host, draws x (m * C)): row r holds an m x C draw of independent columns with the given means and the
-// covariance. Draw r is a pure function of (seed, first + r). 9 m^3 + 2 m^2 C draws flops.
+// covariance: mean + covariance^(1/2) z, the symmetric root, of standard Gaussians z that are a pure function of
+// (seed, first + r) and the shape. 11 m^3 + 2 m^2 C draws flops.
 GRAMIAN_EXPORT void draw_gaussians(const Exec& exec, MatrixView<const double> mean, MatrixView<const double> covariance,
                                    std::uint64_t seed, std::int64_t first, MatrixView<double> out);
 
