@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from . import _preload  # noqa: F401  opens the BLAS library that the compiled module needs, so it comes first
 from ._core import BackendError, FormatError, __version__
-from .analytic import AnalyticClassifier, AnalyticRegressor
+from .classifier import AnalyticClassifier
+from .regressor import AnalyticRegressor
 from .features import FeatureChain, FusedFeatures, RBFFeatures, RandomFeatures
 from .gram import GcvCurve, GramState, HoldoutCurve, Solution, SolveReport, ridge_solve
 from .model_files import load

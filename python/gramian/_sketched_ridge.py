@@ -11,8 +11,8 @@ import numpy as np
 
 from . import _core, _validate
 from ._composite import Composite, Parts, names_from_json, names_to_json
-from .analytic import AnalyticRegressor
 from .base import Estimator, draw_seed, thread_count, warn_not_converged
+from .regressor import AnalyticRegressor
 
 _KINDS = ("sparse_sign", "gaussian", "rademacher", "srht", "hdhd", "count_sketch", "dct")
 _RULES = ("gcv", "loo")

@@ -13,10 +13,11 @@ from ._composite import InParts
 from ._feature_map import FeatureMap
 from ._progress import Progress
 from ._validate import with_article
-from .analytic import AnalyticClassifier, AnalyticRegressor
+from .classifier import AnalyticClassifier
 from .gram import GramState
 from .model_files import load
 from .random_features import ACTIVATIONS, KINDS, RandomFeatures
+from .regressor import AnalyticRegressor
 
 OK, FAILED, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 

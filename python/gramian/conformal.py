@@ -8,8 +8,10 @@ import numpy as np
 from . import _core, _labels, _validate
 from ._composite import Composite, Parts
 from ._one_label import OneLabelClassifier
-from .analytic import AnalyticClassifier, AnalyticRegressor, load_bytes
 from .base import Estimator, draw_seed, thread_count
+from .classifier import AnalyticClassifier
+from .model_files import load_bytes
+from .regressor import AnalyticRegressor
 
 
 def _ranks(alpha, n):

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from . import plot as _plot
-from .analytic import AnalyticClassifier
+from .classifier import AnalyticClassifier
 from .features import RandomFeatures
 from .model_files import load
 from .runtime import build_info

@@ -10,8 +10,8 @@ from ._analytic_base import UNCHANGED, AnalyticEstimator, Learnt, absent
 from ._feature_map import seed_from_json, seed_to_json
 from ._model_config import LabelForm, names_from_json
 from ._one_label import OneLabelClassifier, OneLabelStream
-from .analytic import AnalyticClassifier
 from .base import draw_seed, thread_count
+from .classifier import AnalyticClassifier
 from .features import RandomFeatures, fit_map, from_handle
 from .gram import report_of
 

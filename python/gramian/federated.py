@@ -22,9 +22,10 @@ import numpy as np
 
 from . import _core, _labels, _validate
 from ._analytic_base import AnalyticEstimator
-from .analytic import AnalyticClassifier, load_bytes
 from .base import thread_count
+from .classifier import AnalyticClassifier
 from .gram import GramState
+from .model_files import load_bytes
 
 __all__ = [
     "CalibratedNoise",

@@ -8,8 +8,8 @@ from ._composite import Composite, Parts, names_from_json, names_to_json
 from ._feature_map import seed_to_json
 from ._model_config import LabelForm, params_of
 from ._one_label import OneLabelClassifier, weights_of_two
-from .analytic import AnalyticClassifier
 from .base import Estimator, thread_count
+from .classifier import AnalyticClassifier
 from .features import from_handle
 from .gram import GramState, report_of
 

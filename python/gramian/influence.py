@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _core, _labels, _validate
-from .analytic import AnalyticClassifier, _weighed, check_kind
+from ._plain_models import check_kind
 from .base import Snapshot
+from .classifier import AnalyticClassifier, weighed
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,7 @@ class RidgeInfluence(Snapshot):
         labels = _labels.match_kind(_labels.encode(y), self._kind)
         if len(labels.codes) != rows.shape[0]:
             raise ValueError(f"{names[0]} has {rows.shape[0]} rows, but {names[1]} has {len(labels.codes)}")
-        weight = _weighed(self._class_weight, labels, weight)
+        weight = weighed(self._class_weight, labels, weight)
         places = np.searchsorted(self._classes, labels.values).astype(np.int64)
         unknown = _labels.outside(labels.values, self._classes)
         strangers = None

@@ -17,10 +17,10 @@ from ._composite import (
     object_from_json,
 )
 from ._one_label import OneLabelClassifier, of_two, one_label_each
-from .analytic import AnalyticRegressor
 from .base import Estimator, thread_count, warn_rank_deficient
 from .deep_kernel import DeepKernel
 from .gram import report_of
+from .regressor import AnalyticRegressor
 
 
 class _Fitted:

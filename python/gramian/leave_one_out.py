@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _core, _validate
-from .analytic import AnalyticRegressor, check_kind
+from ._plain_models import check_kind
 from .coded_classifier import CodedClassifier
 from .gram import GramState
+from .regressor import AnalyticRegressor
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ draws uniform weights in +-1 / sqrt(d), whose standard deviation is sqrt(3) time
 says what a ridge is worth: pass ``scale=(3 * d) ** -0.5`` for features of the published size.
 """
 
-from .analytic import AnalyticClassifier
+from .classifier import AnalyticClassifier
 from .dual_stream import DualStreamClassifier
 from .features import RandomFeatures, RBFFeatures
 

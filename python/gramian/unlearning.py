@@ -13,7 +13,7 @@ from . import _core, _labels, _validate
 from ._analytic_base import Learnt
 from ._feature_rows import columns, dense_rows
 from ._model_config import _label_to_json
-from .analytic import check_kind
+from ._plain_models import check_kind
 
 _FORMAT = 1
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _core, _validate
-from .analytic import AnalyticRegressor
 from .base import draw_seed, thread_count
 from .deep_kernel import DeepKernel
 from .kernel_machine import KernelEstimator
+from .regressor import AnalyticRegressor
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import gramian as gm
 
 # Modules whose public names compute something that was published or stands in a textbook.
 FAMILY = (
-    "analytic",
     "balance",
     "broad",
+    "classifier",
     "coded_classifier",
     "codes",
     "composition",
@@ -34,6 +34,7 @@ FAMILY = (
     "quantiles",
     "random_features",
     "rbf_features",
+    "regressor",
     "replay",
     "risk",
     "second_order",

@@ -210,9 +210,9 @@ def test_more_rows_than_are_counted():
 
     for rows in (2**63 - 1, 2**53 + 1, -1):
         with pytest.raises(gm.FormatError, match="impossible counts"):
-            gm.analytic.load_bytes(with_rows(rows))
+            gm.model_files.load_bytes(with_rows(rows))
     # As many as are counted: its own file is read again, and more rows are refused.
-    model = gm.analytic.load_bytes(with_rows(2**53 - 60))
+    model = gm.model_files.load_bytes(with_rows(2**53 - 60))
     model.partial_fit(X, X[:, 0])
     assert model.n_samples_seen_ == 2**53
     before = model.to_bytes()
@@ -221,7 +221,7 @@ def test_more_rows_than_are_counted():
     with pytest.raises(ValueError, match="2\\^53"):
         model.merge(model)
     assert model.to_bytes() == before
-    assert gm.analytic.load_bytes(before).n_samples_seen_ == 2**53
+    assert gm.model_files.load_bytes(before).n_samples_seen_ == 2**53
 
 
 @pytest.mark.parametrize(
