@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
@@ -61,6 +62,8 @@ NestedModel unpack_nested_rows(const Exec& exec, const NestedRows& rows, const s
   model.solution.coef = Array<double>(exec, c, k);
   upload<double>(exec, {coef.data(), c, k}, model.solution.coef.view());
   model.solution.report.method = "loaded";
+  model.scale = std::move(scale);
+  model.coef = std::move(coef);
   return model;
 }
 

@@ -25,8 +25,9 @@ struct NestedRows {
   std::int64_t width, outputs;
 };
 struct NestedModel {
-  Solution solution;     // coef: outputs x width
-  double explained = 0;  // |Z|^2 of the rows read
+  Solution solution;                // coef: outputs x width
+  double explained = 0;             // |Z|^2 of the rows read
+  std::vector<double> scale, coef;  // by feature; the weights on the host
 };
 // width^2 C flops. Throws Error{file_format} for numbers that no model has.
 NestedModel unpack_nested_rows(const Exec& exec, const NestedRows& rows, const std::vector<double>& target_mean);

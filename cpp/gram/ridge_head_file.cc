@@ -14,12 +14,34 @@
 
 #include "gram/gram_sums.h"
 #include "gram/nested_rows.h"
+#include "gram/sums_rounding.h"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/ops.hpp"
 #include "io/file_error.h"
 
 namespace gramian {
+
+namespace {
+
+// What the file of a nested model says of the sums behind it.
+LargestHeld largest_held(const Json& json, const ModelReader& reader, const std::string& prefix, double weight,
+                         std::int64_t d) {
+  const double* squares = reader.tensor(prefix + "largest_squares", TensorType::f64, {d}).f64();
+  LargestHeld held;
+  held.unit = json.at("unit").number();
+  held.trace = json.at("trace").number();
+  held.energy = json.at("energy").number();
+  held.weight = weight;
+  held.squares.assign(squares, squares + d);
+  const auto possible = [](double value) { return value >= 0; };
+  GRAMIAN_REQUIRE(possible(held.unit) && possible(held.trace) && possible(held.energy) &&
+                      std::all_of(squares, squares + d, possible),
+                  file_format, "what the file says of larger sums is impossible");
+  return held;
+}
+
+}  // namespace
 
 // The part that all files share. What is not in use leaves no trace, so older readers read such a file.
 Json RidgeHead::describe(ModelWriter& writer, const std::string& prefix) const {
@@ -109,6 +131,14 @@ Json RidgeHead::save_nested(ModelWriter& writer, const std::string& prefix) cons
   json["energy"] = energy;
   json["weight_sum"] = sums.weight_sum();
   writer.add(prefix + "target_mean", {n_outputs()}, factor.target_mean());
+  if (sums.sums().removed) {
+    LargestHeld held(sums.sums());
+    json["largest_held"] = Json::object();
+    json["largest_held"]["unit"] = held.unit;
+    json["largest_held"]["trace"] = held.trace;
+    json["largest_held"]["energy"] = held.energy;
+    writer.add(prefix + "largest_squares", {n_features()}, std::move(held.squares));
+  }
   // Last in the file, so that a reader of the first rows needs none of what follows.
   std::vector<double> rows = pack_nested_rows(factor);
   const auto size = static_cast<std::int64_t>(rows.size());
@@ -224,7 +254,12 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
     solved->noise_variance =
         std::max(0.0, energy - model.explained) / (weight * static_cast<double>(std::max<std::int64_t>(1, n_outputs)));
     solved->noise_known = true;
-    model.solution.report.ridge = json.at("ridge_used").number();
+    const double ridge = json.at("ridge_used").number();
+    model.solution.report.ridge = ridge;
+    if (json.contains("largest_held")) {
+      const LargestHeld held = largest_held(json.at("largest_held"), reader, prefix, weight, d);
+      model.solution.report.removal_bound = removal_bound(held, model.scale, width, ridge, 0.0, model.coef);
+    }
     solved->solution = head.impl_->padded(std::move(model.solution));
     head.impl_->solved = std::move(solved);
     head.impl_->choice = std::move(choice);

@@ -26,22 +26,32 @@ class Norm {
 
 }  // namespace
 
+LargestHeld::LargestHeld(const GramState::Sums& sums)
+    : unit(sums.terms() * sums.rounding_unit()),
+      trace(sums.largest_trace()),
+      energy(sums.largest_energy),
+      weight(sums.weight_sum),
+      squares(sums.largest_diagonal()) {}
+
 double removal_bound(const GramState::Sums& sums, const std::vector<double>& scale, std::int64_t width, double ridge,
                      double smallest, const std::vector<double>& coef) {
+  return sums.removed ? removal_bound(LargestHeld(sums), scale, width, ridge, smallest, coef) : 0.0;
+}
+
+double removal_bound(const LargestHeld& held, const std::vector<double>& scale, std::int64_t width, double ridge,
+                     double smallest, const std::vector<double>& coef) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  if (!sums.removed) return 0;
   const double lambda = std::max(ridge, smallest);
   if (!(lambda > 0)) return kInfinity;
   const auto k = static_cast<std::size_t>(width);
-  const std::vector<double>& squares = sums.largest_diagonal();
   double trace = 0, factor = 0;
   bool scaled = false;
   for (std::size_t j = 0; j < k; ++j) {
-    trace += scale[j] * scale[j] * squares[j];
+    trace += scale[j] * scale[j] * held.squares[j];
     factor = std::max(factor, scale[j]);
     scaled = scaled || scale[j] != 1;
   }
-  if (!scaled) trace = std::min(trace, sums.largest_trace());
+  if (!scaled) trace = std::min(trace, held.trace);
   double largest = 0, largest_scaled = 0;
   for (std::size_t i = 0; i < coef.size(); ++i) {
     largest = std::max(largest, std::abs(coef[i]));
@@ -52,10 +62,10 @@ double removal_bound(const GramState::Sums& sums, const std::vector<double>& sca
     size.add(coef[i]);
     size_scaled.add(coef[i] / scale[i % k]);
   }
-  const double unit = 4 * sums.terms() * sums.rounding_unit() / lambda;
-  const double of_gram = trace * (scaled ? 1 + ridge / sums.weight_sum : 1.0);
+  const double unit = 4 * held.unit / lambda;
+  const double of_gram = trace * (scaled ? 1 + ridge / held.weight : 1.0);
   if (coef.empty()) return unit * of_gram;  // no weights; what they would lose to G
-  const double of_targets = std::sqrt(trace) * std::sqrt(sums.largest_energy);
+  const double of_targets = std::sqrt(trace) * std::sqrt(held.energy);
   if (!(largest > 0)) return of_targets > 0 ? kInfinity : 0.0;
   return unit * factor * (of_gram * (size_scaled.value() / size.value()) + of_targets / size.value());
 }

@@ -11,7 +11,19 @@
 
 namespace gramian {
 
-// Bound of the relative error that removals caused in weights of the first `width` features; 0 where none was.
+// What sums remember of the largest they ever were, as far as removals need it.
+struct LargestHeld {
+  double unit = 0;              // relative rounding of a sum: k eps, see below
+  double trace = 0;             // T
+  double energy = 0;            // E
+  double weight = 0;            // n
+  std::vector<double> squares;  // by feature: the largest sum of its squares
+
+  LargestHeld() = default;
+  explicit LargestHeld(const GramState::Sums& sums);
+};
+
+// Bound of the relative error that removals caused in weights of the first `width` features.
 //
 // With k terms behind an entry, T and E the largest trace and target energy ever held and eps that of the products,
 // |dG| <= k eps T and |dQ| <= k eps sqrt(T E). To first order A dW = dB - dA W, so
@@ -20,6 +32,9 @@ namespace gramian {
 // S itself is made of the sums: A = S (G + ridge S^-2) S, where dS^-2 <= k eps T / n.
 // smallest: of the eigenvalues of A, ridge included. coef: n_outputs x width, on the host, of features as they came.
 // Infinite for weights of zero from targets that were not.
+double removal_bound(const LargestHeld& held, const std::vector<double>& scale, std::int64_t width, double ridge,
+                     double smallest, const std::vector<double>& coef);
+// The same for these sums; 0 where nothing was removed.
 double removal_bound(const GramState::Sums& sums, const std::vector<double>& scale, std::int64_t width, double ridge,
                      double smallest, const std::vector<double>& coef);
 

@@ -218,6 +218,27 @@ def test_nested_files_are_checked(rng, tmp_path):
     assert os.listdir(tmp_path).count("nested") == 1
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_bound_of_removals_is_read_again(rng, tmp_path, standardize):
+    X, Y = problem(rng, d=20)
+    gone = 1e3 * rng.normal(size=(10, 20)), rng.normal(size=(10, Y.shape[1]))
+    model = gm.AnalyticRegressor(ridge=0.5, standardize=standardize).fit(X, Y)
+    model.save(tmp_path / "model", what="nested")
+    assert gm.load(tmp_path / "model").report_.removal_bound == 0
+    model.partial_fit(*gone).forget(*gone)
+    model.save(tmp_path / "model", what="nested")
+    for width in (7, 20):
+        direct = gm.AnalyticRegressor(ridge=0.5, standardize=standardize, width=width)
+        direct.fit(X, Y).partial_fit(*gone).forget(*gone)
+        told, found = direct.report_.removal_bound, gm.load(tmp_path / "model", width=width).report_.removal_bound
+        # The file has the ridge alone as a bound of the smallest eigenvalue, which an estimate of at most ten times it
+        # replaces where the sums are at hand.
+        kept = X[:, :width] / (X[:, :width].std(axis=0) if standardize else 1.0)
+        smallest = np.linalg.eigvalsh(np.cov(kept.T, bias=True) * len(X)).min() + 0.5
+        assert told * (1 - 1e-6) <= found <= 10 * told * smallest / 0.5
+        assert found > 1e-12
+
+
 def test_the_choice_is_saved_with_a_nested_file(rng, tmp_path):
     X, Y = problem(rng, d=20)
     model = gm.AnalyticRegressor(ridge="loo", ridges=[0.1, 5.0], width="loo").fit(X, Y)
