@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "core/row_count.h"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
@@ -194,6 +195,7 @@ struct TruncatedRidgeClassifier::Impl {
 
   void add_block(const RowsView& x, const std::int64_t* codes, State& next) const {
     const std::int64_t rows = x.rows;
+    require_countable(next.n_rows, rows);
     const bool extra = config.intercept && next.n_rows > 0;
     Array<double> work(exec, rows + (extra ? 1 : 0), d);
     const MatrixView<double> block = work.view().block(0, 0, rows, d);
@@ -522,9 +524,9 @@ TruncatedRidgeClassifier TruncatedRidgeClassifier::load(const Exec& exec, const 
       GRAMIAN_REQUIRE(count >= 0 && count <= state.n_rows - counted, file_format, "the model has impossible counts");
       counted += count;
     }
-    GRAMIAN_REQUIRE(state.labels.size() == c && counted == state.n_rows && k <= std::min(config.rank, d) &&
-                        std::is_sorted(energies.begin(), energies.end()) && (k == 0 || energies.front() > 0) &&
-                        state.dropped >= 0 && std::isfinite(state.dropped),
+    GRAMIAN_REQUIRE(state.n_rows <= kMostRows && state.labels.size() == c && counted == state.n_rows &&
+                        k <= std::min(config.rank, d) && std::is_sorted(energies.begin(), energies.end()) &&
+                        (k == 0 || energies.front() > 0) && state.dropped >= 0 && std::isfinite(state.dropped),
                     file_format, "the model has an impossible state");
     state.basis = Array<double>(exec, k, d);
     state.cross = Array<double>(exec, c, d);

@@ -384,7 +384,7 @@ void GramState::add(const RowsView& x, const Targets& y, const double* weight, c
   check_input(*sums_, in);
   const Selection rows(*sums_, in);
   if (rows.x.rows == 0) return;
-  sums_->require_countable(rows.x.rows);
+  require_countable(sums_->n_rows, rows.x.rows);
   if (sums_->n_rows == 0) {
     // An empty state needs no stage: it goes back to empty.
     try {

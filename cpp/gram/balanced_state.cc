@@ -478,7 +478,7 @@ void BalancedState::merge(const BalancedState& other) {
                     "output " + std::to_string(k) + " would hold more than its declared total weight of " +
                         std::to_string(its.total));
     if (!its.open()) continue;
-    GRAMIAN_REQUIRE(its.rows <= GramState::Sums::kMostRows - mine.rows, invalid_argument,
+    GRAMIAN_REQUIRE(its.rows <= kMostRows - mine.rows, invalid_argument,
                     "output " + std::to_string(k) + " would hold more rows than are counted, 2^53");
     impl_->exec.poll();
     Impl::Change change;

@@ -148,12 +148,6 @@ void GramState::Sums::wipe_waiting() const {
   waiting_rows_.store(0, std::memory_order_release);
 }
 
-void GramState::Sums::require_countable(std::int64_t rows) const {
-  GRAMIAN_REQUIRE(rows <= kMostRows - n_rows, invalid_argument,
-                  "the state holds " + std::to_string(n_rows) + " rows, and " + std::to_string(rows) +
-                      " more would be beyond the 2^53 that it counts");
-}
-
 void GramState::Sums::require_removable(std::int64_t rows, double weight, const std::vector<std::int64_t>& row_counts,
                                         const std::vector<double>& go) const {
   // Weights that do not belong to the rows would leave rows without weight, and means of nothing.
@@ -445,7 +439,7 @@ void GramState::merge(const GramState& other) {
   require_same_shape(*this, other);
   require_same_kind(sums_->kind, other.sums_->kind);
   if (other.n_rows() == 0) return;
-  sums_->require_countable(other.n_rows());
+  require_countable(n_rows(), other.n_rows());
   if (&other == this) return merge(clone());
   sums_->combine(*other.sums_, 1.0);
 }
@@ -661,13 +655,13 @@ GramState GramState::load(const Exec& exec, const Json& json, const ModelReader&
     counted += count;
   }
   const bool codes = sums.kind == Sums::TargetKind::codes;
-  GRAMIAN_REQUIRE(sums.n_rows >= 0 && sums.n_rows <= Sums::kMostRows && (sums.weight_sum > 0) == (sums.n_rows > 0) &&
+  GRAMIAN_REQUIRE(sums.n_rows >= 0 && sums.n_rows <= kMostRows && (sums.weight_sum > 0) == (sums.n_rows > 0) &&
                       sums.weight_sum >= 0 && std::isfinite(sums.weight_sum) && (codes || counted == 0) &&
                       sums.shift_known == (sums.n_rows > 0) && sums.weighted_rows <= sums.n_rows &&
                       (sums.weighted_rows >= 0 || !json.contains("weighted_rows")),
                   file_format, "the state has impossible counts");
   GRAMIAN_REQUIRE(sums.largest_trace() >= 0 && sums.largest_energy >= 0 && sums.longest_sum >= 0 &&
-                      sums.longest_sum <= Sums::kMostRows && sums.operations >= 0 && sums.operations <= Sums::kMostRows,
+                      sums.longest_sum <= kMostRows && sums.operations >= 0 && sums.operations <= kMostRows,
                   file_format, "the state has an impossible history");
   if (sums.n_rows == 0) sums.reset();
   return state;

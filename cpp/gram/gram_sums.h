@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/row_count.h"
 #include "gramian/core/error.hpp"
 #include "gramian/gram/gram_state.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -72,10 +73,6 @@ struct GramState::Sums {
   std::int64_t operations = 0;   // blocks, merges and moves of the shift
   bool removed = false;
 
-  // More rows than this no state has: each is counted, by counters that stay exact and files that are read again.
-  static constexpr std::int64_t kMostRows = std::int64_t{1} << 53;
-  // Error{invalid_argument} where so many more cannot be counted.
-  void require_countable(std::int64_t rows) const;
   // Rows or weight that cannot be taken out of this state: Error{invalid_argument}. go: weight per output.
   void require_removable(std::int64_t rows, double weight, const std::vector<std::int64_t>& row_counts,
                          const std::vector<double>& go) const;

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/row_count.h"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
 #include "gramian/linalg/ops.hpp"
@@ -76,6 +77,7 @@ void LowRankScatter::add(const RowsView& x, const double* weight, const FeatureM
   const std::int64_t d = n_features(), width = map == nullptr ? x.cols : map->n_features();
   GRAMIAN_REQUIRE(width == d, shape_mismatch,
                   "rows of " + std::to_string(width) + " features for a scatter of " + std::to_string(d));
+  require_countable(n_rows_, x.rows);
   for (std::int64_t r = 0; weight != nullptr && r < x.rows; ++r)
     GRAMIAN_REQUIRE(std::isfinite(weight[r]) && weight[r] > 0, invalid_argument,
                     "sample_weight must be finite and not negative; row " +
@@ -209,8 +211,8 @@ LowRankScatter LowRankScatter::load(const Exec& exec, const Json& json, const Mo
   out.mean_.assign(mean.f64(), mean.f64() + d);
   out.diagonal_.assign(diagonal.f64(), diagonal.f64() + d);
   const auto finite = [](double value) { return std::isfinite(value); };
-  GRAMIAN_REQUIRE(out.n_rows_ > 0 && std::isfinite(out.weight_sum_) && out.weight_sum_ > 0 &&
-                      std::isfinite(out.dropped_) && out.dropped_ >= 0,
+  GRAMIAN_REQUIRE(out.n_rows_ > 0 && out.n_rows_ <= kMostRows && std::isfinite(out.weight_sum_) &&
+                      out.weight_sum_ > 0 && std::isfinite(out.dropped_) && out.dropped_ >= 0,
                   file_format, "the scatter of a class is impossible");
   GRAMIAN_REQUIRE(std::all_of(out.mean_.begin(), out.mean_.end(), finite) &&
                       std::all_of(out.diagonal_.begin(), out.diagonal_.end(),

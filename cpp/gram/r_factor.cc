@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/row_count.h"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
@@ -176,6 +177,7 @@ struct RFactor::Impl {
 
   // r becomes the R of [r; other].
   void absorb(MatrixView<const double> other, std::int64_t rows) {
+    require_countable(n_rows, rows);
     Array<double> next(exec, d + k, d + k);
     axpby<double, double>(exec, 1.0, r.view(), 0.0, next.view());
     if (n_rows > 0) {
@@ -403,8 +405,8 @@ Json RFactor::save(ModelWriter& writer, const std::string& prefix) const {
 RFactor RFactor::load(const Exec& exec, const Json& config, const ModelReader& reader, const std::string& prefix) {
   const std::int64_t d = config.at("n_features").integer(), k = config.at("n_outputs").integer();
   const std::int64_t rows = config.at("n_rows").integer();
-  GRAMIAN_REQUIRE(d >= 1 && d < kMostColumns && k >= 0 && k < kMostColumns && rows >= 0, file_format,
-                  "the R factor has an impossible size");
+  GRAMIAN_REQUIRE(d >= 1 && d < kMostColumns && k >= 0 && k < kMostColumns && rows >= 0 && rows <= kMostRows,
+                  file_format, "the R factor has an impossible size");
   // The first files of schema 1 do not say: their targets count as one-dimensional, as they did then.
   const std::int64_t dims = config.contains("target_dims") ? config.at("target_dims").integer() : 1;
   GRAMIAN_REQUIRE(dims == 1 || dims == 2, file_format, "the R factor has targets of an impossible shape");

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/row_count.h"
 #include "gramian/core/array.hpp"
 #include "gramian/core/error.hpp"
 #include "gramian/linalg/elementwise.hpp"
@@ -163,6 +164,7 @@ void FrequentDirections::add(const RowsView& x, const char* name) {
   GRAMIAN_REQUIRE(x.cols == impl_->d, shape_mismatch,
                   std::string(name) + " has " + std::to_string(x.cols) + " features, but " + std::to_string(impl_->d) +
                       " are expected");
+  require_countable(impl_->rows, x.rows);
   if (impl_->used + x.rows <= 2 * impl_->ell) {
     // Nothing is shrunk, and what was written behind the rows in use does not count until all is well.
     const std::int64_t used = impl_->used;
@@ -189,6 +191,7 @@ void FrequentDirections::merge(const FrequentDirections& other) {
                   "a sketch of ell = " + std::to_string(theirs.ell) + " and " + std::to_string(theirs.d) +
                       " features cannot be merged into one of " + std::to_string(impl_->ell) + " and " +
                       std::to_string(impl_->d));
+  require_countable(impl_->rows, theirs.rows);
   // By way of the host: the two may live on different devices.
   std::vector<double> host(at(theirs.used * theirs.d));
   download<double>(theirs.exec, theirs.live(), {host.data(), theirs.used, theirs.d});
@@ -236,7 +239,8 @@ FrequentDirections FrequentDirections::load(const Exec& exec, const Json& config
                                             const std::string& prefix) {
   const std::int64_t ell = config.at("ell").integer(), d = config.at("n_features").integer();
   const std::int64_t rows = config.at("n_rows").integer(), used = config.at("used").integer();
-  GRAMIAN_REQUIRE(ell >= 1 && ell < kMostSize && d >= 1 && d < kMostSize && rows >= 0 && used >= 0 && used <= 2 * ell,
+  GRAMIAN_REQUIRE(ell >= 1 && ell < kMostSize && d >= 1 && d < kMostSize && rows >= 0 && rows <= kMostRows &&
+                      used >= 0 && used <= 2 * ell,
                   file_format, "the sketch of frequent directions has an impossible size");
   const double* values = reader.tensor(prefix + "buffer", TensorType::f64, {used, d}).f64();
   const double* sums = reader.tensor(prefix + "sums", TensorType::f64, {2}).f64();

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -222,6 +223,32 @@ def test_more_rows_than_are_counted():
         model.merge(model)
     assert model.to_bytes() == before
     assert gm.model_files.load_bytes(before).n_samples_seen_ == 2**53
+
+
+@pytest.mark.parametrize(
+    ("empty", "verb"),
+    [(lambda: gm.RFactor(5), "add"), (lambda: gm.FrequentDirections(5), "partial_fit")],
+    ids=["r_factor", "frequent_directions"],
+)
+def test_other_states_count_as_far(empty, verb, tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    state, path = empty(), tmp_path / "state"
+    getattr(state, verb)(X)
+    state.save(path)
+    data = path.read_bytes()
+    for count in (2**63 - 1, 2**53 + 1, -1):
+        path.write_bytes(with_config(data, lambda config, count=count: config["state"].update(n_rows=count)))
+        with pytest.raises(gm.FormatError, match="impossible"):
+            type(state).load(path)
+    path.write_bytes(with_config(data, lambda config: config["state"].update(n_rows=2**53 - 60)))
+    full = type(state).load(path)
+    full.merge(state)
+    assert full.n_rows == 2**53
+    before = pickle.dumps(full)
+    for refused in (lambda: full.merge(state), lambda: getattr(full, verb)(X)):
+        with pytest.raises(ValueError, match="2\\^53"):
+            refused()
+    assert pickle.dumps(full) == before
 
 
 @pytest.mark.parametrize(
