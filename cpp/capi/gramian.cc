@@ -129,14 +129,19 @@ Struct complete(const Struct* given, Struct defaults, std::size_t shortest, cons
 
 gramian_classifier_options complete(const gramian_classifier_options* given) {
   const gramian_classifier_options defaults = default_options();
-  return given ? complete(given, defaults, sizeof(std::size_t), "options") : defaults;
+  if (given == nullptr) return defaults;
+  const gramian_classifier_options options = complete(given, defaults, sizeof(std::size_t), "options");
+  GRAMIAN_REQUIRE(options.reserved == 0, invalid_argument, "options.reserved is not 0");
+  return options;
 }
 
 // Fields that come after those of the first interface get their defaults here: zeros.
 gramian_rows complete(const gramian_rows* given) {
   constexpr std::size_t kFirst = offsetof(gramian_rows, reserved) + sizeof(std::int32_t);
   require_pointer(given, "rows");
-  return complete(given, gramian_rows{}, kFirst, "rows");
+  const gramian_rows rows = complete(given, gramian_rows{}, kFirst, "rows");
+  GRAMIAN_REQUIRE(rows.reserved == 0, invalid_argument, "rows.reserved is not 0");
+  return rows;
 }
 
 bool flag(std::int32_t value, const char* name) {
@@ -387,7 +392,10 @@ int gramian_classifier_decision_function(gramian_classifier* classifier, const g
     const std::int64_t classes = model.classes().size();
     check_capacity(capacity, product(x.rows, classes, "scores"));
     if (x.rows > 0) require_pointer(scores, "scores");
-    model.decision_function(x, gramian::MatrixView<double>(scores, x.rows, classes));
+    // A row late in the call may be refused, which is to leave the caller's memory as it was.
+    std::vector<double> made(static_cast<std::size_t>(x.rows * classes));
+    model.decision_function(x, gramian::MatrixView<double>(made.data(), x.rows, classes));
+    std::copy(made.begin(), made.end(), scores);
   });
 }
 

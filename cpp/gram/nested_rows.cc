@@ -61,7 +61,9 @@ NestedModel unpack_nested_rows(const Exec& exec, const NestedRows& rows, const s
     }
   model.solution.coef = Array<double>(exec, c, k);
   upload<double>(exec, {coef.data(), c, k}, model.solution.coef.view());
-  model.solution.report.method = "loaded";
+  model.solution.report.method = "cholesky";
+  model.solution.report.form = "primal";
+  model.solution.report.size = model.solution.report.rank = k;
   model.scale = std::move(scale);
   model.coef = std::move(coef);
   return model;

@@ -24,6 +24,55 @@ namespace gramian {
 
 namespace {
 
+// How the weights were solved, for files that hold no more than them. JSON has no infinity.
+Json described(const SolveReport& report) {
+  const auto finite = [](double value) { return std::min(value, std::numeric_limits<double>::max()); };
+  Json json = Json::object();
+  json["method"] = report.method;
+  json["form"] = report.form;
+  if (!report.fallback.empty()) json["fallback"] = report.fallback;
+  json["size"] = report.size;
+  json["rank"] = report.rank;
+  json["condition"] = finite(report.condition);
+  json["residual"] = finite(report.residual);
+  json["refinements"] = std::int64_t{report.refinements};
+  json["updates"] = report.updates;
+  json["anchors"] = report.anchors;
+  if (report.removal_bound > 0) json["removal_bound"] = finite(report.removal_bound);
+  return json;
+}
+
+SolveReport report_of(const Json& json) {
+  const auto require = [](bool possible, const char* name) {
+    GRAMIAN_REQUIRE(possible, file_format, std::string("the report of the file has an impossible ") + name);
+  };
+  const auto whole = [&](const char* name) {
+    const std::int64_t value = json.at(name).integer();
+    require(value >= 0, name);
+    return value;
+  };
+  const auto real = [&](const char* name) {
+    const double value = json.at(name).number();
+    require(value >= 0, name);
+    return value;
+  };
+  SolveReport report;
+  report.method = json.at("method").string();
+  report.form = json.at("form").string();
+  if (json.contains("fallback")) report.fallback = json.at("fallback").string();
+  report.size = whole("size");
+  report.rank = whole("rank");
+  report.condition = real("condition");
+  report.residual = real("residual");
+  const std::int64_t refinements = whole("refinements");
+  require(refinements <= std::numeric_limits<int>::max(), "refinements");
+  report.refinements = static_cast<int>(refinements);
+  report.updates = whole("updates");
+  report.anchors = whole("anchors");
+  if (json.contains("removal_bound")) report.removal_bound = real("removal_bound");
+  return report;
+}
+
 // What the file of a nested model says of the sums behind it.
 LargestHeld largest_held(const Json& json, const ModelReader& reader, const std::string& prefix, double weight,
                          std::int64_t d) {
@@ -39,6 +88,14 @@ LargestHeld largest_held(const Json& json, const ModelReader& reader, const std:
                       std::all_of(squares, squares + d, possible),
                   file_format, "what the file says of larger sums is impossible");
   return held;
+}
+
+std::vector<double> read_scores(const ModelReader& reader, const std::string& name) {
+  const TensorView view = reader.tensor(name, TensorType::f64, {-1});
+  const std::vector<double> out(view.f64(), view.f64() + view.size());
+  for (const double value : out)
+    GRAMIAN_REQUIRE(value >= 0, file_format, "the scores of the choice hold a negative number or NaN");
+  return out;
 }
 
 }  // namespace
@@ -112,8 +169,7 @@ Json RidgeHead::save(ModelWriter& writer, const std::string& prefix, bool weight
   writer.add(prefix + "intercept", {n_outputs()}, weights.intercept);
   json["ridge_used"] = weights.report.ridge;
   json["noise_variance"] = noise_variance();
-  if (weights.report.removal_bound > 0)
-    json["removal_bound"] = std::min(weights.report.removal_bound, std::numeric_limits<double>::max());
+  json["report"] = described(weights.report);
   if (width_used() < n_features()) json["width_used"] = width_used();
   return json;
 }
@@ -156,18 +212,6 @@ RidgeHead RidgeHead::load(const Exec& exec, const Json& json, const ModelReader&
   }
   return io::reading([&] { return read(exec, json, reader, prefix, width); });
 }
-
-namespace {
-
-std::vector<double> read_scores(const ModelReader& reader, const std::string& name) {
-  const TensorView view = reader.tensor(name, TensorType::f64, {-1});
-  const std::vector<double> out(view.f64(), view.f64() + view.size());
-  for (const double value : out)
-    GRAMIAN_REQUIRE(value >= 0, file_format, "the scores of the choice hold a negative number or NaN");
-  return out;
-}
-
-}  // namespace
 
 RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader& reader, const std::string& prefix,
                           std::int64_t width) {
@@ -304,12 +348,13 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
   solved->solution.coef = Array<double>(exec, n_outputs, d);
   upload<double>(exec, {coef, n_outputs, d}, solved->solution.coef.view());
   solved->solution.intercept.assign(intercept, intercept + n_outputs);
-  solved->solution.report.method = "loaded";
-  solved->solution.report.ridge = json.at("ridge_used").number();
-  if (json.contains("removal_bound")) {
-    solved->solution.report.removal_bound = json.at("removal_bound").number();
-    GRAMIAN_REQUIRE(solved->solution.report.removal_bound >= 0, file_format, "the bound of the file is impossible");
+  SolveReport& report = solved->solution.report;
+  if (json.contains("report")) {
+    report = report_of(json.at("report"));
+  } else {
+    report.method = "loaded";
   }
+  report.ridge = json.at("ridge_used").number();
   solved->noise_variance = json.at("noise_variance").number();
   solved->noise_known = true;
   head.impl_->solved = std::move(solved);

@@ -1,6 +1,7 @@
 // Held-out rows: which they are, sums that come and go in two parts, and what they say of the ridges.
 #include "gram/ridge_head_impl.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -82,6 +83,11 @@ RidgeHead::Impl::Sides RidgeHead::Impl::sides_of(const RowsView& x, const double
 // All that can fail comes before the first change.
 void RidgeHead::Impl::add_with_holdout(const RowsView& x, const Targets& y, const double* weight) {
   const Sides sides = sides_of(x, weight);
+  if (sides.held.empty() && sides.fitted.empty()) {
+    // Rows that do not count leave the sides of the last call that did.
+    state->add(x, y, weight, map.get());
+    return;
+  }
   const Part first(x, y, weight, sides.fitted), second(x, y, weight, sides.held);
   auto added = std::make_unique<GramState>(empty_state());
   added->add(second.x(), second.targets(), second.weight(), map.get());
@@ -109,7 +115,9 @@ void RidgeHead::Impl::remove_with_holdout(const RowsView& x, const Targets& y, c
     // Which of the rows were held out is not known, and whether any was: both sides go, and gcv chooses from the sums
     // until rows are added again.
     state->remove(x, y, weight, map.get());
-    drop_stale_sides();
+    const bool any =
+        weight == nullptr ? x.rows > 0 : std::any_of(weight, weight + x.rows, [](double w) { return w > 0; });
+    if (any) drop_stale_sides();
     return;
   }
   const Part out(x, y, weight, sides_of(x, weight).held);
@@ -129,7 +137,7 @@ void RidgeHead::Impl::drop_stale_sides() {
 void RidgeHead::Impl::merge_holdout(const Impl& other, bool out) {
   if (config.holdout == HoldoutRule::none || other.config.holdout == HoldoutRule::none) {
     out ? state->unmerge(*other.state) : state->merge(*other.state);
-    if (out) drop_stale_sides();
+    if (out && other.state->n_rows() > 0) drop_stale_sides();
     return;
   }
   GRAMIAN_REQUIRE(config.holdout == other.config.holdout && config.holdout_seed == other.config.holdout_seed &&
@@ -142,7 +150,7 @@ void RidgeHead::Impl::merge_holdout(const Impl& other, bool out) {
   out ? state->unmerge(*other.state) : state->merge(*other.state);
   held = std::move(held_then);
   if (adopt) fitted = std::move(fitted_then);
-  if (out) drop_stale_sides();
+  if (out && other.state->n_rows() > 0) drop_stale_sides();
 }
 
 }  // namespace gramian

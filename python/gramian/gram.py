@@ -17,7 +17,8 @@ class SolveReport:
     ----------
     method : str
         "cholesky", "cholesky_mixed" (single precision factor, refined in double), "cholesky_updated" (the factor
-        followed the rows: ``low_latency=True``), "eigh" (where Cholesky cannot answer) or "zero" (no rows).
+        followed the rows: ``low_latency=True``), "eigh" (where Cholesky cannot answer), "zero" (no
+        rows) or "loaded" (a file of weights that does not say how they were solved, as the first ones do not).
     form : str
         "primal" (features x features) or "dual" (rows x rows).
     fallback : str
@@ -27,7 +28,8 @@ class SolveReport:
     size, rank : int
         Order of the system solved and its numerical rank.
     condition : float
-        Estimate of its condition number; of "cholesky_updated" when the factor was last made.
+        Estimate of its condition number; of "cholesky_updated" when the factor was last made; 0 where a file does not
+        say, as those of ``save(what="nested")`` do not.
     residual : float
         Scaled backward residual; of "cholesky_updated" when it was last looked at.
     refinements : int
@@ -36,7 +38,7 @@ class SolveReport:
         Bound of the relative weight error that removals caused, 0 if nothing was removed; of "cholesky_updated" when it
         was last looked at. Infinite for weights of zero.
     seconds : float
-        Wall time of factor and solve.
+        Wall time of factor and solve, 0 of weights from a file.
     updates : int
         Rows that the factor has followed since it was last made from the sums.
     anchors : int

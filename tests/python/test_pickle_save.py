@@ -1,6 +1,7 @@
 """A model that was pickled, copied or saved is the same model, and files that are none are refused."""
 
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -76,6 +77,7 @@ def test_weights_only_file(data, tmp_path, name):
     model.save(tmp_path / "weights.gramian", what="weights")
     found = gramian.load(tmp_path / "weights.gramian")
     assert_same(found, model, X)
+    assert dataclasses.replace(model.report_, seconds=0.0) == found.report_
     np.testing.assert_allclose(found.predict_proba(X), model.predict_proba(X), rtol=1e-12)
     assert_same(pickle.loads(pickle.dumps(found)), model, X)
     for call in (
@@ -91,6 +93,15 @@ def test_weights_only_file(data, tmp_path, name):
     assert_same(gramian.load(tmp_path / "again.gramian"), model, X)
     found.fit(X, y)
     assert_same(found, model, X)
+
+
+@pytest.mark.filterwarnings("ignore:.*rank")
+def test_weights_say_how_they_were_solved(data, tmp_path):
+    X, _ = data
+    model = gramian.AnalyticRegressor(ridge=1e-13).fit(np.c_[X, X], X[:, 0])
+    assert model.report_.method == "eigh" and model.report_.rank == X.shape[1] and model.report_.fallback
+    model.save(tmp_path / "weights.gramian", what="weights")
+    assert gramian.load(tmp_path / "weights.gramian").report_ == dataclasses.replace(model.report_, seconds=0.0)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -259,6 +259,28 @@ def test_rows_of_weight_zero_choose_nothing(rng, kind, features, params):
 
 @pytest.mark.parametrize("rule", ["moments", "ranpac"])
 @pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor])
+def test_calls_of_weight_zero_leave_what_is_held_out(rng, kind, rule):
+    X = rng.normal(size=(600, 30))
+    y = rng.integers(0, 3, 600) if kind is gm.AnalyticClassifier else X[:, 0] + 3 * rng.normal(size=600)
+    empty = kind(ridge="holdout", holdout_rule=rule)
+    model = copy.deepcopy(empty).partial_fit(X[:200], y[:200]).partial_fit(X[200:], y[200:])
+    before, nothing = model.to_bytes(), np.zeros(3)
+    emptied = copy.deepcopy(empty).partial_fit(X[:3], y[:3]).forget(X[:3], y[:3])
+    for call in (
+        lambda: model.partial_fit(X[:3], y[:3], sample_weight=nothing),
+        lambda: model.forget(X[:3], y[:3], sample_weight=nothing),
+        lambda: model.merge(emptied),
+        lambda: model.unmerge(emptied),
+    ):
+        call()
+        assert model.to_bytes() == before
+        assert model.holdout_curve_.evaluated > 0
+    # Negative control: rows that count are another matter.
+    assert model.partial_fit(X[:3], y[:3]).to_bytes() != before
+
+
+@pytest.mark.parametrize("rule", ["moments", "ranpac"])
+@pytest.mark.parametrize("kind", [gm.AnalyticClassifier, gm.AnalyticRegressor])
 def test_rows_of_weight_zero_are_not_held_out_on_a_stream(rng, kind, rule):
     X, y, weight = rng.normal(size=(600, 4)), rng.integers(0, 3, 600), np.ones(600)
     weight[::7] = 0

@@ -18,14 +18,14 @@ namespace gramian {
 // How one solve went.
 struct SolveReport {
   std::string method;     // "cholesky", "cholesky_mixed" (float factor, double refinement), "cholesky_updated" (the
-                          // factor followed the rows), "eigh", "zero" (no rows)
+                          // factor followed the rows), "eigh", "zero" (no rows), "loaded" (a file that does not say)
   std::string form;       // "primal" or "dual"
   std::string fallback;   // why the method is not the first choice, "" if it is
   double ridge = 0;       // the ridge used
   std::int64_t size = 0;  // order of the system solved
   std::int64_t rank = 0;  // numerical rank of the system; equals size unless method is "eigh"
-  double condition = 0;   // 2-norm condition number; from a few power iterations (a low estimate), exact for "eigh",
-                          // there of the matrix as it was scaled
+  double condition = 0;  // 2-norm condition number, 0 where nobody knows; from a few power iterations (a low estimate),
+                         // exact for "eigh", there of the matrix as it was scaled
   double smallest_eigenvalue = 0;  // of the system, estimated likewise (of the modes kept for "eigh", a lower bound)
   double residual = 0;             // scaled backward residual |B - A W| / (|A| |W| + |B|), Frobenius norms
   int refinements = 0;             // sweeps of iterative refinement

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,6 +51,32 @@ TEST_F(CInterface, RowsOfTheFirstInterfaceAreReadNoFurtherThanTheyReach) {
   const auto* rows = reinterpret_cast<const gramian_rows*>(exact.data());
   ASSERT_EQ(gramian_classifier_predict(model_, rows, predicted_), GRAMIAN_OK) << gramian_last_error();
   EXPECT_EQ(std::memcmp(predicted_, labels_, sizeof labels_), 0);
+}
+
+TEST_F(CInterface, ARefusedRowLeavesTheScoresAlone) {
+  const std::int64_t n = 20000;
+  std::vector<double> values(static_cast<std::size_t>(2 * n), 1.0), scores(static_cast<std::size_t>(2 * n), -7.0);
+  values.back() = std::numeric_limits<double>::quiet_NaN();
+  rows_.data = values.data();
+  rows_.n_rows = n;
+  EXPECT_EQ(gramian_classifier_decision_function(model_, &rows_, scores.data(), 2 * n), GRAMIAN_ERROR_INVALID);
+  EXPECT_TRUE(has_text(gramian_last_error(), "row 19999")) << gramian_last_error();
+  EXPECT_TRUE(std::all_of(scores.begin(), scores.end(), [](double score) { return score == -7; }));
+  values.back() = 1;
+  EXPECT_EQ(gramian_classifier_decision_function(model_, &rows_, scores.data(), 2 * n), GRAMIAN_OK);
+  EXPECT_TRUE(std::none_of(scores.begin(), scores.end(), [](double score) { return score == -7; }));
+}
+
+TEST_F(CInterface, ReservedFieldsAreZero) {
+  rows_.reserved = 4;
+  EXPECT_EQ(predict(rows_), GRAMIAN_ERROR_INVALID);
+  EXPECT_TRUE(has_text(gramian_last_error(), "rows.reserved")) << gramian_last_error();
+  gramian_classifier_options options;
+  gramian_classifier_options_init(&options, sizeof options);
+  options.reserved = 5;
+  gramian_classifier* made = nullptr;
+  EXPECT_EQ(gramian_classifier_create(2, &options, &made), GRAMIAN_ERROR_INVALID);
+  EXPECT_TRUE(has_text(gramian_last_error(), "options.reserved")) << gramian_last_error();
 }
 
 TEST_F(CInterface, EverySizeFromTheFirstInterfaceToThisOneIsRead) {
