@@ -310,7 +310,11 @@ bool LiveWeights::follow(const GramState& state, double ridge, const Change& cha
     return live_ = false;
   }
   if (c > 0) {
-    gemm<double>(exec, Trans::no, Trans::yes, -1.0, z.view(), solution.coef.view(), 1.0, u.view());
+    if (b == 1) {  // rows are columns: a product with one column reads the weights along themselves
+      gemm<double>(exec, Trans::no, Trans::no, -1.0, solution.coef.view(), {z.data(), d, 1}, 1.0, {u.data(), c, 1});
+    } else {
+      gemm<double>(exec, Trans::no, Trans::yes, -1.0, z.view(), solution.coef.view(), 1.0, u.view());
+    }
     add_gain(exec, change.sign, u.view(), std::move(solved), solution.coef.view());
   }
   updates_ += b;

@@ -39,23 +39,26 @@ inline void transpose(V* v) {
 #endif
 }
 
-/* One rotation of the columns l and x of kSide vectors of rows. */
+/* One rotation of the columns l and x of a vector of rows. */
 template <int kSign>
-inline void rotate(double c, double s, V* l, int64_t ldl, V* x) {
+inline void rotate(const V& cosine, const V& sine, const V& inverse, V& l, V& x) {
+  const V old = l, left = x;
+  if (kSign > 0) {
+    l = cosine * old + sine * left;
+    x = cosine * left - sine * old;
+  } else {
+    l = (old - sine * left) * inverse;
+    x = cosine * left - sine * l;
+  }
+}
+
+/* The same of kSide vectors of rows. */
+template <int kSign>
+inline void rotate_sides(double c, double s, V* l, int64_t ldl, V* x) {
   const V cosine = splat(c), sine = splat(s);
   const V inverse = splat(kSign > 0 ? 0.0 : 1 / c);
 #pragma GCC unroll 4
-  for (int64_t side = 0; side < kSide; ++side) {
-    V& value = l[side * ldl];
-    const V old = value, left = x[side];
-    if (kSign > 0) {
-      value = cosine * old + sine * left;
-      x[side] = cosine * left - sine * old;
-    } else {
-      value = (old - sine * left) * inverse;
-      x[side] = cosine * left - sine * value;
-    }
-  }
+  for (int64_t side = 0; side < kSide; ++side) rotate<kSign>(cosine, sine, inverse, l[side * ldl], x[side]);
 }
 
 /* Columns [column, column + width) of `count` rows of L, together <= kMostTogether rows of X: x[p * kSide + side] is
@@ -77,14 +80,15 @@ inline void square(double* l, int64_t ldl, int64_t count, int64_t width, int64_t
 #pragma GCC unroll 4
   for (int64_t side = 0; side < kSide; ++side) transpose(v + side * kWidth);
   for (int64_t p = 0; p < together; ++p) {
+    const double *const c = cosine + p * ld, *const s = sine + p * ld;
     V left[kSide];
 #pragma GCC unroll 4
     for (int64_t side = 0; side < kSide; ++side) left[side] = x[p * kSide + side];
     if (kWhole) {
 #pragma GCC unroll 8
-      for (int64_t j = 0; j < kWidth; ++j) rotate<kSign>(cosine[p * ld + j], sine[p * ld + j], v + j, kWidth, left);
+      for (int64_t j = 0; j < kWidth; ++j) rotate_sides<kSign>(c[j], s[j], v + j, kWidth, left);
     } else {
-      for (int64_t j = 0; j < width; ++j) rotate<kSign>(cosine[p * ld + j], sine[p * ld + j], v + j, kWidth, left);
+      for (int64_t j = 0; j < width; ++j) rotate_sides<kSign>(c[j], s[j], v + j, kWidth, left);
     }
 #pragma GCC unroll 4
     for (int64_t side = 0; side < kSide; ++side) x[p * kSide + side] = left[side];
@@ -101,12 +105,38 @@ inline void square(double* l, int64_t ldl, int64_t count, int64_t width, int64_t
   }
 }
 
+/* The same of one row of X, for a whole square: one side after the other, so that coefficients and x fit the registers
+ * beside it. */
+template <int kSign>
+inline void whole_square(double* l, int64_t ldl, const double* cosine, const double* sine, V* x) {
+  V c[kWidth], s[kWidth], inverse[kWidth];
+#pragma GCC unroll 8
+  for (int64_t j = 0; j < kWidth; ++j) {
+    c[j] = splat(cosine[j]);
+    s[j] = splat(sine[j]);
+    inverse[j] = splat(kSign > 0 ? 0.0 : 1 / cosine[j]);
+  }
+#pragma GCC unroll 4
+  for (int64_t side = 0; side < kSide; ++side) {
+    double* const rows = l + side * kWidth * ldl;
+    V v[kWidth];
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kWidth; ++r) v[r] = load<V>(rows + r * ldl);
+    transpose(v);
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < kWidth; ++j) rotate<kSign>(c[j], s[j], inverse[j], v[j], x[side]);
+    transpose(v);
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kWidth; ++r) store(rows + r * ldl, v[r]);
+  }
+}
+
 /* What rows are fetched ahead of the square in work: they lie too far apart for the processor to see. */
 constexpr int64_t kAhead = 32;
 
 /* One block of `count` <= kHeight rows, all columns. Columns of one row of X may be cut at multiples of kWidth into
  * several calls: the same bits. */
-template <int kSign>
+template <int kSign, bool kOne>
 inline void rotate_block(int64_t count, int64_t cols, int64_t together, const double* cosine, const double* sine,
                          int64_t ld, double* l, int64_t ldl, V* x) {
   int64_t column = 0;
@@ -116,7 +146,11 @@ inline void rotate_block(int64_t count, int64_t cols, int64_t together, const do
 #pragma GCC unroll 16
         for (int64_t r = 0; r < kHeight; ++r) __builtin_prefetch(l + r * ldl + column + kAhead, 1);
       }
-      square<kSign, true>(l + column, ldl, kHeight, kWidth, together, cosine + column, sine + column, ld, x);
+      if (kOne) {
+        whole_square<kSign>(l + column, ldl, cosine + column, sine + column, x);
+      } else {
+        square<kSign, true>(l + column, ldl, kHeight, kWidth, together, cosine + column, sine + column, ld, x);
+      }
     }
   }
   for (; column < cols; column += kWidth) {
@@ -138,8 +172,12 @@ int rotate_all(int64_t rows, int64_t cols, int64_t b, const double* cosine, cons
         for (int64_t p = 0; p < together; ++p) gathered[p * kHeight + r] = own[r * ldx + first + p];
       V left[kMostTogether * kSide];
       for (int64_t k = 0; k < together * kSide; ++k) left[k] = load<V>(gathered + k * kWidth);
-      rotate_block<kSign>(count, cols, together, cosine + first * cols, sine + first * cols, cols, l + begin * ldl, ldl,
-                          left);
+      const double *const c = cosine + first * cols, *const s = sine + first * cols;
+      if (together == 1) {
+        rotate_block<kSign, true>(count, cols, 1, c, s, cols, l + begin * ldl, ldl, left);
+      } else {
+        rotate_block<kSign, false>(count, cols, together, c, s, cols, l + begin * ldl, ldl, left);
+      }
       for (int64_t k = 0; k < together * kSide; ++k) store(gathered + k * kWidth, left[k]);
       for (int64_t r = 0; r < count; ++r)
         for (int64_t p = 0; p < together; ++p) own[r * ldx + first + p] = gathered[p * kHeight + r];

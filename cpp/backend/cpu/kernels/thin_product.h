@@ -13,15 +13,22 @@ namespace {
 constexpr int64_t kThinColumns = 16;
 constexpr int64_t kThinBytes = 16384; /* of a copy, which has to stay in the first cache */
 
-/* alpha * op(B)[row .. row + count) as rows of `width` values, those behind n being zero. */
+/* alpha * op(B)[row .. row + count) as rows of `width` values, those behind n being zero. B is read along its rows:
+ * where these are a power of two apart, one value of each at a time would compete for a few sets of the first cache. */
 template <class T>
 void pack_thin(int trans_b, T alpha, const T* b, int64_t ldb, int64_t row, int64_t count, int64_t n, int64_t width,
                T* out) {
+  if (trans_b) {
+    for (int64_t j = 0; j < n; ++j) {
+      const T* source = b + row + j * ldb;
+      for (int64_t p = 0; p < count; ++p) out[p * width + j] = alpha * source[p];
+    }
+  }
   for (int64_t p = 0; p < count; ++p) {
     T* target = out + p * width;
-    const T* source = trans_b ? b + row + p : b + (row + p) * ldb;
-    const int64_t step = trans_b ? ldb : 1;
-    for (int64_t j = 0; j < n; ++j) target[j] = alpha * source[j * step];
+    if (!trans_b) {
+      for (int64_t j = 0; j < n; ++j) target[j] = alpha * b[(row + p) * ldb + j];
+    }
     for (int64_t j = n; j < width; ++j) target[j] = T(0);
   }
 }
@@ -240,10 +247,11 @@ inline Vector<T> with_terms(Vector<T> sum, const Vector<T>* by, const T* b, int6
 
 /* c[0 .. count) += sum_p factor[p] * row p of b, Terms rows. Each element passes the same vector operations in the
  * order of the rows, those at the end too, so rows that come in several calls leave the bits of one call: a loop of
- * scalars would be left to the compiler, which rounds once or twice as the number of rows suits it. */
+ * scalars would be left to the compiler, which rounds once or twice as the number of rows suits it. What lies `next`
+ * elements behind is fetched: pieces of rows are too short for the processor to see their order. */
 template <class T, int Terms>
-void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
-  constexpr int64_t lanes = kLanes<T>;
+void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c, int64_t next) {
+  constexpr int64_t lanes = kLanes<T>, line = 64 / static_cast<int64_t>(sizeof(T));
   Vector<T> by[Terms];
   for (int p = 0; p < Terms; ++p) by[p] = splat(factor[p]);
   if (count < lanes) {
@@ -262,6 +270,7 @@ void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
   const Vector<T> last = with_terms<T, Terms>(load<Vector<T>>(c + count - lanes), by, b + count - lanes, ldb);
   int64_t j = 0;
   for (; j + 2 * lanes <= count; j += 2 * lanes) {
+    for (int64_t at = j; at < j + 2 * lanes; at += line) __builtin_prefetch(c + next + at, 1);
     Vector<T> first = load<Vector<T>>(c + j), second = load<Vector<T>>(c + j + lanes);
     for (int p = 0; p < Terms; ++p) {
       first += by[p] * load<Vector<T>>(b + p * ldb + j);
@@ -274,17 +283,23 @@ void add_terms(int64_t count, const T* factor, const T* b, int64_t ldb, T* c) {
   store(c + count - lanes, last);
 }
 
-/* lower: only the lower triangle of C, which is square. */
+/* lower: only the lower triangle of C, which is square. Columns come in blocks, so that what the rows of C share of B
+ * stays in the first cache; they are multiples of a vector, so no element passes another operation for it. */
 template <class T, int Terms = 1>
 void few_terms(int trans_a, bool lower, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b,
                int64_t ldb, T* c, int64_t ldc) {
   if constexpr (Terms < kFewTerms) {
     if (k > Terms) return few_terms<T, Terms + 1>(trans_a, lower, m, n, k, alpha, a, lda, b, ldb, c, ldc);
   }
+  constexpr int64_t block = kThinBytes / (kFewTerms * static_cast<int64_t>(sizeof(T)));
   T factor[Terms];
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t p = 0; p < Terms; ++p) factor[p] = alpha * (trans_a ? a[p * lda + i] : a[i * lda + p]);
-    add_terms<T, Terms>(lower ? i + 1 : n, factor, b, ldb, c + i * ldc);
+  for (int64_t begin = 0; begin < n; begin += block) {
+    const int64_t end = n - begin < block ? n : begin + block;
+    for (int64_t i = lower ? begin : 0; i < m; ++i) {
+      for (int64_t p = 0; p < Terms; ++p) factor[p] = alpha * (trans_a ? a[p * lda + i] : a[i * lda + p]);
+      const int64_t count = (lower && i < end ? i + 1 : end) - begin;
+      add_terms<T, Terms>(count, factor, b + begin, ldb, c + i * ldc + begin, i + 1 < m ? ldc : 0);
+    }
   }
 }
 
