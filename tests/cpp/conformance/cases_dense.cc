@@ -106,6 +106,7 @@ void cases_gemm(Harness& harness) {
        * one of their blocks. */
       for (int64_t n = 1; n <= 18; ++n) gemm_case(harness, dtype, ta, tb, 29 + 17 * n, n, 19 * n, 0.7, 1.0);
       for (int64_t k = 1; k <= 9; ++k) gemm_case(harness, dtype, ta, tb, 40 + k, 37 * k, k, 0.7, 1.0);
+      for (int64_t k : {1, 8}) gemm_case(harness, dtype, ta, tb, 5, 521, k, 0.7, 1.0);
       for (int64_t n : {1, 2, 16}) {
         gemm_case(harness, dtype, ta, tb, 65, n, 4099, -1.0, 0.7);
         gemm_case(harness, dtype, ta, tb, 4099, n, 65, -1.0, 0.7);
@@ -169,6 +170,7 @@ void cases_gram(Harness& harness) {
       }
       gram_case(harness, dtype, trans, 257, 129, 1.0, 1.0, 3.25);
       for (int64_t k = 1; k <= 9; ++k) gram_case(harness, dtype, trans, 31 + 11 * k, k, 0.7, 1.0, 3.25);
+      for (int64_t k : {1, 8}) gram_case(harness, dtype, trans, 521, k, 0.7, 1.0, 3.25);
     }
   }
 }
