@@ -121,10 +121,14 @@ double power_estimate(const Exec& exec, std::int64_t d, const Step& step) {
   for (std::size_t k = 0; k < host.size(); ++k) host[k] = signs.row_sign(static_cast<std::uint64_t>(k));
   double growth = 0;
   for (int sweep = 0; sweep < 30; ++sweep) {
-    double size = 0;
-    for (const double value : host) size += value * value;
-    size = std::sqrt(size);
-    if (!(size > 0) || !std::isfinite(size)) return 0;
+    // Squares of values in the unit of the largest one stay in range.
+    double largest = 0, size = 0;
+    for (const double value : host) largest = std::max(largest, std::abs(value));
+    if (!(largest > 0) || !std::isfinite(largest)) return 0;
+    const int unit = std::ilogb(largest);
+    for (const double value : host) size += std::ldexp(value, -unit) * std::ldexp(value, -unit);
+    size = std::ldexp(std::sqrt(size), unit);
+    if (!std::isfinite(size)) return 0;
     if (sweep > 0) growth = size;
     for (double& value : host) value /= size;
     Array<double> x(exec, d, 1);
@@ -162,6 +166,10 @@ SpectralBounds spectral_bounds(const GramState& state, const RidgeFactor& smalle
     if (out.low == 0 || is_definite(exec, g, 1.0, -out.low)) break;
     out.low = 0;
   }
+  // Factors in rounded arithmetic are those of a matrix that is off by this much.
+  const double lost = 2 * static_cast<double>(d) * std::numeric_limits<double>::epsilon() * out.high;
+  out.low = std::max(0.0, out.low - lost);
+  out.high += lost;
   return out;
 }
 
@@ -285,34 +293,44 @@ class Grid {
     constexpr double kInequality = 0.3;
     const double allowed = tolerance() / 2 * n / (2 * d) / kInequality;
     const double middle = 0.5 * (ridges_[all.front()] + ridges_[all.back()]);
+    const LeveragePlan one({middle}, bounds_.low, bounds_.high);
+    const auto good = [&](std::size_t k) { return one.leverages(ridges_[k]).error <= allowed; };
     *nodes = {middle};
-    if (worst(all, [&](std::size_t k) { return leverage_mixture(*nodes, k).error; }).second > allowed) {
-      *nodes = {ridges_[all.back()]};
-      grow(
-          all, allowed, [&](std::size_t k) { return leverage_mixture(*nodes, k).error; },
-          [&](std::size_t k) { nodes->push_back(ridges_[k]); }, all.size() - 1);
-    }
-    solved->assign(1, all.back());
-    grow(
-        all, tolerance() / 8, [&](std::size_t k) { return weight_mixture(*solved, k).error * relative_energy(k); },
-        [&](std::size_t k) { solved->push_back(k); }, all.size() - 1);
+    if (!std::all_of(all.begin(), all.end(), good))
+      *nodes = ridges_of(choose(all, allowed, [&](const LeveragePlan& plan, std::size_t k) {
+        return plan.leverages(ridges_[k]);
+      }));
+    *solved = choose(all, tolerance() / 8, [&](const LeveragePlan& plan, std::size_t k) {
+      LeverageMixture out = plan.weights(ridges_[k]);
+      if (std::isfinite(out.error)) out.error *= relative_energy(k);
+      return out;
+    });
   }
 
-  template <class Error>
-  static std::pair<std::size_t, double> worst(const std::vector<std::size_t>& all, const Error& error) {
-    std::pair<std::size_t, double> out{all[0], -1.0};
-    for (const std::size_t k : all)
-      if (const double value = error(k); value > out.second) out = {k, value};
-    return out;
-  }
-  template <class Error, class Add>
-  static void grow(const std::vector<std::size_t>& all, double allowed, const Error& error, const Add& add,
-                   std::size_t most) {
-    for (std::size_t step = 0; step < most; ++step) {
-      const auto [k, largest] = worst(all, error);
-      if (largest <= allowed) return;
-      add(k);
+  // Of all ridges, in ascending order, so many that the error of each is allowed: always the worst one more. Of those
+  // that large parts forbid it is the worst in exact arithmetic, for nodes side by side make the largest parts.
+  template <class Mix>
+  std::vector<std::size_t> choose(const std::vector<std::size_t>& all, double allowed, const Mix& mix) const {
+    std::vector<std::size_t> chosen = {all.back()};
+    while (chosen.size() < all.size()) {
+      const LeveragePlan plan(ridges_of(chosen), bounds_.low, bounds_.high);
+      std::size_t next = all[0];
+      LeverageMixture worst = mix(plan, next);
+      for (const std::size_t k : all)
+        if (LeverageMixture other = mix(plan, k); worst < other) {
+          next = k;
+          worst = std::move(other);
+        }
+      if (worst.error <= allowed) break;
+      chosen.push_back(next);
     }
+    return chosen;
+  }
+
+  std::vector<double> ridges_of(const std::vector<std::size_t>& places) const {
+    std::vector<double> out;
+    for (const std::size_t k : places) out.push_back(ridges_[k]);
+    return out;
   }
 
   // |predictions| / |residuals| of a ridge.
@@ -324,28 +342,6 @@ class Grid {
     // figure is enough here, the bound is found by the residuals themselves.
     const double residual = std::max(energy - fitted_energy_[k], 1e-6 * energy);
     return residual > 0 ? std::sqrt(std::max(0.0, fitted_energy_[k]) / residual) : 1.0;
-  }
-
-  LeverageMixture leverage_mixture(const std::vector<double>& nodes, std::size_t k) const {
-    if (bounds_.low > 0) return mix_leverages(nodes, ridges_[k], bounds_.low, bounds_.high);
-    return only_itself(nodes, k);
-  }
-  LeverageMixture weight_mixture(const std::vector<std::size_t>& solved, std::size_t k) const {
-    std::vector<double> nodes;
-    for (const std::size_t place : solved) nodes.push_back(ridges_[place]);
-    if (bounds_.low > 0) return mix_weights(nodes, ridges_[k], bounds_.low, bounds_.high);
-    return only_itself(nodes, k);
-  }
-  LeverageMixture only_itself(const std::vector<double>& nodes, std::size_t k) const {
-    LeverageMixture out;
-    out.alpha.assign(nodes.size(), 0.0);
-    const auto found = std::find(nodes.begin(), nodes.end(), ridges_[k]);
-    if (found == nodes.end()) {
-      out.error = kInfinity;
-    } else {
-      out.alpha[static_cast<std::size_t>(found - nodes.begin())] = 1;
-    }
-    return out;
   }
 
   // |v|^2 of all rows at the nodes, as many ridges a sweep as memory has factors; in the first sweep also the
@@ -378,9 +374,10 @@ class Grid {
     for (std::size_t j = 0; j < solved.size(); ++j)
       axpby<double, P>(exec_, 1.0, weights_[solved[j]].view(), 0.0,
                        weights.view().block(0, static_cast<std::int64_t>(j) * c, d, c));
+    const LeveragePlan plan(ridges_of(solved), bounds_.low, bounds_.high);
     for (const std::size_t k : usable_) {
       if (solved.empty() || energy_errors_[k] == 0) continue;
-      LeverageMixture mixture = weight_mixture(solved, k);
+      LeverageMixture mixture = plan.weights(ridges_[k]);
       if (!(mixture.error < energy_errors_[k])) continue;
       energy_errors_[k] = mixture.error;
       energies_[k].resize(static_cast<std::size_t>(n));
@@ -456,8 +453,9 @@ class Grid {
   LooCurve combine() {
     LooCurve curve;
     traces_.resize(ridges_.size(), -1.0);
+    const LeveragePlan plan(nodes_, bounds_.low, bounds_.high);
     for (const std::size_t k : usable_) {
-      if (traces_[k] >= 0 || leverage_mixture(nodes_, k).error == 0) continue;
+      if (traces_[k] >= 0 || plan.leverages(ridges_[k]).error == 0) continue;
       const auto d = static_cast<double>(state_.n_features());
       drop_factors(1);
       traces_[k] = d - ridges_[k] * inverse_trace(exec_, factor_at(ridges_[k])->factor());
@@ -466,14 +464,13 @@ class Grid {
     curve.passes = static_cast<std::int64_t>(nodes_.size());
     curve.scores.assign(ridges_.size(), kInfinity);
     curve.bounds.assign(ridges_.size(), 0.0);
-    for (const std::size_t k : usable_) add_up(k, &curve.scores[k], &curve.bounds[k]);
+    for (const std::size_t k : usable_) add_up(k, plan.leverages(ridges_[k]), &curve.scores[k], &curve.bounds[k]);
     curve.best =
         static_cast<std::size_t>(std::min_element(curve.scores.begin(), curve.scores.end()) - curve.scores.begin());
     return curve;
   }
 
-  void add_up(std::size_t k, double* score, double* bound) const {
-    const LeverageMixture mixed = leverage_mixture(nodes_, k);
+  void add_up(std::size_t k, const LeverageMixture& mixed, double* score, double* bound) const {
     const double least = least_rest(sizeof(P) == sizeof(float) ? DType::f32 : DType::f64);
     const double slack = mixed.error / (1 - std::min(0.5, mixed.error));
     double total = 0, weights = 0, smallest = 1;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -15,6 +17,22 @@
 #include "gramian/linalg/update.hpp"
 
 namespace gramian {
+
+namespace {
+
+// What a ridge must be above where the features alone do not determine the weights: the rounding of their sums.
+std::string rounding_of(const SpdOperator& a, const Exec& exec) {
+  SymmetricMatrix<double> g(exec, a.size());
+  a.build(exec, g);
+  std::vector<double> diagonal(static_cast<std::size_t>(a.size()));
+  g.diagonal(exec, diagonal.data());
+  const double largest = *std::max_element(diagonal.begin(), diagonal.end());
+  std::ostringstream text;
+  text << static_cast<double>(a.size()) * std::numeric_limits<double>::epsilon() * largest;
+  return text.str();
+}
+
+}  // namespace
 
 struct RidgeFactor::Impl {
   Impl(const GramState& state, double ridge_, bool standardize)
@@ -35,7 +53,9 @@ struct RidgeFactor::Impl {
     const std::int64_t pivot = cholesky(exec, l);
     GRAMIAN_REQUIRE(pivot == 0, not_positive_definite,
                     "the system is numerically singular at ridge " + std::to_string(ridge) + " (pivot " +
-                        std::to_string(pivot) + " of " + std::to_string(d) + "); use a larger ridge");
+                        std::to_string(pivot) + " of " + std::to_string(d) +
+                        "); use a larger ridge: rounding of the sums of these features is about " +
+                        rounding_of(a, exec));
     scaled = standardize;
     take_rest(sums, a);
   }

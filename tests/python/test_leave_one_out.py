@@ -122,6 +122,64 @@ def test_a_wide_spectrum_takes_every_pass(rng):
     assert (curve.bounds == 0).all()
 
 
+def assert_curve_is_that_of_errors(X, y, ridges, weight=None):
+    """Every score, its bound and the choice, by the errors of each ridge on its own."""
+    curve = gm.loo_curve(X, y, ridges, sample_weight=weight)
+    share = np.full(len(X), 1 / len(X)) if weight is None else weight / weight.sum()
+    expected = gm.loo_errors(X, y, ridges, sample_weight=weight) ** 2 @ share
+    # Beside the bound there is rounding: 1e-15 of a score for each of a few hundred nodes, amplified by 8 at most.
+    assert (np.abs(curve.scores - expected) <= (curve.bounds + 1e-11) * expected).all()
+    assert curve.bounds.max() <= 1e-9
+    assert curve.best == np.argmin(expected)
+    return curve
+
+
+@pytest.mark.parametrize(("low", "high", "count"), [(-6, 6, 200), (-14, 6, 120), (-10, 10, 200), (-6, 6, 13)])
+def test_long_grids(rng, low, high, count):
+    # Products over that many nodes are far outside the range of double.
+    X = rng.normal(size=(300, 8)) * np.logspace(0, -2, 8)
+    y = X @ rng.normal(size=8) * 3 + rng.normal(size=300)
+    ridges = np.logspace(low, high, count)
+    curve = assert_curve_is_that_of_errors(X, y, ridges)
+    assert curve.passes < count  # so that there were mixtures to check
+    # Negative control: the scores of the ridges beside them are not within the bounds.
+    moved = np.roll(curve.scores, 1)
+    assert (np.abs(moved / curve.scores - 1) > 1e-6).any()
+
+
+@pytest.mark.parametrize("exponent", [-480, -200, -120, -80, 80, 200])
+def test_curves_do_not_depend_on_the_unit(rng, exponent):
+    X, Y = problem(rng, n=60, d=4, k=1, offset=0.0)
+    ridges, unit = 60 * np.logspace(-8, 4, 13), 2.0**exponent
+    curve = assert_curve_is_that_of_errors(X * unit, Y[:, 0], ridges * unit**2)
+    plain = gm.loo_curve(X, Y[:, 0], ridges)
+    # Powers of two change no digit of what is summed; the bounds stand for the rest.
+    np.testing.assert_allclose(curve.scores, plain.scores, rtol=2e-9)
+    assert (curve.best, curve.passes) == (plain.best, plain.passes) and curve.passes < 13
+    model = gm.AnalyticRegressor(ridge="loo").fit(X * unit, Y[:, 0])
+    assert model.ridge_ / unit**2 == pytest.approx(gm.AnalyticRegressor(ridge="loo").fit(X, Y[:, 0]).ridge_, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e-120, 1e-50, 1e150])
+def test_curves_of_small_weights(rng, size):
+    X, Y = problem(rng, n=60, d=4, k=1, offset=0.0)
+    ridges = np.logspace(-4, 4, 13)
+    weight = rng.uniform(0.5, 2.0, size=60)
+    curve = assert_curve_is_that_of_errors(X, Y[:, 0], ridges * size, weight * size)
+    plain = gm.loo_curve(X, Y[:, 0], ridges, sample_weight=weight)
+    np.testing.assert_allclose(curve.scores, plain.scores, rtol=2e-9)
+    assert curve.passes == plain.passes < 13
+
+
+def test_too_small_a_ridge_names_one_that_would_do(rng):
+    X, y = rng.normal(size=(40, 60)) * 1e8, rng.normal(size=40)
+    with pytest.raises(np.linalg.LinAlgError, match="rounding of the sums of these features is about") as refused:
+        gm.AnalyticRegressor(ridge=0.5, width="loo").fit(X, y)
+    rounding = float(str(refused.value).rsplit(" ", 1)[1])
+    assert 60 * EPS * 1e16 < rounding < 60 * EPS * 1e18
+    assert gm.AnalyticRegressor(ridge=10 * rounding, width="loo").fit(X, y).width_ >= 1
+
+
 def test_float32_products(rng):
     X = rng.normal(size=(3000, 30)).astype(np.float32)
     Y = (X @ rng.normal(size=(30, 4)) + rng.normal(size=(3000, 4))).astype(np.float32)
