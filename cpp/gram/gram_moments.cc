@@ -116,15 +116,20 @@ GramState GramState::pooled_covariance(double shrinkage) const {
   Sums& pooled = *out.sums_;
   const double unit = (1 - shrinkage) / sums.weight_sum;
   // Around the mean of all rows: G - s s'/n - sum_c n_c offset_c offset_c'. Both parts that are taken off are sums of
-  // squares of what the shift leaves of the means, which is small.
+  // squares of what the shift leaves of the means, which is small. What is squared is for weights of about 1, as the
+  // squares of small weights leave the range of double; a power of four changes no digit, of square roots neither.
+  const int fours = -2 * (std::ilogb(sums.weight_sum) / 2);
+  const double weights = std::ldexp(sums.weight_sum, fours), share = (1 - shrinkage) / weights;
   pooled.mutable_g().axpby(sums.exec, unit, sums.g(), 0.0);
-  const Array<double> s = to_device(sums.exec, sums.s);
-  pooled.mutable_g().add_outer(sums.exec, -unit / sums.weight_sum, s.data(), s.data());
-  for (double& n : weight) n = std::sqrt(n);
+  std::vector<double> sum(sums.s);
+  for (double& value : sum) value = std::ldexp(value, fours);
+  const Array<double> s = to_device(sums.exec, sum);
+  pooled.mutable_g().add_outer(sums.exec, -share / weights, s.data(), s.data());
+  for (double& n : weight) n = std::sqrt(std::ldexp(n, fours));
   Array<double> rows(sums.exec, sums.c, sums.d);
   upload<double>(sums.exec, offset, rows.view());
   scale_rows<double>(sums.exec, weight, rows.view());
-  gram_update<double>(sums.exec, -unit, rows.view(), pooled.mutable_g());
+  gram_update<double>(sums.exec, -share, rows.view(), pooled.mutable_g());
   for (std::size_t j = 0; j < pooled.shift.size(); ++j) {
     pooled.shift[j] = sums.shift[j] + sums.s[j] / sums.weight_sum;
     pooled.mutable_largest_diagonal()[j] = sums.largest_diagonal()[j] / sums.weight_sum;
@@ -147,6 +152,11 @@ double oracle_shrinkage(const GramState& covariance, double n) {
   const auto d = static_cast<double>(sums.d);
   std::vector<double> packed(static_cast<std::size_t>(sums.d * (sums.d + 1) / 2));
   sums.g().pack(sums.exec, packed.data());
+  // The result is the same in every unit: squares of entries near 1 stay in range.
+  double largest = 0;
+  for (const double value : packed) largest = std::max(largest, std::abs(value));
+  const int unit = largest > 0 ? std::ilogb(largest) : 0;
+  for (double& value : packed) value = std::ldexp(value, -unit);
   double trace = 0, squares = 0;
   std::size_t k = 0;
   for (std::int64_t i = 0; i < sums.d; ++i) {

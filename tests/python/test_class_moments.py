@@ -620,3 +620,13 @@ def test_threads_do_not_change_a_bit_of_an_alignment(rng, covariance):
         model.score(X, y)
         answers.add(model.partial_fit(X, y).decision_function(X).tobytes())
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e150])
+def test_small_weights_do_not_change_an_aligned_head(rng, size):
+    X, y = data(rng, [0, 1, 2], n=30, d=4)
+    plain, scaled = (
+        gm.AlignedClassifier(class_totals=[1.0, 1.0, 1.0]).fit(X, y, sample_weight=np.full(len(X), s))
+        for s in (1.0, size)
+    )
+    assert relative_error(scaled.decision_function(X), plain.decision_function(X)) < 1e-10

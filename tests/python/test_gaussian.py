@@ -518,3 +518,24 @@ def test_every_change_is_seen_by_the_next_answer(rng):
     with pytest.raises(ValueError):
         model.unmerge(whole)
     same_model(model, rest, X)
+
+
+@pytest.mark.parametrize("unit", [1e-140, 1e-90, 1e-82, 1e78, 1e90, 1e140])
+def test_shrinkage_does_not_depend_on_the_unit(rng, unit):
+    # tr(S^2) leaves the range of double where S itself is well inside of it.
+    X, y = blobs(rng, n=60, d=4, k=3)
+    plain, scaled = (gm.GaussianClassifier(shrinkage="auto").fit(X * s, y) for s in (1.0, unit))
+    assert 0 < plain.shrinkage_ < 1
+    assert scaled.shrinkage_ == pytest.approx(plain.shrinkage_, rel=1e-10)
+    assert np.abs(scaled.mahalanobis(X * unit) / plain.mahalanobis(X) - 1).max() <= 1e-9
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-160, 1e-156, 1e150])
+def test_small_weights_are_as_good_as_others(rng, size):
+    X, y = blobs(rng, n=80, d=4, k=3)
+    weight = rng.uniform(0.5, 2.0, size=80)
+    plain, scaled = (gm.GaussianClassifier().fit(X, y, sample_weight=weight * s) for s in (1.0, size))
+    assert np.abs(scaled.mahalanobis(X) / plain.mahalanobis(X) - 1).max() <= 1e-9
+    np.testing.assert_allclose(scaled.predict_proba(X), plain.predict_proba(X), rtol=0, atol=1e-10)
+    # Negative control: weights that are unlike are not without effect.
+    assert np.abs(gm.GaussianClassifier().fit(X, y).mahalanobis(X) / plain.mahalanobis(X) - 1).max() > 1e-3
