@@ -101,6 +101,8 @@ class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
 
     Every class has a fixed unit vector of m entries, given to it when it first comes; no code ever changes. The cross
     products are d x m instead of d x K for K classes, and the weights are those of one-hot targets times the code.
+    With "equiangular" and "random" predictions depend, a little, on which class has which code, and so on the batches
+    and the order in which classes arrive: declare ``classes`` in the first `partial_fit`, and they do not.
 
     Parameters
     ----------
@@ -359,6 +361,11 @@ class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
     # How it is done.
 
     def _config(self):
+        if isinstance(self.ridge, str) and self.ridge in ("loo", "holdout"):
+            raise ValueError(
+                f"ridge={self.ridge!r} is not for target codes; ridge='gcv' chooses from the sums and works with fit "
+                "and partial_fit"
+            )
         if isinstance(self.ridge, str) and self.ridge != "gcv":
             raise ValueError(f"ridge must be a number >= 0 or 'gcv', got {self.ridge!r}")
         return super()._config()
@@ -419,6 +426,9 @@ class CodedClassifier(OneLabelClassifier, OneLabelStream, AnalyticEstimator):
 
     def _add(self, learnt, rows, labels, weight, atomic, declared=None):
         book, code = learnt.form.state
+        kinds = {book.kind, _labels.match_kind(labels, book.kind).kind}
+        if len(kinds) > 1 and learnt.form.declared is None and not book.counts.any():
+            book = _Book()  # all rows were forgotten: nothing is left that labels of another kind could mix with
         dtype = labels.dtype if not book.labels else learnt.form.dtype
         labels = _labels.match_kind(labels, book.kind)
         self._places(book, labels, weight)  # refuses other kinds

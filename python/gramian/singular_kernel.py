@@ -140,7 +140,11 @@ class SingularKernelClassifier(Composite, OneLabel, Estimator):
 
     def _batch(self, X, y):
         model, rows = self._query(X)
-        labels = _labels.match_kind(one_label_each(y, type(self).__name__), model.kind)
+        labels = one_label_each(y, type(self).__name__)
+        if model.core.n_rows == 0:  # nothing is left that labels of another kind could mix with
+            core = _core.SingularKernel(model.width, model.alpha)
+            model = _Singular(core, model.width, model.alpha, model.names, labels.kind, labels.values, labels.dtype)
+        labels = _labels.match_kind(labels, model.kind)
         if labels.kind != model.kind:
             raise ValueError(f"labels are {labels.kind}, but those of the model are {model.kind}")
         _validate.check_length(rows, labels.codes)

@@ -89,7 +89,8 @@ class InfiniteWidthEnsemble(KernelEstimator):
     ----------
     kernel : DeepKernel, default=None
         ``kind="nngp"`` trains the last layer only (with ridge 0 the members are draws of the Gaussian process
-        posterior), "ntk" all of them. None for ``DeepKernel(kind="ntk")``.
+        posterior), "ntk" all of them. None for ``DeepKernel(kind="ntk", lift=1.0)``, which takes rows of zeros too; the
+        published networks have no lift.
     n_members : int, default=100
     ridge : float, default=0.0
     random_state : int, RandomState, Generator or None, default=0
@@ -134,7 +135,7 @@ class InfiniteWidthEnsemble(KernelEstimator):
         rows = _validate.check_rows(X, who)
         _validate.check_length(rows, y)
         seed = draw_seed(self.random_state)
-        default = DeepKernel(kind="ntk")
+        default = DeepKernel(kind="ntk", lift=1.0)
         return self._learn(X, rows, _validate.as_columns(y), False, default, flat=y.ndim == 1, seed=seed)
 
     def distribution(self, X):

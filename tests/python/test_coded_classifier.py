@@ -228,3 +228,48 @@ def test_a_call_that_fails_part_way_counts_what_is_in(data):
     assert np.array_equal(model.class_count_, np.bincount(y[:inside]))
     model.forget(X[:inside], y[:inside])
     assert model.n_samples_seen_ == 0
+
+
+@pytest.mark.parametrize("kind", ["equiangular", "random"])
+def test_arrival_decides_who_has_which_code(rng, kind):
+    X = rng.normal(size=(600, 10))
+    y = np.argmax(X @ rng.normal(size=(10, 20)), axis=1)
+    batches = [np.flatnonzero(y == label) for label in range(19, -1, -1)]  # the other way round
+
+    def streamed(order, classes=None):
+        model = CodedClassifier(kind, 6, ridge=0.5)
+        for rows in order:
+            model.partial_fit(X[rows], y[rows], classes=classes)
+        return model
+
+    once, late = CodedClassifier(kind, 6, ridge=0.5).fit(X, y), streamed(batches)
+    assert not np.array_equal(once.class_codes_, late.class_codes_)
+    assert (once.predict(X) != late.predict(X)).any()
+    labels = np.arange(20)
+    first, last = streamed(batches, labels), streamed(np.array_split(rng.permutation(600), 7), labels)
+    assert np.array_equal(first.class_codes_, last.class_codes_)
+    assert relative_error(first.coef_, last.coef_) <= 1e-10
+    assert np.array_equal(first.predict(X), last.predict(X))
+    assert relative_error(first.coef_, once.coef_) <= 1e-10
+
+
+def test_labels_of_another_kind_after_all_rows_are_forgotten(data):
+    X, y = data
+    text = np.array(list("uvwxyz"))[y]
+    model, plain = CodedClassifier().fit(X, y), AnalyticClassifier().fit(X, y)
+    with pytest.raises(TypeError, match="kind"):
+        model.partial_fit(X, text)  # while there are rows
+    for each in (model, plain):
+        each.forget(X, y).partial_fit(X, text)
+    assert list(model.classes_) == list("uvwxyz")
+    assert np.array_equal(model.predict(X), plain.predict(X))
+    assert relative_error(model.coef_, CodedClassifier().fit(X, text).coef_) <= 1e-9
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))
+
+
+def test_ridges_chosen_by_rows_are_refused_by_name(data):
+    X, y = data
+    for ridge in ("loo", "holdout"):
+        for learn in (CodedClassifier(ridge=ridge).fit, CodedClassifier(ridge=ridge).partial_fit):
+            with pytest.raises(ValueError, match=f"ridge='{ridge}' is not for target codes; ridge='gcv' chooses"):
+                learn(X, y)

@@ -478,3 +478,26 @@ def test_bad_input():
             call()
     with pytest.raises(TypeError, match="DeepKernel"):
         gm.DeepKernelClassifier("relu").fit(X, [0, 1, 1])
+
+
+def test_a_smoother_without_rows_takes_labels_of_any_kind(rng):
+    X, y = rng.normal(size=(40, 3)), rng.integers(3, size=40)
+    text = np.array(["p", "q", "r"])[y]
+    model = gm.SingularKernelClassifier(2.0).fit(X, y)
+    with pytest.raises(ValueError, match="labels are text"):
+        model.partial_fit(X, text)  # while there are rows
+    with pytest.raises(ValueError):
+        model.forget(X, y).forget(X[:1], ["p"])
+    model.partial_fit(X, text)
+    assert list(model.classes_) == ["p", "q", "r"]
+    expected = gm.SingularKernelClassifier(2.0).fit(X, text)
+    assert np.array_equal(model.predict_proba(X + 0.1), expected.predict_proba(X + 0.1))
+
+
+def test_default_ensemble_takes_rows_of_zeros(rng):
+    X, y = np.vstack([np.zeros(3), rng.normal(size=(20, 3))]), rng.normal(size=21)
+    lifted = gm.DeepKernel(kind="ntk", lift=1.0)
+    found = gm.InfiniteWidthEnsemble(ridge=0.1).fit(X, y).distribution(X)[0]
+    assert np.array_equal(found, gm.InfiniteWidthEnsemble(lifted, ridge=0.1).fit(X, y).distribution(X)[0])
+    with pytest.raises(ValueError):  # what the published kernel says of it
+        gm.InfiniteWidthEnsemble(gm.DeepKernel(kind="ntk"), ridge=0.1).fit(X, y)
