@@ -528,11 +528,22 @@ class FixedPointCodec(_Codec):
         Raises
         ------
         ValueError
-            The total holds no possible sums: a client is missing, or a mask did not cancel.
+            The total holds no possible sums: a client is missing, a mask did not cancel, or a total has left its
+            room, which shows in a sum of squares below zero.
         """
         values = _core.decode_fixed(self._check(total, "total"), self.fraction_bits)
         if not 0 <= values[1] <= 2**53 or values[1] != np.rint(values[1]) or (values[0] > 0) != (values[1] > 0):
             raise ValueError("total holds no possible sums: a client is missing, or a mask did not cancel")
+        d = self.n_features
+        squares = values[self.size - d * (d + 1) // 2 :][np.arange(1, d + 1) * np.arange(2, d + 2) // 2 - 1]
+        # Sums that are moved to the center may leave a rounding below zero, and each client half a unit.
+        least = -(self.n_clients * 2.0**-self.fraction_bits + 1e-9 * np.abs(squares).max())
+        if (squares < least).any():
+            feature = int(np.argmin(squares))
+            raise ValueError(
+                f"total holds no possible sums: feature {feature} has a sum of squares of {squares[feature]:.6g}; more "
+                f"than {self.n_clients} clients have been added, or entries were too large and wrapped"
+            )
         return _state_of(values, self, device, n_jobs)
 
 

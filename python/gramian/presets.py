@@ -163,7 +163,7 @@ def ds_al(n_features=8192, ridge=0.1, compensation_ridge=0.1, compensation=0.6, 
 
 
 def gkeal(n_centers=512, gamma="median", ridge=0.1, random_state=0, **params):
-    """Kernel embedding: radial features around rows drawn from the first phase, then class-incremental ridge.
+    """Kernel embedding: radial features around rows drawn from the first call, then class-incremental ridge.
 
     Use it when classes are few-shot and not linear in the features.
 
@@ -171,8 +171,9 @@ def gkeal(n_centers=512, gamma="median", ridge=0.1, random_state=0, **params):
     ----------
     n_centers : int or RBFFeatures, default=512
         Centres, drawn from all rows of the first call that learns; where it has fewer rows, convex mixtures of them
-        are added. Feed it the whole first phase. A first phase that is a stream itself, or all of it, takes a pass of
-        its own: ``RBFFeatures.from_stream`` of its batches, which stands here instead of the number.
+        are added. In one pass over a stream they are therefore rows of its first batch, so feed it the whole first
+        phase at once. Centres drawn from all rows of a stream take two passes: ``RBFFeatures.from_stream`` of its
+        batches, which stands here instead of the number, and then the pass that learns.
     gamma : float or "median", default="median"
         ``1 / (2 sigma^2)``; the published sigma is 10. That of an RBFFeatures is its own.
     ridge : float, default=0.1

@@ -304,6 +304,19 @@ class TestFixedPoint:
         assert np.array_equal(server.class_count_, joint.class_count_)
         assert np.array_equal(pickle.loads(pickle.dumps(server)).coef_, server.coef_)
 
+    def test_totals_without_room_are_refused(self):
+        X, y = problem()
+        codec = fed.FixedPointCodec(20, 4, n_clients=2, codes=True)
+        one = codec.encode(gm.GramState(20, 4).add_labels(X * (1e8 / np.abs(X).max(axis=0)), y))
+        total = codec.zeros()
+        codec.add(total, one)
+        codec.add(total, one)
+        assert codec.decode(total).n_rows == 2 * len(X)
+        with pytest.raises(ValueError, match=r"feature \d+ has a sum of squares of -"):
+            for _ in range(3000):  # far more than the room of two
+                codec.add(total, one)
+                codec.decode(total)
+
     def test_a_client_taken_out_was_never_there_bit_for_bit(self):
         X, y = problem()
         codec = fed.FixedPointCodec(20, 4, n_clients=30, codes=True)
