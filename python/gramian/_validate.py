@@ -102,7 +102,7 @@ _ENTRIES_AT_ONCE = 1 << 18
 
 
 def row_blocks(array, entries=None):
-    """Slices of rows that take in a whole array (or CSRRows), of about so many entries each."""
+    """Slices of rows that take in a whole array, of about so many entries each."""
     width = max(1, math.prod(array.shape[1:]))
     rows = max(1, (_ENTRIES_AT_ONCE if entries is None else entries) // width)
     return (slice(begin, begin + rows) for begin in range(0, array.shape[0], rows))
@@ -398,6 +398,8 @@ def check_targets(y, who):
 
 def check_finite_targets(y):
     """ValueError naming the first row of ``y`` with NaN or infinity, in words like scikit-learn's."""
+    if y.dtype.kind != "f" or (y.size <= _ENTRIES_AT_ONCE and np.isfinite(y).all()):
+        return
     row = first_bad_row(as_columns(y))
     if row is None:
         return
