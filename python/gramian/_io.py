@@ -107,8 +107,9 @@ def read_table(
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
     # Labels that nobody asked for are not even read: they may be missing, damaged or of any kind.
     inside = wanted and labels is None
+    lines = None  # the number of the line of each label, where it is text
     if suffix == ".csv":
-        X, y = _read_csv(path, name, target, header, width, inside)
+        X, y, lines = _read_csv(path, name, target, header, width, inside)
     elif suffix == ".npy":
         X, y = _load_array(path, name, mmap_mode="r"), None
     elif suffix == ".npz":
@@ -118,10 +119,10 @@ def read_table(
     if not wanted:
         return Table(X, None, name)
     if labels is not None:
-        y = _read_labels(labels)
+        y, lines = _read_labels(labels)
     if y is not None and y.ndim > 0:
         source = name if labels is None else os.path.basename(labels)
-        y = _targets(y, source) if regress else _checked_labels(_as_labels(y, text), source)
+        y = _targets(y, source, lines) if regress else _checked_labels(_as_labels(y, text), source)
     return Table(X, y, name)
 
 
@@ -175,11 +176,11 @@ def _read_npz(path, name, x_key, y_key, with_labels):
 def _read_labels(path):
     name = os.path.basename(path)
     if path.lower().endswith(".npy"):
-        return _load_array(path, name)
-    cells = [row for _, row in _csv_lines(path)]
-    if any(len(row) != 1 for row in cells):
+        return _load_array(path, name), None
+    lines = _csv_lines(path)
+    if any(len(row) != 1 for _, row in lines):
         raise InputError(f"{name}: one label per line is needed")
-    return np.array([row[0] for row in cells], dtype=np.str_)
+    return np.array([row[0] for _, row in lines], dtype=np.str_), [number for number, _ in lines]
 
 
 def _csv_lines(path):
@@ -194,15 +195,19 @@ def _csv_lines(path):
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name}: not a table of text ({error})") from error
+    for number, row in lines:
+        if any("\0" in cell for cell in row):  # arrays of text lose it at the end of a label
+            raise InputError(f"{name}, line {number}: a NUL character, which no cell of text has")
     return [(number, row) for number, row in lines if any(row)]
 
 
 def _is_number(cell):
+    """Is the text of a cell a number? NaN and infinity are some."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # 1_0 is a number in a program only
 
 
 def _read_csv(path, name, target, header, width, with_labels):
@@ -224,19 +229,36 @@ def _read_csv(path, name, target, header, width, with_labels):
     X = np.empty((len(lines), len(features)))
     for place, (number, row) in enumerate(lines):
         try:
-            X[place] = [row[column] for column in features]
+            cells = [row[column] for column in features]
+            X[place] = cells
+            wrong = "_" in "".join(cells)
         except ValueError:
-            bad = next(column for column in features if not _is_number(row[column]))
-            where = names[bad] if names else bad
-            raise InputError(f"{name}, line {number}, column {where}: {row[bad]!r} is no number") from None
+            wrong = True
+        if wrong:
+            _refuse_cell(f"{name}, line {number}", row, features, names, _is_number, "no number")
+    bad = ~np.isfinite(X).all(axis=1)
+    if bad.any():
+        number, row = lines[int(np.argmax(bad))]
+        _refuse_cell(f"{name}, line {number}", row, features, names, _is_finite, "NaN or infinity")
     if not (targets and with_labels):
-        return X, None
+        return X, None, None
     for number, row in lines:
         if not all(row[column] for column in targets):
             raise InputError(f"{name}, line {number}: the label is missing")
     y = np.array([[row[column] for column in targets] for _, row in lines], dtype=np.str_)
     y = y.reshape(len(lines), len(targets))
-    return X, y[:, 0] if len(targets) == 1 else y
+    return X, y[:, 0] if len(targets) == 1 else y, [number for number, _ in lines]
+
+
+def _is_finite(cell):
+    return math.isfinite(float(cell))
+
+
+def _refuse_cell(line, row, columns, names, accepts, found):
+    """The InputError of the first of these cells of a row that is not accepted."""
+    bad = next(column for column in columns if not accepts(row[column]))
+    where = names[bad] if names else bad
+    raise InputError(f"{line}, column {where}: {row[bad]!r} is {found}")
 
 
 def _target_columns(target, names, n_columns, name, width):
@@ -271,7 +293,7 @@ def _as_labels(y, text):
     """Labels, or an indicator; text of a .csv that is whole numbers throughout becomes integers."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype.kind == "U" and not text:
+    if y.dtype.kind == "U" and not text and not (np.char.find(y, "_") >= 0).any():
         with contextlib.suppress(ValueError, OverflowError):
             return y.astype(np.int64)
         labels, places = np.unique(y, return_inverse=True)
@@ -305,17 +327,23 @@ def _whole_number(text):
     return int(number)
 
 
-def _targets(y, name):
-    """Numbers to regress on."""
+def _targets(y, name, lines):
+    """Numbers to regress on; lines: the number of each of their lines in a file of text, or None."""
     if y.dtype.kind not in "fiubU" or y.ndim not in (1, 2):
         raise InputError(f"{name}: targets of dtype {y.dtype} and shape {y.shape} are no numbers to regress on")
-    try:
-        y = y.astype(np.float64)
-    except ValueError as error:
-        raise InputError(f"{name}: a target is no number ({error})") from None
+
+    def place(row):
+        return f"row {row}" if lines is None else f"line {lines[row]}"
+
+    if y.dtype.kind == "U":
+        for row, cells in enumerate(y.reshape(len(y), -1).tolist()):
+            for cell in cells:
+                if not _is_number(cell):
+                    raise InputError(f"{name}: the target {cell!r} in {place(row)} is no number")
+    y = y.astype(np.float64)
     bad = ~np.isfinite(y.reshape(len(y), -1)).all(axis=1)
     if bad.any():
-        raise InputError(f"{name}: NaN or infinity in the target of row {int(np.argmax(bad))}")
+        raise InputError(f"{name}: NaN or infinity in the target of {place(int(np.argmax(bad)))}")
     return y
 
 

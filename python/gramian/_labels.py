@@ -153,8 +153,7 @@ _ENTRIES_AT_ONCE = 1 << 17
 def _blocks(y):
     """Rows of ``y``, some at a time, with the number of the first: one call of NumPy over millions of labels would keep
     a Ctrl-C waiting for seconds."""
-    rows = max(1, _ENTRIES_AT_ONCE // max(1, y[:1].size))
-    return ((begin, y[begin : begin + rows]) for begin in range(0, len(y), rows))
+    return ((part.start, y[part]) for part in _validate.row_blocks(y, _ENTRIES_AT_ONCE))
 
 
 def _distinct(y):
@@ -217,7 +216,7 @@ def _refuse_large():
 def _converted(y, dtype):
     try:
         with np.errstate(over="ignore"):
-            return y.astype(dtype, copy=False)
+            return y if y.dtype == dtype else _validate.converted(y, dtype)
     except OverflowError:
         _refuse_large()
 

@@ -1,9 +1,11 @@
 """Arguments in, arrays the compiled module reads out. The messages are those scikit-learn users know.
 
-Everything here is cheap: no copy of ``X`` is made unless its dtype cannot be read as it is. Whether the values are
-finite is found where they are read, block by block, and the error names the row.
+Everything here is cheap: no copy of ``X`` is made unless its dtype cannot be read as it is, and then some rows at a
+time. Whether the values are finite is found where they are read, block by block, and the error names the row.
 """
 
+import itertools
+import math
 import os
 import stat
 import sys
@@ -95,6 +97,42 @@ def compare_names(fitted, names):
     raise ValueError(message)
 
 
+# What one call of NumPy copies, converts or looks at: Ctrl-C is answered between two calls.
+_ENTRIES_AT_ONCE = 1 << 18
+
+
+def row_blocks(array, entries=None):
+    """Slices of rows that take in a whole array, of about so many entries each."""
+    width = max(1, math.prod(array.shape[1:]))
+    rows = max(1, (_ENTRIES_AT_ONCE if entries is None else entries) // width)
+    return (slice(begin, begin + rows) for begin in range(0, array.shape[0], rows))
+
+
+def by_blocks(array, dtype, function):
+    """``function`` of an array, entry by entry, as an array of this dtype; some rows at a time."""
+    if array.ndim == 0:
+        return np.asarray(function(array)).astype(dtype)
+    out = np.empty_like(array, dtype=dtype, subok=False)
+    for part in row_blocks(array):
+        out[part] = function(array[part])
+    return out
+
+
+def converted(array, dtype):
+    """``array.astype(dtype)``, a copy in any case, some rows at a time."""
+    return by_blocks(array, dtype, lambda part: part)
+
+
+def as_float64(array):
+    """The array itself where it is float64, else a copy."""
+    return array if array.dtype == np.float64 else converted(array, np.float64)
+
+
+def _vector(values, dtype):
+    """The same for one contiguous vector."""
+    return values if values.dtype == dtype and values.flags.c_contiguous else converted(values, dtype)
+
+
 def _refuse_complex(dtype):
     if dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{dtype}")
@@ -104,7 +142,7 @@ def readable(array, name):
     """The array itself where the compiled module reads its dtype, else a float64 copy."""
     dtype = array.dtype
     if dtype in _READABLE:
-        return array if array.flags.aligned else array.copy()
+        return array if array.flags.aligned else converted(array, dtype)
     _refuse_complex(dtype)
     if dtype.name == "bfloat16":
         raise TypeError(f"{name} has dtype bfloat16, which is not read; convert it, for example .astype('float32')")
@@ -118,7 +156,7 @@ def readable(array, name):
     if dtype.kind == "O":
         _refuse_objects(array, name)
     try:
-        return array.astype(np.float64)
+        return converted(array, np.float64)
     except OverflowError:
         raise ValueError(f"Input {name} contains an integer that is too large for float64.") from None
 
@@ -145,15 +183,15 @@ def _csr(X, name):
         raise ValueError(f"Expected 2D array, got a sparse array with {X.ndim} dimension(s) instead.")
     X = X.tocsr()
     _refuse_complex(X.dtype)
-    data = np.ascontiguousarray(X.data)
-    if data.dtype.name not in ("float32", "float64") or not data.dtype.isnative:
-        data = readable(data, name).astype(np.float64)
+    data = X.data
+    if data.dtype.name != "float32" or not data.dtype.isnative:
+        data = as_float64(readable(data, name))
     indices, indptr = X.indices, X.indptr
     index_type = np.int32 if indices.dtype == np.int32 and indptr.dtype == np.int32 else np.int64
     return CSRRows(
-        data,
-        np.ascontiguousarray(indices, dtype=index_type),
-        np.ascontiguousarray(indptr, dtype=index_type),
+        _vector(data, data.dtype),
+        _vector(indices, index_type),
+        _vector(indptr, index_type),
         tuple(int(side) for side in X.shape),
     )
 
@@ -219,7 +257,7 @@ def check_structure(rows, name="X"):
 def for_products(rows, products):
     """Rows or targets as they can be read for products of this type: wide integers do not become float32 unasked."""
     if products == "float32" and rows is not None and rows.dtype.name in ("int32", "int64"):
-        return rows.astype(np.float64)
+        return as_float64(rows)
     return rows
 
 
@@ -236,29 +274,44 @@ def refuse_row(row, name="X"):
 
 
 def first_bad_row(rows):
-    """Number of the first row with NaN or infinity, or None; looks at some thousand rows at a time."""
+    """Number of the first row with NaN or infinity, or None."""
     if isinstance(rows, CSRRows):
-        finite = np.isfinite(rows.data[rows.indptr[0] : rows.indptr[-1]])
-        if not finite.all():
-            return int(np.searchsorted(rows.indptr, rows.indptr[0] + np.argmin(finite), "right")) - 1
-    elif rows.dtype.kind == "f":
-        for begin in range(0, rows.shape[0], 4096):
-            finite = np.isfinite(rows[begin : begin + 4096]).all(axis=1)
+        stored = rows.data[rows.indptr[0] : rows.indptr[-1]]
+        for part in row_blocks(stored):
+            finite = np.isfinite(stored[part])
             if not finite.all():
-                return begin + int(np.argmin(finite))
+                place = rows.indptr[0] + part.start + np.argmin(finite)
+                return int(np.searchsorted(rows.indptr, place, "right")) - 1
+    elif rows.dtype.kind == "f":
+        for part in row_blocks(rows):
+            finite = np.isfinite(rows[part]).all(axis=1)
+            if not finite.all():
+                return part.start + int(np.argmin(finite))
     return None
 
 
 def take_rows(rows, places):
-    """Copies of some rows; the structure of CSR rows must be sound."""
+    """Copies of some rows, by their numbers; the structure of CSR rows must be sound."""
     if not isinstance(rows, CSRRows):
-        return rows[places]
+        out = np.empty((len(places), *rows.shape[1:]), dtype=rows.dtype)
+        for part in row_blocks(out):
+            out[part] = rows[places[part]]
+        return out
     starts = np.asarray(rows.indptr, dtype=np.int64)[places]
     lengths = np.asarray(rows.indptr, dtype=np.int64)[places + 1] - starts
     indptr = np.concatenate([[0], np.cumsum(lengths)])
-    stored = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
-    shape = (len(places), rows.shape[1])
-    return CSRRows(rows.data[stored], rows.indices[stored], indptr.astype(rows.indptr.dtype), shape)
+    data, indices = (np.empty(indptr[-1], dtype=array.dtype) for array in (rows.data, rows.indices))
+    for part in _entry_blocks(indptr):
+        begin, end = indptr[part.start], indptr[part.stop]
+        stored = np.repeat(starts[part] - indptr[part.start : part.stop], lengths[part]) + np.arange(begin, end)
+        data[begin:end], indices[begin:end] = rows.data[stored], rows.indices[stored]
+    return CSRRows(data, indices, indptr.astype(rows.indptr.dtype), (len(places), rows.shape[1]))
+
+
+def _entry_blocks(indptr):
+    """Slices of the rows of a CSR matrix, by the entries that they hold: as many as NumPy takes at once, and a row."""
+    edges = np.searchsorted(indptr, np.arange(indptr[0], indptr[-1], _ENTRIES_AT_ONCE))
+    return itertools.starmap(slice, itertools.pairwise(sorted({0, *edges.tolist(), len(indptr) - 1})))
 
 
 def counting(weight, rows, *others):
@@ -266,7 +319,7 @@ def counting(weight, rows, *others):
     if weight is None or weight.all():
         return (rows, *others, weight)
     places = np.flatnonzero(weight)
-    return (take_rows(rows, places), *(other[places] for other in others), weight[places])
+    return (take_rows(rows, places), *(take_rows(other, places) for other in others), weight[places])
 
 
 def blanked(rows, weight):
@@ -276,11 +329,14 @@ def blanked(rows, weight):
     empty = weight == 0
     if isinstance(rows, CSRRows):
         check_structure(rows)
-        data = rows.data.copy()
-        data[rows.indptr[0] : rows.indptr[-1]][np.repeat(empty, np.diff(rows.indptr))] = 0
+        data = converted(rows.data, rows.data.dtype)
+        for part in _entry_blocks(rows.indptr):
+            starts = rows.indptr[part.start : part.stop + 1]
+            data[starts[0] : starts[-1]][np.repeat(empty[part], np.diff(starts))] = 0
         return CSRRows(data, rows.indices, rows.indptr, rows.shape)
-    rows = rows.copy()
-    rows[empty] = 0
+    rows = converted(rows, rows.dtype)
+    for part in row_blocks(rows):
+        rows[part][empty[part]] = 0
     return rows
 
 
@@ -301,7 +357,7 @@ def check_weight(sample_weight, n_rows):
     if sample_weight is None:
         return None
     refuse_masked(sample_weight, "sample_weight")
-    weight = readable(np.asarray(sample_weight), "sample_weight").astype(np.float64, copy=False)
+    weight = as_float64(readable(np.asarray(sample_weight), "sample_weight"))
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.ndim != 1:
@@ -330,7 +386,7 @@ def check_targets(y, who):
     y = y.toarray() if is_sparse(y) else np.asarray(y)
     _refuse_complex(y.dtype)
     if y.dtype.kind in "US":
-        y = y.astype(np.float64)
+        y = converted(y, np.float64)
     if y.ndim not in (1, 2):
         raise ValueError(f"y must have 1 or 2 dimensions, got an array of shape {y.shape}")
     y = readable(y, "y")
@@ -342,9 +398,11 @@ def check_targets(y, who):
 
 def check_finite_targets(y):
     """ValueError naming the first row of ``y`` with NaN or infinity, in words like scikit-learn's."""
-    if y.dtype.kind != "f" or np.isfinite(y).all():
+    if y.dtype.kind != "f" or (y.size <= _ENTRIES_AT_ONCE and np.isfinite(y).all()):
         return
-    row = np.argmin(np.isfinite(as_columns(y)).all(axis=1))
+    row = first_bad_row(as_columns(y))
+    if row is None:
+        return
     found = "NaN" if np.isnan(y[row]).any() else f"infinity or a value too large for dtype('{y.dtype}')"
     raise ValueError(f"Input y contains {found}, first in row {row}.")
 

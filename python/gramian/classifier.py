@@ -187,7 +187,8 @@ class AnalyticClassifier(AnalyticEstimator):
         Parameters
         ----------
         X : array-like or CSR matrix of shape (n, d)
-            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
+            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place, but
+            for int32/64 with float32 products, of which a float64 copy is made.
         y : array-like of shape (n,) or indicator of shape (n, n_labels)
             Labels: bool, int, float (whole numbers), str or bytes. Two columns or more of 0 and 1 are multi-label
             targets.
@@ -399,7 +400,7 @@ class AnalyticClassifier(AnalyticEstimator):
         learnt = self._ready()
         scores = learnt.model.scores(self._checked_rows(X, learnt))
         if learnt.form.multi:
-            return scores - 0.5
+            return _validate.by_blocks(scores, np.float64, lambda part: part - 0.5)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X):
@@ -416,7 +417,7 @@ class AnalyticClassifier(AnalyticEstimator):
         learnt = self._ready()
         rows = self._checked_rows(X, learnt)
         if learnt.form.multi:
-            return (learnt.model.scores(rows) > 0.5).astype(np.int64)
+            return _validate.by_blocks(learnt.model.scores(rows), np.int64, lambda part: part > 0.5)
         places, kind, values = learnt.model.predict(rows)
         return _labels.from_core(kind, values, learnt.form.dtype)[places]
 
@@ -440,7 +441,8 @@ class AnalyticClassifier(AnalyticEstimator):
             return learnt.model.predict_proba(rows)
         # Targets 0 and 1 with normal noise: the log odds are (score - 1/2) / variance. tanh does not overflow.
         variance = max(learnt.model.noise_variance, _VARIANCE_FLOOR)
-        return 0.5 + 0.5 * np.tanh((learnt.model.scores(rows) - 0.5) / (2 * variance))
+        scores = learnt.model.scores(rows)
+        return _validate.by_blocks(scores, np.float64, lambda part: 0.5 + 0.5 * np.tanh((part - 0.5) / (2 * variance)))
 
     def score(self, X, y, sample_weight=None):
         """Mean accuracy; for multi-label targets the share of rows with all labels right.
@@ -553,7 +555,7 @@ class AnalyticClassifier(AnalyticEstimator):
         if labels is None:
             if form.class_weight is not None:
                 raise ValueError("class_weight is not for multi-label targets")
-            y = y.astype(np.uint8)
+            y = _validate.converted(y, np.uint8)
             call(learnt.addable(rows, weight), y, weight, atomic)
             if whole and learnt.chooses_once:
                 learnt.check_choice()

@@ -4,20 +4,23 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 
 import numpy as np
 
-from . import _core, _io
+from . import _core, _io, _labels
 from ._composite import InParts
 from ._feature_map import FeatureMap
 from ._progress import Progress
 from ._validate import with_article
 from .classifier import AnalyticClassifier
+from .dual_stream import DualStreamClassifier
 from .gram import GramState
 from .model_files import load
 from .random_features import ACTIVATIONS, KINDS, RandomFeatures
 from .regressor import AnalyticRegressor
+from .truncated import TruncatedRidgeClassifier
 
 OK, FAILED, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -121,6 +124,8 @@ def main(argv=None):
     except SystemExit as stop:  # argparse has said why
         return stop.code
     try:
+        if getattr(arguments, "n_jobs", None) is None:
+            _check_default_threads()
         arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -143,6 +148,14 @@ def main(argv=None):
     except (OSError, NotImplementedError, RuntimeError) as error:
         return _complain(FAILED, error)
     return OK
+
+
+def _check_default_threads():
+    """Reads the number of threads from the environment, which no file is to blame for."""
+    try:
+        _core.default_threads()
+    except ValueError as error:
+        raise _Failure(FAILED, error) from error
 
 
 def _complain(code, message):
@@ -234,7 +247,7 @@ def _add_data(parser, labels=True):
 def _add_machine(parser):
     group = parser.add_argument_group("machine")
     group.add_argument("--n-jobs", type=_threads, metavar="N", help="threads; -1 for all processors")
-    group.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
+    group.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
     group.add_argument(
         "--progress", action="store_true", default=None, help="progress on stderr also where that is no terminal"
     )
@@ -277,7 +290,9 @@ _ridge = _argument(
 )
 _above_zero = _argument(float, lambda value: np.isfinite(value) and value > 0, "a number > 0")
 _positive = _argument(int, lambda value: value >= 1, "a whole number >= 1")
-_threads = _argument(int, lambda value: value != 0, "a whole number that is not 0")
+_threads = _argument(int, lambda value: value != 0 and value < 2**31, "a whole number below 2^31 that is not 0")
+# The numbers are as long as the compiled module reads them.
+_device = _argument(str, re.compile("cpu|cuda(:[0-9]{1,4})?").fullmatch, "cpu, cuda or cuda:1")
 _seed = _argument(int, lambda value: 0 <= value < 2**64, "a whole number in [0, 2^64)")
 
 
@@ -323,13 +338,13 @@ def _feature_map(arguments):
 
 
 def _update(arguments):
-    model = _load_model(arguments)
+    model = _load_learner(arguments)
     _feed(model.partial_fit, _table(arguments, model), "update", arguments)
     _solve_and_save(model, arguments.model)
 
 
 def _forget(arguments):
-    model = _load_model(arguments)
+    model = _load_learner(arguments)
     _feed(model.forget, _table(arguments, model), "forget", arguments)
     _solve_and_save(model, arguments.model)
 
@@ -360,10 +375,10 @@ def _naming(table, begin):
 
 
 def _predict(arguments):
-    model = _load_model(arguments)
-    classify = isinstance(model, AnalyticClassifier)
-    if arguments.proba and not classify:
-        raise _Failure(USAGE, "--proba is for classifiers, the model is a regressor")
+    model = _load_fitted(arguments)
+    if arguments.proba and not hasattr(model, "predict_proba"):
+        held = with_article(type(model).__name__)
+        raise _Failure(USAGE, f"--proba is for models that give probabilities, which {held} does not")
     suffix = None if arguments.output is None else os.path.splitext(arguments.output)[1].lower()
     if suffix not in (None, ".npy", ".csv"):
         raise _Failure(USAGE, f"--output must end in .npy or .csv, got {arguments.output}")
@@ -420,7 +435,7 @@ def _text(value):
 
 
 def _evaluate(arguments):
-    model = _load_model(arguments)
+    model = _load_fitted(arguments)
     table = _table(arguments, model)
     if table.y is None:
         raise _io.InputError(f"{table.name}: no labels to compare with; name their file by --labels")
@@ -434,12 +449,17 @@ def _evaluate(arguments):
     _show(report, arguments.json)
 
 
+_NUMBERS = {"boolean", "integer", "real"}
+
+
 def _class_report(table, found):
     y = table.y
     if y.ndim != 1:
         raise _io.InputError(f"{table.name}: one label per row is needed, y has shape {y.shape}")
-    if (y.dtype.kind in "US") != (found.dtype.kind in "US"):
-        raise _io.InputError(f"{table.name}: labels of dtype {y.dtype}, but those of the model are {found.dtype}")
+    # What Python compares: booleans are numbers there.
+    kinds = [_labels.kind_of(values) for values in (y, found)]
+    if kinds[0] != kinds[1] and not _NUMBERS.issuperset(kinds):
+        raise _io.InputError(f"{table.name}: labels of kind {kinds[0]}, but those of the model are of kind {kinds[1]}")
     # Labels that only one side has are classes of the table too: rows of a class never learnt count as wrong.
     classes = []
     for label in np.unique(np.concatenate([np.unique(y), np.unique(found)])):
@@ -492,7 +512,7 @@ def _info(arguments):
         "written_by": f"gramian {metadata.get('lib_version', 'unknown')}",
         "schema": metadata.get("schema"),
     }
-    report.update(_state_info(model) if isinstance(model, GramState) else _estimator_info(model))
+    report.update(_INFO.get(type(model), _estimator_info)(model))
     _show(report, arguments.json)
 
 
@@ -535,11 +555,56 @@ def _estimator_info(model):
     if isinstance(model, AnalyticClassifier) and model._learnt.form.multi:
         report["classes"] = [{"class": _plain(label)} for label in model.classes_]  # nobody counts the rows of a column
     elif isinstance(model, AnalyticClassifier):
-        report["classes"] = [
-            {"class": _plain(label), "rows": int(count)}
-            for label, count in zip(model.classes_, model.class_count_, strict=True)
-        ]
+        report["classes"] = _counted_classes(model)
     return report
+
+
+def _counted_classes(model):
+    return [
+        {"class": _plain(label), "rows": int(count)}
+        for label, count in zip(model.classes_, model.class_count_, strict=True)
+    ]
+
+
+def _truncated_info(model):
+    return {
+        "holds": "directions and weights",
+        "n_inputs": model.n_features_in_,
+        "feature_map": "none" if model.feature_map_ is None else repr(model.feature_map_),
+        "rank": model.rank,
+        "directions": model.rank_,
+        "ridge": model.ridge,
+        "intercept": model.fit_intercept,
+        "n_samples_seen": model.n_samples_seen_,
+        "state_bytes": model.nbytes,
+        "classes": _counted_classes(model),
+    }
+
+
+def _dual_stream_info(model):
+    full = model._learnt.model.has_state
+    report = {
+        "holds": "sums and weights of two streams" if full else "weights only: predicts, cannot learn",
+        "n_inputs": model.n_features_in_,
+        "n_features": model.n_features,
+        "ridge": model.ridge,
+        "compensation": model.compensation,
+        "variant": model.variant,
+        "dtype": model.dtype or "float64",
+        "phases": model.n_phases_,
+    }
+    if full:
+        report["n_samples_seen"] = model.n_samples_seen_
+        report["sums_bytes"] = model.nbytes
+    return {**report, "classes": _counted_classes(model)}
+
+
+# Of the kinds that are not told about by `_estimator_info`.
+_INFO = {
+    GramState: _state_info,
+    TruncatedRidgeClassifier: _truncated_info,
+    DualStreamClassifier: _dual_stream_info,
+}
 
 
 # Models, tables and text.
@@ -549,6 +614,23 @@ def _load_model(arguments):
     model = _read_model(arguments.model, arguments.device, arguments.n_jobs)
     if isinstance(model, GramState):
         raise _Failure(BAD_INPUT, f"{arguments.model}: holds a GramState, not an estimator")
+    return model
+
+
+def _load_learner(arguments):
+    """A model that update and forget can change."""
+    model = _load_model(arguments)
+    if isinstance(model, (TruncatedRidgeClassifier, DualStreamClassifier)):
+        held = with_article(type(model).__name__)
+        raise _Failure(BAD_INPUT, f"{arguments.model}: holds {held}, which update and forget do not work with")
+    return model
+
+
+def _load_fitted(arguments):
+    """A model that has something to answer with."""
+    model = _load_model(arguments)
+    if not model.__sklearn_is_fitted__():
+        raise _Failure(BAD_INPUT, f"{arguments.model}: there are no rows in the model, so it cannot predict")
     return model
 
 
@@ -579,7 +661,6 @@ def _solve_and_save(model, path):
 
 def _table(arguments, model=None, regress=False, wanted=True):
     """The rows of a command, with their labels if they are wanted, in the form that its model expects."""
-    classifier = isinstance(model, AnalyticClassifier)
     suffix = os.path.splitext(arguments.data)[1].lower()
     for option, kind in (("target", ".csv"), ("x_key", ".npz"), ("y_key", ".npz")):
         if getattr(arguments, option, None) is not None and suffix in (".csv", ".npy", ".npz") and suffix != kind:
@@ -594,11 +675,21 @@ def _table(arguments, model=None, regress=False, wanted=True):
             header=arguments.header,
             width=None if model is None else model.n_features_in_,
             regress=regress or isinstance(model, AnalyticRegressor),
-            text=classifier and not model._learnt.form.multi and model.classes_.dtype.kind == "U",
+            text=_knows_text(model),
             wanted=wanted,
         )
     except OSError as error:
         raise _Failure(BAD_INPUT, f"{error.filename or arguments.data}: {error.strerror or error}") from error
+
+
+def _knows_text(model):
+    """Are the labels of rows that this model (or None) was made of text?"""
+    if getattr(model, "_estimator_type", None) != "classifier":
+        return False
+    classes = model.classes_
+    if isinstance(model, AnalyticClassifier) and model._learnt.form.multi:
+        return False
+    return _labels.kind_of(classes) == "text" if len(classes) else classes.dtype.kind == "U"
 
 
 def _plain(label):

@@ -332,7 +332,8 @@ class GramState:
         Parameters
         ----------
         X : array-like or CSR matrix of shape (n, n_features)
-            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
+            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place, but
+            for int32/64 with float32 products, of which a float64 copy is made.
         Y : array-like of shape (n,) or (n, n_outputs), default=None
             Numeric targets.
         sample_weight : array-like of shape (n,), default=None

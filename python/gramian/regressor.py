@@ -156,7 +156,8 @@ class AnalyticRegressor(AnalyticEstimator):
         Parameters
         ----------
         X : array-like or CSR matrix of shape (n, d)
-            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place.
+            Finite. NumPy arrays of any layout and of float16/32/64, bool, uint8, int16/32/64 are read in place, but
+            for int32/64 with float32 products, of which a float64 copy is made.
         y : array-like of shape (n,) or (n, k)
         sample_weight : array-like of shape (n,), default=None
             Weights >= 0. Rows of weight 0 are as if they were not there, so NaN or infinity in such a row of ``X`` is

@@ -113,6 +113,7 @@ TEXT = {
     "too large": ["1.0", "9223372036854775808.0"],
     "far too large": ["1.0", "1e999999"],
     "too large an integer": ["1", "9223372036854775808"],
+    "an integer of a program": ["1", "1_0"],
 }
 
 
@@ -332,6 +333,15 @@ BAD_FILES = {
     "header.csv": (b"a,b,label\n", "header.csv: no rows"),
     "quote.csv": (b'1,2,"x\n3,4,y\n', "quote.csv: not a table of text"),
     "unlabelled.csv": (b"1,2,x\n3,4,\n", "unlabelled.csv, line 2: the label is missing"),
+    "program.csv": (b"a,b,label\n\n1,2_0,x\n", "program.csv, line 3, column b: '2_0' is no number"),
+    "nan.csv": (b"a,b,label\n\n1,nan,x\n", "nan.csv, line 3, column b: 'nan' is NaN or infinity"),
+    "large.csv": (b"1,2,x\n1e999,2,x\n", "large.csv, line 2, column 0: '1e999' is NaN or infinity"),
+    "nul.csv": (b"1,2,x\n3,4,y\0\n", "nul.csv"),
+}
+BAD_TARGETS = {
+    "0.5,nan\n": "NaN or infinity in the target of line 4",
+    "0.5,1_0\n": "the target '1_0' in line 4 is no number",
+    "0.5,much\n": "the target 'much' in line 4 is no number",
 }
 BAD_ARRAYS = {
     "one label": ({"y": 1}, "a label per row is needed, there is a single value"),
@@ -360,6 +370,18 @@ def test_bad_csv_names_its_line(name, tmp_path, monkeypatch, capsys):
     assert run("fit", "m", name) == 3
     assert message in capsys.readouterr().err
     assert not os.path.exists("m")
+
+
+@pytest.mark.parametrize("row", BAD_TARGETS)
+def test_bad_targets_name_their_line(row, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("t.csv").write_text("0.5,1\n\n0.25,2\n" + row)
+    assert run("fit", "m", "t.csv", "--task", "regress") == 3
+    assert f"t.csv: {BAD_TARGETS[row]}" in capsys.readouterr().err
+    pathlib.Path("t.txt").write_text("1\n\n2\n" + row.split(",")[1])
+    np.save("x.npy", np.eye(3))
+    assert run("fit", "m", "x.npy", "--labels", "t.txt", "--task", "regress") == 3
+    assert f"t.txt: {BAD_TARGETS[row]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
@@ -441,6 +463,89 @@ def test_bad_models(data, tmp_path):
     assert run("predict", "w", "rows.npy", "-o", "o.npy") == 0
 
 
+SINGLE = {
+    "AnalyticClassifier": {},
+    "AnalyticRegressor": {},
+    "CodedClassifier": {},
+    "DualStreamClassifier": {"n_features": 20},
+    "GaussianClassifier": {},
+    "TruncatedRidgeClassifier": {"rank": 2},
+}
+CANNOT_FORGET = ("DualStreamClassifier", "TruncatedRidgeClassifier")
+IN_PARTS = {
+    "AlignedClassifier": {},
+    "BroadLearner": {},
+    "ConformalClassifier": {},
+    "ConformalRidge": {},
+    "DeepKernelClassifier": {},
+    "DeepKernelRegressor": {},
+    "InfiniteWidthEnsemble": {},
+    "JackknifePlus": {},
+    "LogisticHead": {},
+    "RandomFeatures": {"n_features": 4},
+    "ReplayClassifier": {},
+    "SingularKernelClassifier": {},
+    "SketchedRidge": {},
+    "SoftmaxRegression": {},
+    "TranslatedClassifier": {},
+}
+COMMANDS = {
+    "info": ["info", "m"],
+    "info as JSON": ["info", "m", "--json"],
+    "predict": ["predict", "m", "few.npz"],
+    "probabilities": ["predict", "m", "few.npz", "--proba"],
+    "evaluate": ["evaluate", "m", "few.npz"],
+    "update": ["update", "m", "few.npz"],
+    "forget": ["forget", "m", "few.npz"],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [*SINGLE, *IN_PARTS])
+def test_every_kind_of_model_with_every_command(data, capsys, kind):
+    X, y, _ = data
+    np.savez("few.npz", X=X[:60], y=y[:60])
+    model = getattr(gramian, kind)(**{**SINGLE, **IN_PARTS}[kind])
+    model.fit(X[:60], y[:60]).save("m")
+    before = pathlib.Path("m").read_bytes()
+    held = f"m: holds a{'n' if kind[0] in 'AI' else ''} {kind}"
+    for command, arguments in COMMANDS.items():
+        pathlib.Path("m").write_bytes(before)
+        capsys.readouterr()
+        code = run(*arguments)
+        out, err = capsys.readouterr()
+        if kind in IN_PARTS or (kind in CANNOT_FORGET and command in ("update", "forget")):
+            assert code == 3 and err.startswith(f"gramian: {held}, which ") and err.count("\n") == 1, command
+        elif command == "probabilities" and not hasattr(model, "predict_proba"):
+            assert code == 2 and f"{kind} does not" in err, command
+        else:
+            assert code == 0, (command, err)
+        if command == "info as JSON" and kind in SINGLE:
+            report = json.loads(out)
+            assert (report["kind"], report["n_inputs"], report["n_samples_seen"]) == (kind, 5, 60)
+            if kind in CANNOT_FORGET:
+                counts = np.bincount(y[:60]).tolist()
+                assert report["classes"] == [{"class": k, "rows": count} for k, count in enumerate(counts)]
+    if kind in CANNOT_FORGET:
+        assert pathlib.Path("m").read_bytes() == before
+
+
+def test_every_kind_that_a_file_may_name_is_tried():
+    """Those in parts, but for tables of quantiles, engines and maps, which are tried by one of them."""
+    from gramian import _composite
+
+    assert set(_composite.HOMES) - {"QuantileAggregator"} <= set(IN_PARTS)
+
+
+def test_dual_streams_of_weights_only(data, capsys):
+    X, y, _ = data
+    gramian.DualStreamClassifier(n_features=20).fit(X, y).save("m", what="weights")
+    assert run("info", "m", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "weights only" in report["holds"] and "n_samples_seen" not in report
+    assert run("predict", "m", "rows.npy", "-o", "o.npy") == 0
+
+
 def test_forgetting_too_much_leaves_the_model(data):
     run("fit", "m", "first.npz")
     before = pathlib.Path("m").read_bytes()
@@ -503,6 +608,65 @@ def test_all_rows_can_be_forgotten(data, ridge):
 def test_usage_is_exit_2(arguments, capsys):
     assert run(*arguments) == 2
     assert "usage: gramian" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:-1", "cuda:", "cuda:12345", "cpu:0", ""])
+def test_an_unknown_device_is_usage(data, capsys, device):
+    assert run("fit", "m", "all.npz", "--device", device) == 2
+    assert "argument --device: cpu, cuda or cuda:1 is needed" in capsys.readouterr().err
+    run("fit", "m", "all.npz")
+    capsys.readouterr()
+    for command in ("update", "forget", "predict", "evaluate"):
+        assert run(command, "m", "all.npz", f"--device={device}") == 2
+        assert "argument --device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["GRAMIAN_NUM_THREADS=abc", "GRAMIAN_FORCE_ISA=zz"])
+def test_a_bad_environment_is_no_fault_of_a_file(data, setting):
+    run("fit", "m", "all.npz")
+    name, value = setting.split("=")
+    for arguments in (["fit", "new", "all.npz"], ["predict", "m", "rows.npy"]):
+        process = subprocess.run(
+            [*PROGRAM, *arguments], env={**os.environ, name: value}, capture_output=True, text=True
+        )
+        assert process.returncode == 1
+        assert process.stderr.startswith(f"gramian: {name}")
+    assert not os.path.exists("new")
+
+
+def test_a_model_without_rows_is_to_blame(data, capsys):
+    for options in ([], ["--task", "regress"]):
+        run("fit", "m", "all.npz", *options)
+        run("forget", "m", "all.npz")
+        for command in ("predict", "evaluate"):
+            capsys.readouterr()
+            assert run(command, "m", "all.npz") == 3
+            assert capsys.readouterr().err == "gramian: m: there are no rows in the model, so it cannot predict\n"
+
+
+def test_kinds_of_labels_are_compared_not_their_types(data, tmp_path, capsys):
+    X, y, names = data
+    gramian.AnalyticClassifier().fit(X, names.astype(object)).save("m")
+    for file, labels in (("all.npz", None), ("bytes.npz", names.astype("S"))):
+        if labels is not None:
+            np.savez(file, X=X, y=labels)
+        capsys.readouterr()
+        assert run("evaluate", "m", file) == 3
+        kind = "integer" if labels is None else "bytes"
+        assert f"{file}: labels of kind {kind}, but those of the model are of kind text" in capsys.readouterr().err
+    assert run("evaluate", "m", "all.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(reference(X, names).score(X, names))
+    # Whole numbers in a .csv are text for a model of text, whatever array its labels came in.
+    gramian.AnalyticClassifier().fit(X, np.array(["1", "2", "x"], dtype=object)[y]).save("m")
+    (tmp_path / "w.csv").write_text("".join(",".join(map(repr, row)) + ",1\n" for row in X[:9].tolist()))
+    assert run("evaluate", "m", "w.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 9
+    # Booleans, integers and reals are numbers.
+    gramian.AnalyticClassifier().fit(X, y > 0).save("m")
+    np.savez("numbers.npz", X=X, y=(y > 0).astype(float))
+    assert run("evaluate", "m", "numbers.npz", "--json") == 0
+    score = reference(X, y > 0).score(X, y > 0)
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(score)
 
 
 def test_help_has_examples_and_exit_codes(capsys):

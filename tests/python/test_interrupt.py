@@ -222,6 +222,35 @@ def test_the_regressor_in_place():
     assert 0 < values["bound"] and values["error"] <= max(1e-9, values["bound"])
 
 
+def test_conversions_can_be_stopped():
+    """Against the same work in one call of NumPy on the same machine, of which three quarters would be waited for."""
+    values = run("""
+        import time
+
+        n, alone = 400_000, []
+        y, weight = np.arange(n) % 2, np.ones(n)
+        weight[0] = 0
+
+        def seconds(call):
+            began = time.perf_counter()
+            call()
+            return time.perf_counter() - began
+
+        def attempt(X, weight=None, **params):
+            alone.append(min(seconds(lambda: X.astype(np.float64)) for _ in range(3)))
+            model = gm.AnalyticRegressor(**params)
+            interrupted(lambda: model.fit(X, y, sample_weight=weight), after=alone[-1] / 4)
+
+        attempt(np.ones((n, 100), np.uint32))
+        attempt(np.ones((n, 100), ">f8"))
+        attempt(np.ones((n, 100), np.int32), dtype="float32")
+        attempt(np.ones((n, 100)), weight, ridge="holdout")
+        report(alone=alone)
+    """)
+    for waits, alone in zip(values["waits"], values["alone"], strict=True):
+        assert sorted(waits)[len(waits) // 2] < alone / 3
+
+
 def test_predicting_can_be_stopped():
     values = run("""
         model = new_model(dtype="float32").fit(X[few], y[few])

@@ -5,7 +5,7 @@ import pytest
 from oracle import relative_error, ridge_weights
 
 import gramian
-from gramian import AnalyticClassifier, AnalyticRegressor, GramState, RandomFeatures, ridge_solve
+from gramian import AnalyticClassifier, AnalyticRegressor, GramState, RandomFeatures, _validate, ridge_solve
 
 ALL_MODELS = [AnalyticClassifier, AnalyticRegressor]
 
@@ -339,3 +339,84 @@ def test_ridge_solve(rng):
         ridge_solve(X, Y, form="both")
     with pytest.raises(ValueError, match="NaN"):
         ridge_solve(np.where(np.arange(30)[:, np.newaxis] == 2, np.nan, X), Y)
+
+
+CONVERTED = [
+    "uint32", "uint64", "int8", "longdouble", ">f8", ">i4", "float64", "bool", "object", "<U9", "S9"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", CONVERTED)
+@pytest.mark.parametrize("layout", ["C", "F", "strided", "vector", "empty", "scalar"])
+def test_conversions_by_blocks_are_those_of_numpy(rng, monkeypatch, dtype, layout):
+    monkeypatch.setattr(_validate, "_ENTRIES_AT_ONCE", 7)
+    values = rng.integers(0, 2 if dtype == "bool" else 100, (23, 3)).astype(dtype)
+    whole = {
+        "C": values,
+        "F": np.asfortranarray(values),
+        "strided": values[::-2, ::2],
+        "vector": values[:, 1],
+        "empty": values[:0],
+        "scalar": values[3, 1:2].reshape(()),
+    }[layout]
+    found, expected = _validate.converted(whole, np.float64), whole.astype(np.float64)
+    assert found.dtype == np.float64 and found.shape == expected.shape and found.flags.owndata
+    assert found.strides == expected.strides or found.size < 2
+    np.testing.assert_array_equal(found, expected)
+    same = _validate.converted(whole, whole.dtype)
+    assert same.dtype == whole.dtype and not np.shares_memory(same, whole)
+    np.testing.assert_array_equal(same, whole)
+
+
+@pytest.mark.parametrize("entries", [1, 7, 10**6])
+@pytest.mark.parametrize("offset", [0, 4])
+def test_rows_by_blocks_dense_and_sparse(rng, monkeypatch, entries, offset):
+    """Rows taken, rows blanked and the first bad row, whatever is looked at at once."""
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr(_validate, "_ENTRIES_AT_ONCE", entries)
+    dense = rng.normal(size=(40, 6)) * (rng.random((40, 6)) < 0.4)
+    dense[[0, 11, 12, 13, 39]] = 0
+    dense[14] = 1
+    whole = scipy_sparse.csr_matrix(dense)
+    # As a slice of a larger one has them: the entries of the first row do not begin at 0.
+    data, indices = np.r_[np.full(offset, np.nan), whole.data], np.r_[np.zeros(offset, np.int32), whole.indices]
+    rows = _validate.CSRRows(data, indices, (whole.indptr + offset).astype(np.int32), whole.shape)
+
+    def as_dense(csr):
+        begin = csr.indptr[0]
+        parts = csr.data[begin:], csr.indices[begin:], csr.indptr - begin
+        return scipy_sparse.csr_matrix(parts, csr.shape).toarray()
+
+    weight = np.where(rng.random(40) < 0.3, 0.0, 1.0)
+    weight[14] = 0
+    expected = dense * weight[:, np.newaxis]
+    before = data.copy()
+    np.testing.assert_array_equal(_validate.blanked(dense, weight), expected)
+    np.testing.assert_array_equal(as_dense(_validate.blanked(rows, weight)), expected)
+    np.testing.assert_array_equal(data, before)
+
+    places = np.flatnonzero(weight)
+    np.testing.assert_array_equal(_validate.take_rows(dense, places), dense[places])
+    taken = _validate.take_rows(rows, places)
+    np.testing.assert_array_equal(as_dense(taken), dense[places])
+    assert taken.indptr.dtype == rows.indptr.dtype and taken.indices.dtype == rows.indices.dtype
+
+    assert _validate.first_bad_row(dense) is None and _validate.first_bad_row(rows) is None
+    for row in (14, 30):
+        bad = dense.copy()
+        bad[row:, 2] = np.nan
+        assert _validate.first_bad_row(bad) == row
+        bad = scipy_sparse.csr_matrix(bad)
+        rows_of_bad = _validate.CSRRows(bad.data, bad.indices, bad.indptr, bad.shape)
+        assert _validate.first_bad_row(rows_of_bad) == row
+
+
+@pytest.mark.parametrize("verb", ["decision_function", "predict", "predict_proba"])
+def test_answers_for_indicators_by_blocks(rng, monkeypatch, verb):
+    X = rng.normal(size=(50, 4))
+    model = AnalyticClassifier().fit(X, (X[:, :3] > 0).astype(int))
+    whole = getattr(model, verb)(X)
+    monkeypatch.setattr(_validate, "_ENTRIES_AT_ONCE", 7)
+    parts = getattr(model, verb)(X)
+    assert whole.dtype == parts.dtype
+    np.testing.assert_array_equal(whole, parts)
