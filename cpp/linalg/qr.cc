@@ -106,6 +106,13 @@ std::vector<double> diagonal_signs(const Exec& exec, MatrixView<const T> r) {
   return signs;
 }
 
+// Rows of narrow matrices are factored in leaves of this height, and the leaves' triangles in leaves again: what the
+// sums of a reflection round adds up along a column where the terms are alike, as in columns of ones, and would be taken
+// for another rank if the column were long. Triangles are d / leaf of the work, which narrow matrices have to spare.
+std::int64_t leaf_of(std::int64_t d) {
+  return d <= 32 ? 128 : 8 * d;
+}
+
 // How the rows are cut; the shape alone decides.
 struct Cut {
   std::int64_t block;  // rows of one factorisation
@@ -120,11 +127,34 @@ Cut cut_of(const Exec& exec, std::int64_t n, std::int64_t d) {
   const bool whole = exec.table().tile == 0;
   // Blocks that fit a last-level cache, and high enough that the triangle on top of them is a small part of the work.
   const std::int64_t elements = std::int64_t{1} << (whole ? 27 : 21);
-  const std::int64_t highest = std::max<std::int64_t>(8 * d, whole ? elements / d : 1024);
+  // Narrow blocks are 1 MB: every one merged into the triangle adds its rounding to all that came before.
+  const std::int64_t highest = std::max<std::int64_t>(8 * d, whole ? elements / d : (std::int64_t{1} << 17) / d);
   const std::int64_t block = std::clamp(elements / d, 2 * d, highest);
-  const std::int64_t wanted = whole ? 1 : std::clamp<std::int64_t>(n / (2 * block), 1, kMaxChunks);
+  const std::int64_t share = std::min(block, std::max<std::int64_t>(8 * d, 1024));
+  const std::int64_t wanted = whole ? 1 : std::clamp<std::int64_t>(n / (2 * share), 1, kMaxChunks);
   const std::int64_t chunk = std::max<std::int64_t>(1, ceil_div(n, wanted));
   return {block, chunk, ceil_div(n, chunk)};
+}
+
+// The first rows of x become triangles of its leaves, stacked, with the R that x had. Returns how many rows those are: a
+// leaf's at most.
+template <class T>
+std::int64_t factor_leaves(const Exec& exec, MatrixView<T> x, T* tau) {
+  const std::int64_t leaf = leaf_of(x.cols);
+  std::int64_t rows = x.rows;
+  while (rows > leaf) {
+    std::int64_t kept = 0;
+    for (std::int64_t begin = 0; begin < rows; begin += leaf) {
+      const MatrixView<T> part = x.block(begin, 0, std::min(leaf, rows - begin), x.cols);
+      const MatrixView<T> top = part.block(0, 0, std::min(part.rows, x.cols), x.cols);
+      factor_block<T>(exec, part, tau);
+      keep_triangle<T>(exec, top, top.rows);
+      if (kept < begin) add_block<T, T>(exec, 1.0, top, 0.0, x.block(kept, 0, top.rows, x.cols));
+      kept += top.rows;
+    }
+    rows = kept;
+  }
+  return rows;
 }
 
 // work (d + block rows high) ends with the triangle of rows [rows.begin, rows.end) on top.
@@ -136,9 +166,11 @@ void factor_chunk(const Exec& exec, const RowLoader<T>& load, Range rows, std::i
   while (begin < rows.end) {
     exec.poll();
     const std::int64_t count = std::min(block, rows.end - begin);
-    load(begin, work.block(above, 0, count, d));
-    factor_block<T>(exec, work.block(0, 0, above + count, d), tau);
-    keep_triangle<T>(exec, work.block(0, 0, d, d), std::min(d, above + count));
+    const MatrixView<T> part = work.block(above, 0, count, d);
+    load(begin, part);
+    const std::int64_t left = on_host(exec) ? factor_leaves<T>(exec, part, tau) : count;
+    factor_block<T>(exec, work.block(0, 0, above + left, d), tau);
+    keep_triangle<T>(exec, work.block(0, 0, d, d), std::min(d, above + left));
     above = d;
     begin += count;
   }
@@ -217,7 +249,8 @@ namespace {
 // Blocks of at least d rows each, factored on their own; their triangles, stacked, are a matrix like x but smaller.
 std::int64_t leaves_of(const Exec& exec, std::int64_t n, std::int64_t d) {
   if (exec.table().tile == 0) return 1;
-  const std::int64_t block = std::clamp((std::int64_t{1} << 20) / d, 4 * d, std::max<std::int64_t>(4 * d, 1024));
+  const std::int64_t highest = std::min<std::int64_t>(leaf_of(d), 1024);
+  const std::int64_t block = std::clamp((std::int64_t{1} << 20) / d, 4 * d, std::max<std::int64_t>(4 * d, highest));
   return std::max<std::int64_t>(1, n / block);
 }
 
@@ -364,7 +397,8 @@ SymmetricMatrix<T> lower_factor(const Exec& exec, MatrixView<const S> r) {
 }
 
 double default_rtol(std::int64_t d) {
-  return 4 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::pow(static_cast<double>(d) / 64.0, 0.25));
+  // Beyond 25 columns LAPACK decomposes by divide and conquer, which makes 16 eps of smaller singular values.
+  return (d <= 25 ? 8 : 32) * std::numeric_limits<double>::epsilon();
 }
 
 #define GRAMIAN_INSTANTIATE(T)                                                                                \

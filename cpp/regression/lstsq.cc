@@ -109,6 +109,13 @@ LstsqResult solve_wide(const Exec& exec, const RowsView& a, const RowsView& b, c
   gemm<double>(exec, Trans::no, Trans::no, -1.0, rows.view(), x.view(), 1.0, rest.view());
   ++out.iterations;
   out.residual_norms = column_norms(exec, rest.view());
+  if (!are_residuals(out.residual_norms, column_norms(exec, right.view())) && raised_rtol(rtol) > rtol) {
+    LstsqOptions raised = given;
+    raised.rtol = raised_rtol(rtol);
+    LstsqResult again = solve_wide(exec, a, b, raised);
+    again.why += raised_in_words(raised.rtol);
+    return again;
+  }
   const std::vector<double> sizes = column_norms(exec, x.view());
   Array<double> errors = copied(exec, rest.view());
   if (ridge) {

@@ -23,6 +23,7 @@ class Preconditioner {
 
   std::int64_t dimension() const { return d_; }  // d
   std::int64_t rank() const { return rank_; }    // columns of M
+  bool has_basis() const { return has_basis_; }
   // Another factor: the Cholesky factor of (A M)'(A M) for the M so far.
   void refine(SymmetricMatrix<double> factor);
   const SymmetricMatrix<double>& last_factor() const { return factors_.back(); }
@@ -31,7 +32,7 @@ class Preconditioner {
   void apply(MatrixView<const double> y, MatrixView<double> z) const;
   // c (r x k) = M' g.
   void apply_transposed(MatrixView<const double> g, MatrixView<double> c) const;
-  // Rows of w (m x d) times M: in place where the rank is full, else in `out` (m x r). Returns the result.
+  // Rows of w (m x d) times M: in `out` (m x r) where there is a basis, else in place. Returns the result.
   MatrixView<double> apply_to_rows(MatrixView<double> w, MatrixView<double> out) const;
   // R (d x d, upper where the rank is full) with R'R nearly A'A.
   Array<double> triangle() const;

@@ -436,7 +436,6 @@ class PathSolver {
     result_.readings += solved.iterations + 1;
     SketchedRidgePoint& p = point(j);
     p.iterations = solved.iterations;
-    p.converged = true;
     p.backward_error = *std::max_element(solved.backward_errors.begin(), solved.backward_errors.end());
     p.effective_dimension = static_cast<double>(solved.rank);
     condition_ = solved.condition;
@@ -524,6 +523,13 @@ class PathSolver {
       const double slant = whole > rest ? std::sqrt(rest / (whole - rest)) : kInfinity;
       p.error = std::max(p.error, backward * condition_ * (1 + condition_ * slant));
     }
+    p.converged = is_reached(p.error) || p.error <= excused_error(ridges_[at(j)]);
+  }
+
+  bool is_reached(double error) const { return error <= 4 * options_.rtol; }
+  // The error that rounding of products with A'A leaves.
+  double excused_error(double ridge) const {
+    return ridge > 0 ? std::min(kExcused, kEps * (sketch_.energy() / ridge + static_cast<double>(d_))) : kExcused;
   }
 
   // gradients: A'W r (rows of length d). The largest error that is more than was asked for, or 0.
@@ -556,9 +562,8 @@ class PathSolver {
         const double backward = length > 0 ? damped / length / norm : std::sqrt(slope / squares) / norm;
         p.backward_error = std::max(p.backward_error, backward);
       }
-      const bool reached = p.error <= 4 * options_.rtol;
-      p.converged = reached || p.error <= std::min(kExcused, kEps * norm * norm / ridge);
-      if (!reached) left = std::max(left, p.error);
+      p.converged = is_reached(p.error) || p.error <= excused_error(ridge);
+      if (!is_reached(p.error)) left = std::max(left, p.error);
     }
     return left;
   }

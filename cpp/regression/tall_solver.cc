@@ -36,6 +36,13 @@ constexpr double kSettled = kUnit / 2;
 constexpr double kAccepted = 8 * kUnit;
 // The largest backward error of an answer that is returned: whoever asks for less asks for "sketch_and_solve".
 constexpr double kReturned = 1e-13;
+// What rtol may be raised up to.
+constexpr double kWidest = 1e-9;
+// Singular values of a sketch below the first part of the largest are rounding of the sketch, unless rtol is given, and
+// those below the second may be.
+constexpr double kSketched = 64 * kUnit, kDoubt = 200 * kUnit;
+// Singular values above this part of the largest are no rounding of A.
+constexpr double kCuts = 800 * kUnit;
 // New sketches, of twice the rows each, where one has lost rank or is no preconditioner.
 constexpr int kRedraws = 3;
 // Norms of A whose squares, and whose products with solutions of any condition, stay well inside the range of double;
@@ -119,13 +126,14 @@ class TallSolver {
         n_(a.rows()),
         d_(a.cols()),
         k_(b.cols),
-        rtol_(options.rtol >= 0 ? options.rtol : default_rtol(d_)),
+        rtol_(asked_rtol()),
         b_(exec, n_, k_),
         r_(exec, n_, k_),
         g_(exec, d_, k_) {
     load_rows<double>(exec_, b, nullptr, nullptr, b_.view(), "b");
     b_powers_ = exponents_of(column_maxima(exec_, b_.view()));
     shift_columns(exec_, b_powers_, -1, b_.view());
+    b_norms_ = column_norms(exec_, b_.view());
     if (exec_.device() == Device::cpu) {
       b_rows_ = RowsView::dense<double>(b_.view());
     } else {
@@ -144,7 +152,7 @@ class TallSolver {
       why_ = "asked for";
       const bool done = run(options_.method, std::nullopt);
       if (done && good_enough()) return finish();
-      if (done) failure_ = in_words(largest_of(result_.backward_errors));
+      if (done) failure_ = shortcoming();
       const char* advice = !a_.has_rows()                       ? "; method \"qr\" forms the matrix of the operator"
                            : options_.method == LstsqMethod::qr ? ""
                                                                 : "; method \"auto\" takes another one";
@@ -161,12 +169,14 @@ class TallSolver {
       const bool is_first = method == first.method;
       if (run(method, is_first ? std::optional<bool>(first.single) : std::nullopt)) {
         // Where rtol cuts, what is cut off shows as a backward error that is meant to be.
-        if (cuts_through_ || !best || largest_of(result_.backward_errors) < largest_of(best->backward_errors)) {
+        const bool good = good_enough();
+        const bool nearer = !best || largest_of(result_.backward_errors) < largest_of(best->backward_errors);
+        if (cuts_through_ || (good == best_is_good_ ? nearer : good)) {
           best = result_;
-          best_is_good_ = good_enough();
+          best_is_good_ = good;
         }
-        if (cuts_through_ || largest_of(result_.backward_errors) <= kAccepted) break;
-        failure_ = in_words(largest_of(result_.backward_errors));
+        if (best_is_good_ && (cuts_through_ || largest_of(result_.backward_errors) <= kAccepted)) break;
+        failure_ = shortcoming();
       }
       // No other sketch would answer either.
       const bool last = method == order.back() || (cuts_through_ && !a_.has_rows());
@@ -228,10 +238,33 @@ class TallSolver {
 
   // --- pieces --------------------------------------------------------------------------------------------------------
 
+  double asked_rtol() const { return options_.rtol >= 0 ? options_.rtol : default_rtol(d_); }
+
   // Is this an answer that may be returned?
   bool good_enough() const {
-    return result_.method == LstsqMethod::sketch_and_solve || cuts_through_ ||
-           largest_of(result_.backward_errors) <= kReturned;
+    if (result_.method == LstsqMethod::sketch_and_solve) return true;
+    return fits_b() && (cuts_through_ || largest_of(result_.backward_errors) <= kReturned);
+  }
+
+  // A solution that is worse than x = 0 has followed directions in which A is nothing but rounding. Backward errors do
+  // not show it: they are relative to |A| |x|.
+  bool fits_b() const { return are_residuals(result_.residual_norms, b_norms_); }
+
+  std::string shortcoming() const {
+    return fits_b() ? in_words(largest_of(result_.backward_errors)) : "its residual is longer than b";
+  }
+
+  // The last method there is raises rtol until the rank fits; before that another method takes over.
+  bool may_widen(LstsqMethod method) const {
+    const bool last = method == LstsqMethod::qr || options_.method != LstsqMethod::automatic || !a_.has_rows();
+    return last && raised_rtol(rtol_) > rtol_;
+  }
+
+  // Is the rank one that only A itself can tell, and may it be asked?
+  bool sketch_in_doubt() {
+    in_doubt_ = in_doubt_ && options_.method == LstsqMethod::automatic && a_.has_rows();
+    if (in_doubt_) failure_ = "singular values of the sketch are near rounding, which takes those of A itself (\"qr\")";
+    return in_doubt_;
   }
 
   void require_range(double norm, double least, double most) const {
@@ -249,8 +282,8 @@ class TallSolver {
     a_.sweep(x.view(), {}, image.view(), gradient.view());
     ++readings_;
     const std::vector<double> found = column_norms(exec_, image.view()), sizes = column_norms(exec_, x.view());
-    // Rounding of the sketch, its distortion and the probes' own luck: twenty times covers them.
-    const double rounding = 20 * std::max(rtol_, default_rtol(d_)) * largest_value_;
+    // The distortion of the sketch and the probes' own luck: five times covers them.
+    const double rounding = 5 * std::max(rtol_, kSketched) * largest_value_;
     for (std::size_t j = 0; j < found.size(); ++j) {
       if (found[j] <= rounding * sizes[j]) continue;
       failure_ = "a sketch of " + std::to_string(result_.sketch_rows) + " rows has lost rank";
@@ -316,18 +349,21 @@ class TallSolver {
     x_ = zeros(exec_, d_, k_);
     result_.condition = scaled.condition;
     result_.rank = d_;
+    const bool sketched = result_.sketch_rows > 0;
+    const double rtol = sketched && options_.rtol < 0 ? std::max(rtol_, kSketched) : rtol_;
     // Singular values are those of A itself; ten covers what the estimate may be off.
-    if (10 * unscaled_bound(scaled) * rtol_ < 1) return full_rank(std::move(scaled), r12);
+    if (10 * unscaled_bound(scaled) * (sketched ? std::max(rtol, kDoubt) : rtol) < 1) return full_rank(std::move(scaled), r12);
     Array<double> u(exec_, d_, d_), vt(exec_, d_, d_);
     std::vector<double> s;
     small_svd<double>(exec_, r11, u.view(), s, vt.view());
     std::int64_t rank = 0;
-    while (rank < d_ && s[at(rank)] > rtol_ * s[0]) ++rank;
+    while (rank < d_ && s[at(rank)] > rtol * s[0]) ++rank;
+    in_doubt_ = std::any_of(s.begin(), s.end(), [&](double v) { return v > rtol_ * s[0] && v < kDoubt * s[0]; });
     result_.rank = rank;
     result_.condition = rank > 0 ? s[0] / s[at(rank - 1)] : 1.0;
     if (rank == d_ && std::isfinite(scaled.condition)) return full_rank(std::move(scaled), r12);
     // What is cut off must be rounding: else the directions of a sketch are not those of A.
-    cuts_through_ = rank < d_ && s[at(rank)] > 100 * default_rtol(d_) * s[0];
+    cuts_through_ = rank < d_ && s[at(rank)] > kCuts * s[0];
     largest_value_ = s[0];
     if (rank < d_) {
       null_ = Array<double>(exec_, d_, d_ - rank);
@@ -362,7 +398,8 @@ class TallSolver {
     GramUpdater<P> updater(exec_, gram, height);
     Array<P> block(exec_, height, rank), part(exec_, rank, k_);
     Array<double> wide(exec_, m != nullptr ? height : 0, d_);
-    Array<double> turned(exec_, m != nullptr && rank < d_ ? height : 0, rank);
+    const bool turns = m != nullptr && m->has_basis();
+    Array<double> turned(exec_, turns ? height : 0, rank);
     // b in P, of size 1, so that it fits the range of float.
     const double size = largest_of(column_norms(exec_, b_.view()));
     const double scale = size > 0 ? 1.0 / size : 1.0;
@@ -377,7 +414,7 @@ class TallSolver {
       } else {
         const MatrixView<double> w = wide.view().block(0, 0, rows, d_);
         a_.load(begin, w);
-        const MatrixView<double> turn = rank < d_ ? turned.view().block(0, 0, rows, rank) : MatrixView<double>();
+        const MatrixView<double> turn = turns ? turned.view().block(0, 0, rows, rank) : MatrixView<double>();
         axpby<double, P>(exec_, 1.0, m->apply_to_rows(w, turn), 0.0, x);
       }
       updater.update(exec_, 1.0, x, gram);
@@ -394,8 +431,10 @@ class TallSolver {
   bool run(LstsqMethod method, std::optional<bool> single) {
     readings_ = 0;
     redrawn_.clear();
-    for (draw_ = 0;; ++draw_) {
-      cuts_through_ = false;
+    rtol_ = asked_rtol();
+    draw_ = 0;
+    while (true) {
+      cuts_through_ = in_doubt_ = false;
       result_ = LstsqResult();
       result_.method = method;
       result_.rank = d_;
@@ -403,11 +442,16 @@ class TallSolver {
       result_.iterations = readings_;
       result_.why = redrawn_;
       if (done && good_enough()) return true;
+      if (done && !fits_b() && may_widen(method)) {
+        rtol_ = raised_rtol(rtol_);
+        redrawn_ = raised_in_words(rtol_);
+        continue;
+      }
       // A sketch of as many rows as A has is no cheaper than A itself, unless both are small.
       const bool too_tall = 2 * result_.sketch_rows > std::max<std::int64_t>(n_, 4096);
-      if (cuts_through_ || result_.sketch_rows == 0 || draw_ == kRedraws || too_tall) return done;
-      redrawn_ =
-          "; sketched anew with twice the rows: " + (done ? in_words(largest_of(result_.backward_errors)) : failure_);
+      if (cuts_through_ || in_doubt_ || result_.sketch_rows == 0 || draw_ == kRedraws || too_tall) return done;
+      redrawn_ = "; sketched anew with twice the rows: " + (done ? shortcoming() : failure_);
+      ++draw_;
     }
   }
 
@@ -488,7 +532,7 @@ class TallSolver {
   bool by_preconditioned_cholesky() {
     const Array<double> r = sketched_triangle(kDirectRows);
     Preconditioner m = of_triangle(r.view());
-    if (sketch_cuts_through() || sketch_lost_rank()) return false;
+    if (sketch_cuts_through() || sketch_in_doubt() || sketch_lost_rank()) return false;
     const std::int64_t rank = m.rank();
     SymmetricMatrix<double> gram(exec_, rank);
     Array<double> sums(exec_, rank, k_);
@@ -534,7 +578,7 @@ class TallSolver {
   bool by_sketch(LstsqMethod method) {
     const Array<double> r = sketched_triangle(kIterativeRows);
     const Preconditioner m = of_triangle(r.view());
-    if (sketch_cuts_through() || sketch_lost_rank()) return false;
+    if (sketch_cuts_through() || sketch_in_doubt() || sketch_lost_rank()) return false;
     if (method == LstsqMethod::sketch_and_solve) {
       BackwardError error(exec_, m.triangle());
       measure(error);
@@ -675,9 +719,10 @@ class TallSolver {
   const LstsqOptions& options_;
   const std::optional<int> a_power_;
   const std::int64_t n_, d_, k_;
-  const double rtol_;
+  double rtol_;  // as asked for, or raised
   LstsqShape shape_;
   Array<double> b_, r_, g_, x_;
+  std::vector<double> b_norms_;
   std::vector<int> b_powers_;  // b_ is b with column j times 2^-b_powers_[j]
   std::vector<double> b_host_;
   RowsView b_rows_;  // of b_
@@ -687,6 +732,7 @@ class TallSolver {
   Array<double> null_;        // what the last triangle says is in the null space of A, empty for full rank
   double largest_value_ = 0;  // singular value of that triangle
   bool cuts_through_ = false, best_is_good_ = false;
+  bool in_doubt_ = false;  // a singular value of the last triangle that counts is near rounding
   bool some_zero_ = false;  // a column of x is zero where the gradient is not
   std::string why_, failure_, redrawn_;
 };
@@ -696,6 +742,24 @@ class TallSolver {
 LstsqResult solve_tall(const Exec& exec, const TallOperand& a, const RowsView& a_rows, const RowsView& b,
                        const LstsqOptions& options, std::optional<int> a_power) {
   return TallSolver(exec, a, a_rows, b, options, a_power).solve();
+}
+
+bool are_residuals(const std::vector<double>& norms, const std::vector<double>& b_norms) {
+  // A backward error of eps in A of condition c adds (c eps)^2 |b| at most, which is 5e-4 for 1e14.
+  constexpr double longest = 1.001;
+  for (std::size_t j = 0; j < norms.size(); ++j)
+    if (!(norms[j] <= longest * b_norms[j])) return false;
+  return true;
+}
+
+double raised_rtol(double rtol) {
+  return rtol < kWidest ? std::max(32 * rtol, kSketched) : rtol;
+}
+
+std::string raised_in_words(double rtol) {
+  char text[120];
+  std::snprintf(text, sizeof text, "; solved anew with rtol %.1e: the residual was longer than b", rtol);
+  return text;
 }
 
 void shift_back(LstsqResult& result, int a_power, const std::vector<int>& b_powers) {

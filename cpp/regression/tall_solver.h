@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "gramian/core/array.hpp"
@@ -22,6 +23,13 @@ struct OutOfRange {};
 // came, and OutOfRange says that its norm is too far from 1.
 LstsqResult solve_tall(const Exec& exec, const TallOperand& a, const RowsView& a_rows, const RowsView& b,
                        const LstsqOptions& options, std::optional<int> a_power);
+
+// Are these lengths of residuals of least-squares solutions? None is longer than its b, but for rounding: one that is
+// comes from directions in which A is nothing but rounding, which rtol should have cut off.
+bool are_residuals(const std::vector<double>& norms, const std::vector<double>& b_norms);
+// The next rtol to try then, the same where there is none; and what to say of it behind the reason for a method.
+double raised_rtol(double rtol);
+std::string raised_in_words(double rtol);
 
 // x was solved for A 2^-a_power and columns of b times 2^-b_powers[j]: back to A and b. Throws Error{no_convergence}
 // where the solution is no double.

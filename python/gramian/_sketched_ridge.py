@@ -339,9 +339,13 @@ def sketched_ridge(
 
 def _complaint(who, path):
     worst = int(np.argmax(np.where(path.converged, -1.0, path.error)))
+    # What least squares leaves is the condition of the problem.
+    remedy = "more iterations (max_iter) or more sketch_rows help"
+    if "least squares" in path.why:
+        remedy = "a larger ridge helps"
     return (
         f"{who} stopped after {path.iterations[worst]} iterations with an error of about {path.error[worst]:.1e} at "
-        f"ridge {path.ridges[worst]:.3g}; more iterations (max_iter) or more sketch_rows help"
+        f"ridge {path.ridges[worst]:.3g}; {remedy}"
     )
 
 

@@ -186,7 +186,7 @@ class RFactor:
         ----------
         rtol : float, default=None
             Singular values up to ``rtol`` times the largest count as zero; where there are such, ``x`` has least norm.
-            None for 4 eps max(1, (d / 64)^(1/4)).
+            None for 8 eps, or 32 eps where X has more than 25 columns.
         ridge : float, default=0.0
 
         Returns

@@ -274,8 +274,8 @@ def lstsq(
     ridge : float, default=0.0
     rtol : float, default=None
         Singular values of ``A`` up to ``rtol`` times the largest count as zero; where there are such, or n < d, ``x``
-        has least norm. None for 4 eps max(1, (d / 64)^(1/4)), which keeps conditions of 1e14
-        up to d = 20,000.
+        has least norm. None for 8 eps, or 32 eps beyond 25 columns, which keeps conditions of 1e14. Where a solution
+        leaves a residual longer than ``b``, ``rtol`` was too small for the matrix: it is raised, and ``why`` says so.
     sketch_rows : int, default=None
         At least d; None for 12 d ("preconditioned_cholesky": 4 d).
     inner_steps : int, default=None

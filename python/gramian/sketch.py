@@ -645,7 +645,7 @@ def leverage_scores(
         work. With c of them, a score is that of the sketch times a chi-square variable of c degrees over c.
     rtol : float, default=None
         Singular values (the columns scaled to equal length) up to ``rtol`` times the largest count as zero; None for
-        4 eps max(1, (d / 64)^(1/4)), which keeps conditions of 1e14.
+        8 eps, or 32 eps beyond 25 columns, which keeps conditions of 1e14.
     random_state : int, RandomState, Generator or None, default=0
     device : str, default="cpu"
     n_jobs : int, default=None

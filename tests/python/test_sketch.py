@@ -347,7 +347,7 @@ def test_threads_do_not_change_bits(rng):
     A = rng.standard_normal((n, 70)).astype(np.float32)
     for kind in KINDS:
         digests = set()
-        for jobs in (1, 2, 3, 4):
+        for jobs in (1, 2, 3, 4, 64):
             s = one_of(kind, 130, n, n_jobs=jobs)
             digests.add(hashlib.sha256(s.apply(A).tobytes() + s.apply_adjoint(s.apply(A[:, :2])).tobytes()).hexdigest())
         assert len(digests) == 1, kind
@@ -362,7 +362,8 @@ A = ((k * 7919) % 11 - 5.0).reshape(-1, 5)
 n = len(A)
 made = [gm.sketch.Rademacher(40, n), gm.sketch.CountSketch(40, n), gm.sketch.SparseSign(40, n), gm.sketch.SRHT(40, n),
         gm.sketch.HDHD(40, n), gm.sketch.LongAxisSparse(40, n), gm.sketch.Gaussian(40, n), gm.sketch.DCT(40, n),
-        gm.sketch.TensorSketch(40, [41, 299]), gm.sketch.TensorSRHT(40, [41, 299])]
+        gm.sketch.TensorSketch(40, [41, 299]), gm.sketch.TensorSRHT(40, [41, 299]),
+        gm.sketch.RowSampling(40, 1.0 + np.arange(n) % 5)]
 out = []
 for dtype in (np.float32, np.float64):
     for s in made:

@@ -70,9 +70,14 @@ struct Run {
     return static_cast<double>(exponential(d * scale)) * (1.0 + static_cast<double>(error));
   }
   __device__ double sum(T top) const {
-    double total = 0;
-    for (int64_t i = thread; i < count; i += threads) total += decay(i, top);
-    return total;
+    // The rounding error of each addition is kept: a column is one thread's, however long it is.
+    double total = 0, lost = 0;
+    for (int64_t i = thread; i < count; i += threads) {
+      const double term = decay(i, top), next = total + term, part = next - total;
+      lost += (total - (next - part)) + (term - part);
+      total = next;
+    }
+    return total + lost;
   }
   __device__ bool has_nan() const {
     bool found = false;

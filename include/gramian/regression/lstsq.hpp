@@ -72,7 +72,8 @@ GRAMIAN_EXPORT LstsqPlan plan_lstsq(const LstsqShape& shape, const LstsqSpeeds& 
 struct LstsqOptions {
   LstsqMethod method = LstsqMethod::automatic;
   double ridge = 0;
-  double rtol = -1;              // singular values up to rtol times the largest are zero; < 0: default_rtol(d)
+  double rtol = -1;              // singular values up to rtol times the largest are zero; < 0: default_rtol(d). Raised
+                                 // where the residual is longer than b, which x = 0 would not leave
   std::uint64_t seed = 0;        // of the sketch
   std::int64_t sketch_rows = 0;  // 0: 12 d for spir, fossils and sketch_and_solve, 4 d below preconditioned_cholesky
   int inner_steps = 0;           // of spir and fossils in each round; 0: as the sketch needs
@@ -89,7 +90,7 @@ struct LstsqResult {
   std::int64_t rank = 0;
   double condition = 0;          // an estimate
   std::int64_t sketch_rows = 0;  // 0 without a sketch
-  std::string why;               // the method: chosen, asked for or fallen back to
+  std::string why;               // the method: chosen, asked for or fallen back to; and whether rtol was raised
 };
 
 // A n x d (dense of any layout or CSR), b n x k, both in host memory. Where n < d, or the rank is below d, x is the

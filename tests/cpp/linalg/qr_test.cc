@@ -86,6 +86,26 @@ TEST(Qr, FactorRReproducesTheGramMatrix) {
   }
 }
 
+// Equal columns leave in R what the sums of reflections round: below the default rtol, for any number of rows.
+TEST(Qr, EqualColumnsAreToldFromRank) {
+  const Exec exec = cpu();
+  for (const Shape shape : {Shape{1000, 2}, {3000, 2}, {400000, 2}, {3000, 10}, {10000, 64}}) {
+    for (const double value : {1.0, 1.0 / 3, 0.7}) {
+      std::vector<double> x(static_cast<std::size_t>(shape.n * shape.d), value);
+      std::vector<double> r(static_cast<std::size_t>(shape.d * shape.d)), u(r), vt(r), s;
+      gramian::qr_factor_r<double>(exec, view(x, shape.n, shape.d), view(r, shape.d, shape.d));
+      gramian::small_svd<double>(exec, view(r, shape.d, shape.d), view(u, shape.d, shape.d), s,
+                                 view(vt, shape.d, shape.d));
+      EXPECT_LT(s[1], gramian::default_rtol(shape.d) * s[0]) << shape.n << " x " << shape.d << ", " << value;
+      gramian::qr_thin<double>(exec, view(x, shape.n, shape.d), view(r, shape.d, shape.d));
+      gramian::small_svd<double>(exec, view(r, shape.d, shape.d), view(u, shape.d, shape.d), s,
+                                 view(vt, shape.d, shape.d));
+      EXPECT_LT(s[1], gramian::default_rtol(shape.d) * s[0]) << "thin, " << shape.n << " x " << shape.d;
+    }
+  }
+  EXPECT_LT(gramian::default_rtol(100000), 1e-14);
+}
+
 TEST(Qr, FactorRIsTheSameBitsForAllThreads) {
   const std::int64_t n = 40000, d = 20;
   std::vector<double> x = uniform<double>(n * d, 5), first(d * d), other(d * d);

@@ -156,6 +156,18 @@ inline void add_lanes(Vector<double>* sums, const Vector<double>& terms) {
   sums[0] += terms;
 }
 
+/* The same, with the rounding error of each addition in `lost`: then the number of terms does not matter. */
+template <class T>
+inline void add_lanes_keeping(Vector<double>* sums, Vector<double>* lost, const Vector<T>& terms) {
+  Vector<double> wide[2] = {};
+  add_lanes(wide, terms);
+  for (int half = 0; half < 2; ++half) {
+    const Vector<double> next = sums[half] + wide[half], added = next - sums[half];
+    lost[half] += (sums[half] - (next - added)) + (wide[half] - added);
+    sums[half] = next;
+  }
+}
+
 /* Sum of term(i, left) over 0 <= i < count: four sums at a time, sixteen terms each before they leave T. */
 template <class T, class Term>
 inline double sum_of(int64_t count, const Term& term) {
@@ -345,7 +357,7 @@ void finish_strip(int kind, int64_t rows, int64_t columns, double factor, const 
   double sums[kVectors][kLanes<T>];
   for (int q = 0; q < kVectors; ++q) {
     const Terms decay(largest[q], static_cast<T>(factor));
-    Vector<double> wide[2] = {};
+    Vector<double> wide[2] = {}, lost[2] = {};
     for (int64_t r = 0; r < rows;) {
       Vector<T> part[2] = {};
       const int64_t end = r + 32 < rows ? r + 32 : rows;
@@ -354,8 +366,9 @@ void finish_strip(int kind, int64_t rows, int64_t columns, double factor, const 
         part[1] += decay(values(r + 1, q));
       }
       if (r < end) part[0] += decay(values(r++, q));
-      add_lanes(wide, part[0] + part[1]);
+      add_lanes_keeping<T>(wide, lost, part[0] + part[1]);
     }
+    for (int half = 0; half < 2; ++half) wide[half] += lost[half];
     std::memcpy(sums[q], wide, sizeof sums[q]);
   }
   for (int q = 0; q < kVectors; ++q) {
