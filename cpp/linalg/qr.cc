@@ -106,9 +106,9 @@ std::vector<double> diagonal_signs(const Exec& exec, MatrixView<const T> r) {
   return signs;
 }
 
-// Rows of narrow matrices are factored in leaves of this height, and the leaves' triangles in leaves again: what the
-// sums of a reflection round adds up along a column where the terms are alike, as in columns of ones, and would be taken
-// for another rank if the column were long. Triangles are d / leaf of the work, which narrow matrices have to spare.
+// Rows of narrow matrices are factored in leaves of this height, and the leaves' triangles in leaves again: the sums of
+// a reflection round more the longer the column is, most where its terms are alike, as in columns of ones, and what they
+// leave would be taken for rank. Triangles are d / leaf of the work, which narrow matrices have to spare.
 std::int64_t leaf_of(std::int64_t d) {
   return d <= 32 ? 128 : 8 * d;
 }
@@ -136,8 +136,8 @@ Cut cut_of(const Exec& exec, std::int64_t n, std::int64_t d) {
   return {block, chunk, ceil_div(n, chunk)};
 }
 
-// The first rows of x become triangles of its leaves, stacked, with the R that x had. Returns how many rows those are: a
-// leaf's at most.
+// The first rows of x become triangles of its leaves, stacked, with the R that x had. Returns how many rows those are:
+// a leaf's at most.
 template <class T>
 std::int64_t factor_leaves(const Exec& exec, MatrixView<T> x, T* tau) {
   const std::int64_t leaf = leaf_of(x.cols);

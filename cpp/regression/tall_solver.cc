@@ -352,7 +352,8 @@ class TallSolver {
     const bool sketched = result_.sketch_rows > 0;
     const double rtol = sketched && options_.rtol < 0 ? std::max(rtol_, kSketched) : rtol_;
     // Singular values are those of A itself; ten covers what the estimate may be off.
-    if (10 * unscaled_bound(scaled) * (sketched ? std::max(rtol, kDoubt) : rtol) < 1) return full_rank(std::move(scaled), r12);
+    const double least = sketched ? std::max(rtol, kDoubt) : rtol;
+    if (10 * unscaled_bound(scaled) * least < 1) return full_rank(std::move(scaled), r12);
     Array<double> u(exec_, d_, d_), vt(exec_, d_, d_);
     std::vector<double> s;
     small_svd<double>(exec_, r11, u.view(), s, vt.view());

@@ -48,7 +48,8 @@ def test_rows_iterations_and_solution(name, kind):
         assert result.iterations <= 22
         assert result.converged and result.error <= 4e-10
         exact = plain.solution(ridge)[0][:, 0]
-        assert relative(result.x, exact) <= 1e-9
+        # The default rtol of 1e-10 is of an estimate, which may be off by its own part; a tighter one reaches 1e-10.
+        assert relative(result.x, exact) <= 2e-10
         tight = sketched_ridge(A, b, ridge, kind=kind, random_state=3, rtol=1e-11)
         assert relative(tight.x, exact) <= 1e-10
         assert result.effective_dimension == pytest.approx(dimension, rel=0.1, abs=0.5)

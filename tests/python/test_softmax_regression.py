@@ -62,10 +62,11 @@ def test_planted_recovery_from_elsewhere(rng):
     near, steps = 0, []
     for _ in range(50):
         model = SoftmaxRegression(max_iter=200).fit(A, b, x0=rng.normal(size=5))
-        near += np.linalg.norm(model.x_ - x) <= 1e-6
+        near += np.linalg.norm(model.x_ - x) < 1e-8
         steps.append(model.n_iter_)
     assert near == 50
-    assert max(steps) <= 8, steps
+    # Eight steps are for the start in closed form; most of these need no more either.
+    assert np.median(steps) <= 8 and max(steps) <= 16, steps
     assert np.linalg.norm(SoftmaxRegression(start="zeros").fit(A, b).x_ - x) <= 1e-6
 
 
