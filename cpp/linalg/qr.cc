@@ -106,8 +106,8 @@ std::vector<double> diagonal_signs(const Exec& exec, MatrixView<const T> r) {
   return signs;
 }
 
-// Rows of narrow matrices are factored in leaves of this height, and the leaves' triangles in leaves again: the sums of
-// a reflection round more the longer the column is, most where its terms are alike, as in columns of ones, and what they
+// Rows of narrow matrices are factored in leaves of this height, and the leaves' triangles in leaves again. The sums of
+// a reflection round more the longer the column is, most where its terms are alike, as in columns of ones; what they
 // leave would be taken for rank. Triangles are d / leaf of the work, which narrow matrices have to spare.
 std::int64_t leaf_of(std::int64_t d) {
   return d <= 32 ? 128 : 8 * d;
