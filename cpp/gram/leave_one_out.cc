@@ -297,9 +297,8 @@ class Grid {
     const auto good = [&](std::size_t k) { return one.leverages(ridges_[k]).error <= allowed; };
     *nodes = {middle};
     if (!std::all_of(all.begin(), all.end(), good))
-      *nodes = ridges_of(choose(all, allowed, [&](const LeveragePlan& plan, std::size_t k) {
-        return plan.leverages(ridges_[k]);
-      }));
+      *nodes = ridges_of(
+          choose(all, allowed, [&](const LeveragePlan& plan, std::size_t k) { return plan.leverages(ridges_[k]); }));
     *solved = choose(all, tolerance() / 8, [&](const LeveragePlan& plan, std::size_t k) {
       LeverageMixture out = plan.weights(ridges_[k]);
       if (std::isfinite(out.error)) out.error *= relative_energy(k);

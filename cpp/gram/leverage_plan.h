@@ -56,7 +56,7 @@ class LeveragePlan {
   struct Zeros {
     std::vector<double> at;
     std::vector<WideProduct> residues;  // per node
-    WideProduct bound;  // of |prod (s - t) / prod (s + r_j)|
+    WideProduct bound;                  // of |prod (s - t) / prod (s + r_j)|
   };
 
   Zeros with_zeros(std::size_t count, double low, double high) const;

@@ -733,7 +733,7 @@ class TallSolver {
   Array<double> null_;        // what the last triangle says is in the null space of A, empty for full rank
   double largest_value_ = 0;  // singular value of that triangle
   bool cuts_through_ = false, best_is_good_ = false;
-  bool in_doubt_ = false;  // a singular value of the last triangle that counts is near rounding
+  bool in_doubt_ = false;   // a singular value of the last triangle that counts is near rounding
   bool some_zero_ = false;  // a column of x is zero where the gradient is not
   std::string why_, failure_, redrawn_;
 };

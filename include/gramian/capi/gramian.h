@@ -167,8 +167,8 @@ GRAMIAN_API int gramian_classifier_predict(gramian_classifier* classifier, const
 GRAMIAN_API int gramian_classifier_predict_places(gramian_classifier* classifier, const gramian_rows* rows,
                                                   int64_t* places);
 
-/* Scores into `scores`: element (r, c) at scores[r * n_classes + c]; capacity: the doubles that `scores` holds. The call
- * takes memory for as many until none of them can fail. */
+/* Scores into `scores`: element (r, c) at scores[r * n_classes + c]; capacity: the doubles that `scores` holds. The
+ * call takes memory for as many until none of them can fail. */
 GRAMIAN_API int gramian_classifier_decision_function(gramian_classifier* classifier, const gramian_rows* rows,
                                                      double* scores, int64_t capacity);
 
