@@ -132,9 +132,9 @@ def test_a_loaded_model_tells_it_again(tmp_path):
     with silent():
         model.save(tmp_path / "full")
         model.save(tmp_path / "weights", what="weights")
-        gm.load(tmp_path / "weights").predict(X)
-    with names_the_rank():
-        gm.load(tmp_path / "full").predict(X)
+    for what in ("full", "weights"):
+        with names_the_rank():
+            gm.load(tmp_path / what).predict(X)
 
 
 def test_without_scikit_learn_it_is_a_user_warning():
