@@ -26,7 +26,8 @@ namespace {
 
 // How the weights were solved, for files that hold no more than them. JSON has no infinity.
 Json described(const SolveReport& report) {
-  const auto finite = [](double value) { return std::min(value, std::numeric_limits<double>::max()); };
+  constexpr double kMost = std::numeric_limits<double>::max();
+  const auto finite = [](double value) { return value <= kMost ? value : kMost; };  // NaN is no small number
   Json json = Json::object();
   json["method"] = report.method;
   json["form"] = report.form;
@@ -353,6 +354,8 @@ RidgeHead RidgeHead::read(const Exec& exec, const Json& json, const ModelReader&
     report = report_of(json.at("report"));
   } else {
     report.method = "loaded";
+    if (json.contains("removal_bound")) report.removal_bound = json.at("removal_bound").number();
+    GRAMIAN_REQUIRE(report.removal_bound >= 0, file_format, "the bound of the file is impossible");
   }
   report.ridge = json.at("ridge_used").number();
   solved->noise_variance = json.at("noise_variance").number();

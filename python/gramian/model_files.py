@@ -64,7 +64,7 @@ def load_bytes(data, *, device="cpu", n_jobs=None):
 
     Returns
     -------
-    AnalyticClassifier or AnalyticRegressor
+    AnalyticClassifier, AnalyticRegressor, CodedClassifier, DualStreamClassifier or GaussianClassifier
     """
     device = _validate.device_name(device)
     loaded = _core.load_model_bytes(bytes(memoryview(data)), device, thread_count(n_jobs))
